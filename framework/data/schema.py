@@ -20,7 +20,8 @@ class Variable:
 
     `levels` makes it a class (a value is then one of these strings); without levels it is a number in
     `units`. `positive_from` names the first level that counts as the event where the levels are ordered.
-    Hindsight is what is known only afterwards (such as "Converted"): it is never an input.
+    Hindsight is what is known only afterwards (such as "Converted"): it is never an input. A known-ahead
+    variable that advances by itself says how fast in `per_year` (age: 1); one that is planned leaves it None.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Variable:
     levels: tuple[str, ...] = ()
     ordered: bool = False
     positive_from: str | None = None
+    per_year: float | None = None
     description: str = ""
 
     def __post_init__(self):

@@ -1,0 +1,87 @@
+"""What every way in is, and the one function that turns it into a cohort on disk with its ledger."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import fsspec
+
+from framework.data.ledger import Ledger
+from framework.data.schema import Schema, Subject
+from framework.data.store import Cohort, append, exists, open_cohort, write
+from framework.errors import UserError
+
+LEDGER = "ledger.csv"
+EXISTING = ("refuse", "append", "overwrite")
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What a reader found: `subjects` is read lazily, and `ledger` is complete once it is exhausted.
+
+    `sources` are the tables that were read, with their SHA-256; scans carry their own.
+    """
+
+    schema: Schema
+    subjects: Iterator[Subject]
+    ledger: Ledger
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+class Reader(ABC):
+    """A way in: its constructor takes the configuration, `read` opens the data."""
+
+    @abstractmethod
+    def read(self) -> Ingested:
+        """The cohort at the source. Raises UserError for whatever the user can mend, before any scan is read if it can."""
+
+
+def ingest(reader: Reader, store: str, existing: str = "refuse") -> Cohort:
+    """Write what `reader` finds to a cohort at `store`, and its ledger beside it.
+
+    On any failure nothing is left, and a cohort that was there (`existing` is "append" or "overwrite") stays as it was.
+    """
+    if existing not in EXISTING:
+        raise UserError(f"existing is {existing!r}; expected one of {list(EXISTING)}")
+    there = exists(store)
+    if there and existing == "refuse":
+        raise UserError(f"there is a cohort at {store} already; add existing=overwrite or existing=append, or name another store")
+    found = reader.read()
+    if there and existing == "append":
+        return _append(found, store)
+    target = f"{store.rstrip('/')}.new" if there else store
+    write(target, found.schema, _accounted(found, target, {}), {"reader": type(reader).__name__, "sources": dict(found.sources)})
+    if there:
+        files, root = fsspec.url_to_fs(store)
+        files.rm(root, recursive=True)
+        files.mv(fsspec.url_to_fs(target)[1], root, recursive=True)
+    return open_cohort(store)
+
+
+def _append(found: Ingested, store: str) -> Cohort:
+    before = open_cohort(store)
+    if before.schema != found.schema:
+        raise UserError(f"the schema of {store} is not that of the data to append; ingest both anew with one configuration")
+    files, root = fsspec.url_to_fs(store)
+    found.ledger.entries[:0] = Ledger.read(f"{store}/{LEDGER}").entries
+    try:
+        append(store, _accounted(found, f"{store}/.append", dict(zip(before.subjects, map(list, before.visits), strict=True))))
+        files.mv(f"{root}/.append/{LEDGER}", f"{root}/{LEDGER}")
+    finally:
+        if files.exists(f"{root}/.append"):
+            files.rm(f"{root}/.append", recursive=True)
+    return open_cohort(store)
+
+
+def _accounted(found: Ingested, folder: str, written: dict[str, list[str]]) -> Iterator[Subject]:
+    """Pass subjects through, then write the ledger: inside the write, so that a failure takes it away too."""
+    before = len(written)
+    for subject in found.subjects:
+        written[subject.id] = [visit.id for visit in subject.visits]
+        yield subject
+    if len(written) == before:
+        raise UserError(f"no subject can be used, so nothing is written; excluded: {found.ledger.reasons()}")
+    found.ledger.check(written)
+    files, root = fsspec.url_to_fs(folder)
+    files.makedirs(root, exist_ok=True)
+    found.ledger.write(f"{folder}/{LEDGER}")

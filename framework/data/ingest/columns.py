@@ -1,0 +1,124 @@
+"""The column map: which column holds which variable, and in what units the time of a visit is written."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from framework.data.ingest.spec import build, known
+from framework.data.schema import Value, Variable
+from framework.errors import UserError
+
+DAYS_PER_YEAR = 365.25
+PER_YEAR = {"days": DAYS_PER_YEAR, "weeks": DAYS_PER_YEAR / 7, "months": 12.0, "years": 1.0}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A variable and the column it is read from.
+
+    `map` renames what a cell says before it is read ({1: M, 2: F}); a number outside `bounds` is an error.
+    With `plus_time` the column holds the value at time zero (age at baseline), and a visit's value is that
+    plus the visit's time in years.
+    """
+
+    name: str
+    column: str = ""
+    roles: tuple[str, ...] = ("input",)
+    units: str = "1"
+    levels: tuple[str | float, ...] = ()
+    ordered: bool = False
+    positive_from: str | float | None = None
+    description: str = ""
+    map: Mapping[str, str | float] = field(default_factory=dict)
+    bounds: tuple[float, float] | None = None
+    plus_time: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "column", self.column or self.name)
+        if self.levels and (self.bounds or self.plus_time):
+            raise UserError(f"variable {self.name!r} has levels and also bounds or plus_time, which are for numbers; remove one")
+        _ = self.variable  # a wrong role or level is an error now, before a file is opened
+
+    @property
+    def variable(self) -> Variable:
+        mine = {f.name: getattr(self, f.name) for f in fields(Variable)}
+        start = None if self.positive_from is None else str(self.positive_from)
+        return Variable(**mine | {"levels": tuple(map(str, self.levels)), "positive_from": start})
+
+    def read(self, cell: str | None) -> Value:
+        """The value in a cell. Raises UserError without repeating the cell: what patients have stays in the table."""
+        if cell is None:
+            return None
+        if self.map:
+            renamed = _same(cell, self.map)
+            cell = cell if renamed is None else str(self.map[renamed])
+        if self.levels:
+            level = _same(cell, [str(level) for level in self.levels])
+            if level is None:
+                raise UserError(
+                    f"{self.name} (column {self.column!r}) is none of its levels {list(map(str, self.levels))}; "
+                    "mend the cell, map it to a level, or add the level"
+                )
+            return level
+        number = _number(cell)
+        if number is None:
+            raise UserError(f"{self.name} (column {self.column!r}) is no finite number; mend the cell, or name its text as missing")
+        if self.bounds and not self.bounds[0] <= number <= self.bounds[1]:
+            raise UserError(
+                f"{self.name} (column {self.column!r}) is outside its bounds {list(self.bounds)} {self.units}; "
+                "mend the cell, or widen the bounds"
+            )
+        return number
+
+
+@dataclass(frozen=True)
+class Time:
+    """The column that says when a visit was, in `units` since any origin, or as dates (ISO 8601, or in `format`)."""
+
+    column: str
+    units: str = "years"
+    format: str = ""
+
+    def __post_init__(self):
+        known(self.units, [*PER_YEAR, "date"], "time: units")
+
+    def years(self, cell: str) -> float:
+        """Years since the column's own origin. Raises UserError where the cell is no such time."""
+        if self.units != "date":
+            number = _number(cell)
+            if number is None:
+                raise UserError(f"time (column {self.column!r}) is no finite number of {self.units}; mend the cell")
+            return number / PER_YEAR[self.units]
+        try:
+            moment = datetime.strptime(cell, self.format) if self.format else datetime.fromisoformat(cell)
+        except ValueError:
+            expected = self.format or "YYYY-MM-DD"
+            raise UserError(f"time (column {self.column!r}) is no date {expected}; mend the cell, or set time.format") from None
+        moment = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+        elapsed = moment - datetime(2000, 1, 1)
+        return (elapsed.days + elapsed.seconds / 86400) / DAYS_PER_YEAR
+
+
+def columns(node: Mapping[str, Any], where: str) -> tuple[Column, ...]:
+    """The columns of a YAML mapping from variable to its description."""
+    if not isinstance(node, Mapping):
+        raise UserError(f"{where} is {node!r}; expected a mapping from variable to its column")
+    return tuple(build(Column, spec or {}, f"{where}.{name}", name=str(name)) for name, spec in node.items())
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _same(cell: str, options: Any) -> str | None:
+    """The option that says what `cell` says, as text or as a number ("0.0" is "0")."""
+    if cell in options:
+        return cell
+    number = _number(cell)
+    return None if number is None else next((option for option in options if _number(option) == number), None)

@@ -1,0 +1,65 @@
+"""A folder of NIfTI files, named by a table of visits."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from framework.data.ingest.base import Ingested, Reader
+from framework.data.ingest.scans import ScanFiles, grids
+from framework.data.ingest.series import Absent, Planned, subjects
+from framework.data.ingest.sheet import locate
+from framework.data.ingest.table import Table
+from framework.data.ledger import Ledger
+from framework.data.schema import Scan, Schema
+from framework.errors import UserError
+
+
+class Nifti(Reader):
+    """Scans in the folder `path`; a row of `visits` is a visit, and names a file below the folder per modality.
+
+    `modalities` maps each modality to its `Grid`, `files` to the column with its file where that is not the
+    modality's own name. An empty cell is a scan that was not taken. `on_error`: stop, or exclude what cannot be read.
+    """
+
+    def __init__(
+        self, path: str, visits: Table, modalities: Mapping, files: Mapping[str, str] | None = None, on_error: str = "stop"
+    ):
+        self.path, self.visits, self.modalities, self.on_error = path, visits, grids(modalities), on_error
+        unknown = set(files or {}) - set(self.modalities)
+        if unknown:
+            raise UserError(f"files names {sorted(unknown)}; expected some of the modalities {sorted(self.modalities)}")
+        self.columns = {name: name for name in self.modalities} | {name: str(c) for name, c in (files or {}).items()}
+        self.schema = Schema(visits.schema.variables, visits.schema.static, tuple(self.modalities.values()))
+
+    def read(self) -> Ingested:
+        root = locate(self.path)
+        files = ScanFiles(root, self.on_error)
+        sheet, ledger = self.visits.sheet(), Ledger()
+        for name, column in self.columns.items():
+            sheet.require(column, f"files of {name}")
+        plan = self.visits.layout.plan(sheet.rows, ledger)
+        for series in plan:
+            for visit in series.visits:
+                self._must_exist(root, series.subject, visit)
+
+        def scans(subject: str, visit: Planned) -> Mapping[str, Scan | Absent]:
+            found: dict[str, Scan | Absent] = {}
+            for name, column in self.columns.items():
+                file = visit.row.cells[column]
+                found[name] = (
+                    files.read(root / file, self.modalities[name], subject, visit.id)
+                    if file
+                    else Absent("missing", f"no file in column {column!r}")
+                )
+            return found
+
+        return Ingested(self.schema, subjects(plan, self.visits.layout, scans, ledger), ledger, {sheet.path.name: sheet.sha256})
+
+    def _must_exist(self, root: Path, subject: str, visit: Planned) -> None:
+        """A file that is named but not there is found before the first is read."""
+        for column in self.columns.values():
+            file = visit.row.cells[column]
+            if file and self.on_error == "stop" and not (root / file).is_file():
+                raise UserError(
+                    f"subject {subject!r}, visit {visit.id!r}: {visit.row.where} names {file}, which is not in {root}; "
+                    "mend the name, empty the cell, or add data.reader.on_error=exclude"
+                )

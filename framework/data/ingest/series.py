@@ -1,0 +1,203 @@
+"""From rows to subjects: one visit a row, grouped, set in order of time and checked before any scan is read."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from framework.data.ingest.columns import Column, Time
+from framework.data.ingest.sheet import Row
+from framework.data.ledger import Ledger
+from framework.data.schema import Scan, Subject, Value, Visit
+from framework.errors import UserError
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A scan that is not there ("missing") or not wanted ("excluded"), and why."""
+
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One visit before its scans are read; `elapsed` is in years since time zero of the time column."""
+
+    id: str
+    elapsed: float
+    row: Row
+    values: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One subject's visits in order of time, and the rows that can be none, with their reasons."""
+
+    subject: str
+    visits: tuple[Planned, ...]
+    static: Mapping[str, Value]
+    dropped: tuple[tuple[str, str], ...]
+
+
+Scans = Callable[[str, Planned], Mapping[str, Scan | Absent]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows become subjects: which cells hold subject, visit, time and variables.
+
+    Rows of a subject may come in any order; where `order` names a column that numbers the visits, it must agree
+    with the times. A visit without an id of its own is numbered by time.
+    """
+
+    subject: str
+    time: Time
+    visit: str | None
+    order: str | None
+    variables: tuple[Column, ...]
+    static: tuple[Column, ...]
+
+    def columns(self) -> list[tuple[str, str]]:
+        """Every column that must be there, after what it is for."""
+        named = [("subject", self.subject), ("time", self.time.column), ("visit", self.visit), ("order", self.order)]
+        named += [(f"variable {column.name!r}", column.column) for column in (*self.variables, *self.static)]
+        return [(what, column) for what, column in named if column is not None]
+
+    def plan(self, rows: Sequence[Row], ledger: Ledger) -> list[Series]:
+        """Each subject's visits. Raises UserError naming subject and lines for the first thing that is wrong."""
+        by_subject: dict[str, list[Row]] = {}
+        for row in rows:
+            subject = row.cells[self.subject]
+            if subject is None:
+                ledger.add("", row.where, "visit", "excluded", f"no subject in column {self.subject!r}")
+            else:
+                by_subject.setdefault(subject, []).append(row)
+        return [self._series(subject, rows) for subject, rows in by_subject.items()]
+
+    def _series(self, subject: str, rows: list[Row]) -> Series:
+        times = self._times(subject, rows)
+        dated = sorted((row for row in rows if row.where in times), key=lambda row: times[row.where])
+        baseline = {c.name: self._constant(subject, c, rows) for c in (*self.static, *self.variables) if c in self.static or c.plus_time}
+        visits = []
+        for number, row in enumerate(dated, 1):
+            values = {
+                c.name: _plus(baseline[c.name], times[row.where]) if c.plus_time else _read(c, row, subject)
+                for c in self.variables
+            }
+            visits.append(Planned(self._id(row) or str(number), times[row.where], row, values))
+        self._check(subject, visits)
+        reason = f"no time in column {self.time.column!r}"
+        dropped = tuple((self._id(row) or row.where, reason) for row in rows if row.where not in times)
+        return Series(subject, tuple(visits), {c.name: baseline[c.name] for c in self.static}, dropped)
+
+    def _times(self, subject: str, rows: list[Row]) -> dict[str, float]:
+        times = {}
+        for row in rows:
+            cell = row.cells[self.time.column]
+            if cell is not None:
+                try:
+                    times[row.where] = self.time.years(cell)
+                except UserError as error:
+                    raise UserError(f"{row.where} (subject {subject!r}): {error}") from None
+        if self.time.units != "date" or not times:
+            return times
+        first = min(times.values())  # a date has no origin of its own
+        return {where: time - first for where, time in times.items()}
+
+    def _id(self, row: Row) -> str | None:
+        return row.cells[self.visit] if self.visit else None
+
+    def _constant(self, subject: str, column: Column, rows: list[Row]) -> Value:
+        """What a column says once per subject; a row where it is missing says nothing."""
+        found: dict[Value, str] = {}
+        for row in rows:
+            value = _read(column, row, subject)
+            if value is not None:
+                found.setdefault(value, row.where)
+        if len(found) > 1:
+            one, other = list(found.values())[:2]
+            kind = "plus_time" if column.plus_time else "static"
+            raise UserError(
+                f"subject {subject!r}: {column.name} differs between {one} and {other}, but is {kind}, once per subject; "
+                "mend the table, or map the column under `variables` as it is"
+            )
+        return next(iter(found), None)
+
+    def _check(self, subject: str, visits: list[Planned]) -> None:
+        ids: dict[str, Row] = {}
+        for visit in visits:
+            if visit.id in ids:
+                raise UserError(
+                    f"subject {subject!r} has visit {visit.id!r} twice: {ids[visit.id].where} and {visit.row.where}; "
+                    "keep one row, or give each visit its own id"
+                )
+            ids[visit.id] = visit.row
+        for before, after in zip(visits, visits[1:], strict=False):
+            lines = f"{before.row.where} and {after.row.where}"
+            if after.elapsed == before.elapsed:
+                raise UserError(
+                    f"subject {subject!r} has two visits at the same time ({self.time.column!r}): {lines}; keep one row, or mend the time"
+                )
+            if self.order and not _in_order(before.row.cells[self.order], after.row.cells[self.order]):
+                raise UserError(
+                    f"subject {subject!r} has visits out of order: {self.order!r} and {self.time.column!r} disagree "
+                    f"at {lines}; mend one of the two columns"
+                )
+
+
+def assemble(series: Series, layout: Layout, scans: Scans, ledger: Ledger) -> Subject | None:
+    """Read one subject's scans and account for it in the ledger; None where nothing of it can be used."""
+    visits, entries = [], []
+    derived = {column.name for column in layout.variables if column.plus_time}
+    for planned in series.visits:
+        found = scans(series.subject, planned)
+        read = {name: scan for name, scan in found.items() if isinstance(scan, Scan)}
+        measured = [name for name, value in planned.values.items() if value is not None and name not in derived]
+        absent = {name: (scan.status, scan.reason) for name, scan in found.items() if isinstance(scan, Absent)}
+        empty = {c.name: ("missing", f"no value in column {c.column!r}") for c in layout.variables if planned.values[c.name] is None}
+        if read or measured:
+            visits.append(Visit(planned.id, planned.elapsed, planned.values, read))
+            entries.append((planned.id, "visit", "used", ""))
+            entries += [(planned.id, item, *why) for item, why in (absent | empty).items()]
+        else:
+            entries.append((planned.id, "visit", "excluded", "no scan and no value was measured"))
+            entries += [(planned.id, item, *why) for item, why in absent.items()]
+    entries += [(id, "visit", "excluded", reason) for id, reason in series.dropped]
+    if visits:
+        ledger.add(series.subject, "", "subject", "used")
+        for column in layout.static:
+            if series.static[column.name] is None:
+                ledger.add(series.subject, "", column.name, "missing", f"no value in column {column.column!r}")
+    else:
+        ledger.add(series.subject, "", "subject", "excluded", "none of its visits can be used")
+    for entry in entries:
+        ledger.add(series.subject, *entry)
+    timed = tuple(replace(visit, time=visit.time - visits[0].time) for visit in visits)
+    return Subject(series.subject, timed, series.static) if visits else None
+
+
+def subjects(plan: Sequence[Series], layout: Layout, scans: Scans, ledger: Ledger) -> Iterator[Subject]:
+    """The subjects of a plan, one subject's voxels in memory at a time."""
+    for series in plan:
+        subject = assemble(series, layout, scans, ledger)
+        if subject is not None:
+            yield subject
+
+
+def _read(column: Column, row: Row, subject: str) -> Value:
+    try:
+        return column.read(row.cells[column.column])
+    except UserError as error:
+        raise UserError(f"{row.where} (subject {subject!r}): {error}") from None
+
+
+def _plus(base: Value, elapsed: float) -> Value:
+    return None if base is None else float(base) + elapsed
+
+
+def _in_order(before: str | None, after: str | None) -> bool:
+    if before is None or after is None:
+        return True
+    try:
+        return float(before) < float(after)
+    except ValueError:
+        return before < after

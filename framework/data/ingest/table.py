@@ -1,0 +1,63 @@
+"""A long table, one row a visit, with a column map."""
+
+from collections.abc import Mapping, Sequence
+
+from framework.data.ingest.base import Ingested, Reader
+from framework.data.ingest.columns import Time, columns
+from framework.data.ingest.series import Layout, subjects
+from framework.data.ingest.sheet import MISSING, Sheet, locate, read_sheet
+from framework.data.ingest.spec import build
+from framework.data.ledger import Ledger
+from framework.data.schema import Schema
+from framework.errors import UserError
+
+
+class Table(Reader):
+    """Clinical visits in a CSV, TSV or Parquet file.
+
+    `time` is `{column, units, format}`; `variables` (per visit) and `static` (per subject) map each variable's name to
+    its `Column`. `visit` and `order` name the columns with the visits' ids and numbers, where there are any.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        subject: str,
+        time: Mapping,
+        visit: str | None = None,
+        order: str | None = None,
+        variables: Mapping | None = None,
+        static: Mapping | None = None,
+        missing: Sequence[str] = MISSING,
+    ):
+        self.path, self.missing = path, tuple(map(str, missing))
+        self.layout = Layout(
+            subject=subject,
+            time=build(Time, time, "time"),
+            visit=visit,
+            order=order,
+            variables=columns(variables or {}, "variables"),
+            static=columns(static or {}, "static"),
+        )
+        self.schema = Schema(*(tuple(c.variable for c in group) for group in (self.layout.variables, self.layout.static)))
+
+    def sheet(self) -> Sheet:
+        """The table, once every column of the map is found in it."""
+        file = locate(self.path)
+        if file.is_dir():
+            raise UserError(f"{self.path} is a folder; expected a .csv, .tsv or .parquet file: set data.path to it")
+        sheet = read_sheet(file, self.missing)
+        for what, column in self.layout.columns():
+            sheet.require(column, what)
+        return sheet
+
+    def read(self) -> Ingested:
+        sheet, ledger = self.sheet(), Ledger()
+        plan = self.layout.plan(sheet.rows, ledger)
+        return Ingested(self.schema, subjects(plan, self.layout, _no_scans, ledger), ledger, {sheet.path.name: sheet.sha256})
+
+
+def _no_scans(subject: str, visit: object) -> Mapping:
+    return {}
+
+

@@ -1,0 +1,50 @@
+"""From a cohort's schema and the study's choice of targets to the layout that shapes the programs."""
+
+from collections.abc import Sequence
+
+from framework.data.schema import Schema, Variable
+from framework.errors import UserError
+from framework.types import Column, Layout, Target
+
+
+def layout(schema: Schema, targets: Sequence[str], hidden: Sequence[str] = ()) -> Layout:
+    """Resolve roles to columns; `hidden` variables are kept from the inputs although their role allows them.
+
+    Raises UserError for a target the cohort does not have or that is hindsight, and for an unknown hidden name.
+    """
+    _known(schema, targets, "target")
+    _known(schema, hidden, "hidden variable")
+    if not targets:
+        raise UserError("no target is named; give data.targets=[...], some of " + str([v.name for v in schema.variables]))
+    for name in targets:
+        if "hindsight" in schema.variable(name).roles:
+            raise UserError(f"target {name!r} has the role hindsight: it is known only afterwards; choose another target")
+    places = list(enumerate(schema.variables))
+    seen = {v.name for v in schema.variables if {"input", "known_ahead"} & set(v.roles)} - set(hidden)
+    return Layout(
+        inputs=tuple(_column(i, v) for i, v in places if v.name in seen),
+        static=tuple(_column(i, v) for i, v in enumerate(schema.static) if "input" in v.roles and v.name not in hidden),
+        known=tuple(_column(i, v) for i, v in places if "known_ahead" in v.roles and v.name in seen),
+        targets=tuple(_target(schema, name, name in seen) for name in targets),
+        modalities=tuple(m.name for m in schema.modalities if m.name not in hidden),
+        grids=tuple((*m.shape, m.channels) for m in schema.modalities if m.name not in hidden),
+    )
+
+
+def _known(schema: Schema, names: Sequence[str], what: str) -> None:
+    have = [v.name for v in schema.variables]
+    if what != "target":
+        have += [v.name for v in schema.static] + [m.name for m in schema.modalities]
+    for name in names:
+        if name not in have:
+            raise UserError(f"{what} {name!r} is not in the cohort; it has {have}")
+
+
+def _column(index: int, variable: Variable) -> Column:
+    return Column(variable.name, index, len(variable.levels), variable.per_year)
+
+
+def _target(schema: Schema, name: str, seen: bool) -> Target:
+    variable = schema.variable(name)
+    index = schema.variables.index(variable)
+    return Target(name, index, variable.units, variable.levels, variable.positive_from, seen)

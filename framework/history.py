@@ -1,0 +1,28 @@
+"""What is known at each visit from that visit and those before it."""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from framework.types import Arr
+
+
+def last_observed(
+    values: Float[Arr, "b t f"], observed: Bool[Arr, "b t f"], times: Float[Arr, "b t"]
+) -> tuple[Float[Array, "b t f"], Bool[Array, "b t f"], Float[Array, "b t f"]]:
+    """The last observed value of each variable at each visit, whether there is one, and when it was (years).
+
+    Where nothing was observed yet the value and the time are 0.
+    """
+    seen = lax.cummax(jnp.where(observed, jnp.arange(values.shape[1])[None, :, None], -1), axis=1)
+    place = jnp.maximum(seen, 0)
+    has = seen >= 0
+    value = jnp.where(has, jnp.take_along_axis(jnp.where(observed, values, 0), place, axis=1), 0)
+    time = jnp.where(has, jnp.take_along_axis(jnp.broadcast_to(times[..., None], values.shape), place, axis=1), 0)
+    return value, has, time
+
+
+def at_origin(series: Float[Arr, "b t ..."] | Bool[Arr, "b t ..."], origin: Int[Arr, "b q"]) -> Array:
+    """Row by row, the entry of a per-visit series (b, t, ...) at each query's origin: (b, q, ...)."""
+    index = origin.reshape(*origin.shape, *(1,) * (series.ndim - 2))
+    return jnp.take_along_axis(jnp.asarray(series), index, axis=1)

@@ -1,0 +1,87 @@
+"""A command-line entry: Hydra composes the config, and whatever the user can mend ends in one line and exit code 1."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+
+import hydra
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from framework.errors import UserError
+from framework.launch.check import check
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
+    """Turn `function(config)` into a program configured by `conf/<config_name>.yaml`."""
+
+    def wrap(function: Callable[[DictConfig], object]) -> Callable[[], None]:
+        def task(config: DictConfig) -> object:
+            OmegaConf.resolve(config)
+            check(config)
+            return function(config)
+
+        def main() -> None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands the exception on instead of printing it
+            try:
+                hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()
+            except KeyboardInterrupt:
+                print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+                sys.exit(130)
+            except Exception as error:
+                line = explain(error, config_name)
+                if line is None:
+                    raise
+                print(f"error: {line}", file=sys.stderr)
+                sys.exit(1)
+
+        return main
+
+    return wrap
+
+
+def explain(error: BaseException, config_name: str) -> str | None:
+    """One line for an error that the user can mend, None for one that is ours."""
+    chain, seen = [error], {id(error)}
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and id(cause) not in seen:
+        chain.append(cause)
+        seen.add(id(cause))
+    for link in chain:
+        if isinstance(link, UserError):
+            return str(link)
+    for link in chain:
+        if isinstance(link, (HydraException, OmegaConfBaseException)):
+            return _config_error(link, chain, config_name)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}; check the path, its permissions and the space left"
+    return None
+
+
+def _config_error(error: BaseException, chain: list[BaseException], config_name: str) -> str:
+    text = " ".join(" ".join(str(link).split()) for link in chain[:1])
+    if misspelt := re.search(r"Could not override '([^']+)'", text):
+        key = misspelt[1]
+        near = difflib.get_close_matches(key, _keys(config_name), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else "see --help for the keys there are"
+        return f"no key {key!r} in the config of this command; {hint}"
+    return f"config: {text.split(' full_key:')[0]}"
+
+
+def _keys(config_name: str) -> list[str]:
+    """Every dotted key of the default config, for suggestions."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module("conf", version_base="1.3"):
+        tree = OmegaConf.to_container(compose(config_name), resolve=False)
+
+    def walk(node: object, prefix: str) -> list[str]:
+        if not isinstance(node, dict):
+            return []
+        keys = [f"{prefix}{key}" for key in node]
+        return keys + [inner for key, value in node.items() for inner in walk(value, f"{prefix}{key}.")]
+
+    return walk(tree, "")

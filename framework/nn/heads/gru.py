@@ -1,0 +1,43 @@
+"""The gated recurrent unit (Cho et al. 2014), told of masks and of the time since the last visit."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from framework.nn.heads.recurrence import Cell
+from framework.nn.layers import Dense
+
+
+class GRU(Cell):
+    """Eqs. 5-8 of Cho et al. 2014 on the input [x, which of x was observed, log(1 + dt)]."""
+
+    def __init__(self, features: int = 32, *, d_in: int, rngs: nnx.Rngs):
+        self.features = features
+        self.gates = Dense(2 * d_in + 1 + features, 2 * features, rngs=rngs)
+        self.candidate = Dense(2 * d_in + 1 + features, features, rngs=rngs)
+        self.out = Dense(features + 2, features, rngs=rngs)
+
+    def initial(self, batch: int) -> Float[Array, "b h"]:
+        return jnp.zeros((batch, self.features))
+
+    def update(
+        self, carry: Float[Array, "b h"], x: Float[Array, "b d"], observed: Bool[Array, "b d"], dt: Float[Array, " b"]
+    ) -> Float[Array, "b h"]:
+        seen = inputs(x, observed, dt)
+        reset, keep = jnp.split(jax.nn.sigmoid(self.gates(jnp.concatenate([seen, carry], -1))), 2, axis=-1)
+        candidate = jnp.tanh(self.candidate(jnp.concatenate([seen, reset * carry], -1)))
+        return keep * carry + (1 - keep) * candidate
+
+    def emit(self, carry: Float[Array, "b q h"], ahead: Float[Array, "b q"]) -> Float[Array, "b q h"]:
+        return jnp.tanh(self.out(after(carry, ahead)))
+
+
+def inputs(x: Float[Array, "b d"], observed: Bool[Array, "b d"], dt: Float[Array, " b"]) -> Float[Array, "b i"]:
+    """What a cell without a mechanism of its own for gaps is fed."""
+    return jnp.concatenate([jnp.where(observed, x, 0), observed.astype(x.dtype), jnp.log1p(dt)[:, None]], axis=-1)
+
+
+def after(state: Float[Array, "b q h"], ahead: Float[Array, "b q"]) -> Float[Array, "b q i"]:
+    """A state beside how far ahead the query lies."""
+    return jnp.concatenate([state, ahead[..., None], jnp.log1p(ahead)[..., None]], axis=-1)

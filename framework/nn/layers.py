@@ -1,0 +1,30 @@
+"""The small pieces that several modules share."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+class Statistic(nnx.Variable):
+    """A number fitted on the training subjects (a mean, a scale), carried with the model and never trained."""
+
+
+def dropout(x: Float[Array, "..."], rate: Float[Array, ""] | float, key: PRNGKeyArray | None) -> Float[Array, "..."]:
+    """Drop entries at a rate that may be traced, so that it can differ between vmapped members; no key, no dropout."""
+    if key is None:
+        return x
+    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+    return jnp.where(keep, x / jnp.maximum(1 - rate, 1e-6), 0)
+
+
+class Dense(nnx.Module):
+    """A linear layer, its output scaled by `gain` at the start (0: the model starts from its offset alone)."""
+
+    def __init__(self, d_in: int, d_out: int, *, gain: float = 1.0, rngs: nnx.Rngs):
+        draw = jax.random.normal(rngs.params(), (d_in, d_out)) * gain / jnp.sqrt(max(d_in, 1))
+        self.weight = nnx.Param(draw)
+        self.bias = nnx.Param(jnp.zeros(d_out))
+
+    def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
+        return x @ self.weight[...] + self.bias[...]

@@ -1,0 +1,122 @@
+"""The deep forecaster's network: scans and variables to tokens, a head over time, an output a target."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from framework.history import at_origin, last_observed
+from framework.nn.encoders.tabular import Tabular
+from framework.nn.layers import Dense, Statistic, dropout
+from framework.nn.outputs import ClassOutput, QuantileOutput
+from framework.types import Arr, Classes, Layout, Query, Scans, Sequence, Targets, Values, Visits
+
+Raw = Mapping[str, tuple[Array, Array, Array]]  # target -> output in its own units, base, scale
+
+
+class Model(nnx.Module):
+    """Encoder, head and outputs composed for one layout.
+
+    `encoder` makes one image encoder a modality (None: clinical variables alone), `head` the sequence head.
+    Beside the head's answer the outputs see the last observed token: on short series it carries most of
+    what can be known. A value whose own history is an input is forecast as a change from its last observation.
+    """
+
+    def __init__(self, layout: Layout, encoder: Any, head: Any, width: int, *, rngs: nnx.Rngs):
+        self.layout = layout
+        self.tabular, self.static = Tabular(layout.inputs), Tabular(layout.static)
+        self.known = Tabular(tuple(replace(column, index=i) for i, column in enumerate(layout.known)))
+        grids = dict(zip(layout.modalities, layout.grids, strict=True)) if encoder is not None else {}
+        self.encoders = nnx.Dict({name: encoder(grid=grid, rngs=rngs) for name, grid in grids.items()})
+        d_in = self.tabular.out_features + self.static.out_features
+        d_in += sum(e.out_features for e in self.encoders.values())
+        self.head = head(d_in=d_in, rngs=rngs)
+        summary = self.head.out_features + 3 * d_in + self.known.out_features + 2
+        self.hidden = Dense(summary, width, rngs=rngs)
+        self.outputs = nnx.Dict({t.name: _output(len(t.levels), width, rngs) for t in layout.targets})
+        count = len(layout.targets)
+        self.target_mean = Statistic(jnp.zeros(count))
+        self.target_scale = Statistic(jnp.ones(count))  # spread among subjects
+        self.change_scale = Statistic(jnp.ones(count))  # spread of the change since the last observation
+
+    def __call__(
+        self, visits: Visits, query: Query, key: PRNGKeyArray | None = None, rate: Float[Arr, ""] | float = 0.0
+    ) -> Raw:
+        """Raw outputs at each query; a key turns dropout on at `rate`."""
+        inner, outer = (None, None) if key is None else jax.random.split(key)
+        sequence = self.tokens(visits)
+        sequence = Sequence(dropout(sequence.x, rate, inner), sequence.observed, sequence.times, sequence.valid)
+        ahead = query.time - at_origin(sequence.times, query.origin)
+        last, has, since = last_observed(sequence.x, sequence.observed, sequence.times)
+        age = jnp.where(has, sequence.times[..., None] - since, 0)
+        at = [at_origin(part, query.origin) for part in (last, has.astype(last.dtype), jnp.log1p(age))]
+        known, _ = self.known(query.known, jnp.broadcast_to(query.valid[..., None], query.known.shape))
+        timing = jnp.stack([ahead, jnp.log1p(ahead)], axis=-1)
+        summary = jnp.concatenate([self.head(sequence, query), *at, known, timing], axis=-1)
+        hidden = dropout(jax.nn.gelu(self.hidden(summary)), rate, outer)
+        return {
+            target.name: (self.outputs[target.name](hidden, ahead), *self._base(place, visits, query))
+            for place, target in enumerate(self.layout.targets)
+        }
+
+    def tokens(self, visits: Visits) -> Sequence:
+        """One token a visit: its variables, the static ones, an embedding of each of its scans."""
+        x, observed = self.tabular(visits.values, visits.observed)
+        static = jax.tree.map(
+            lambda part: jnp.broadcast_to(part[:, None], (*x.shape[:2], part.shape[-1])),
+            self.static(visits.static, visits.static_observed),
+        )
+        parts, masks = [x, static[0]], [observed, static[1]]
+        for name, encoder in self.encoders.items():
+            embedded, mask = _place(encoder, visits.scans[name], visits.valid.shape)
+            parts.append(embedded)
+            masks.append(mask)
+        valid = jnp.asarray(visits.valid)
+        mask = jnp.concatenate(masks, axis=-1) & valid[..., None]
+        return Sequence(jnp.where(mask, jnp.concatenate(parts, -1), 0), mask, jnp.where(valid, visits.times, 0), valid)
+
+    def loss(self, raw: Raw, truth: Targets, weight: Float[Arr, " b"], target_weights: Float[Arr, " k"]) -> tuple[Array, Array]:
+        """Summed loss and count of each target over its observed queries, weighted by subject: two arrays (k,)."""
+        sums, counts = [], []
+        for place, target in enumerate(self.layout.targets):
+            told = truth[target.name]
+            share = jnp.where(told.observed, weight[:, None], 0)
+            loss = self.outputs[target.name].loss(raw[target.name][0], told, *raw[target.name][1:])
+            sums.append(target_weights[place] * jnp.where(share > 0, share * loss, 0).sum())
+            counts.append(share.sum())
+        return jnp.stack(sums), jnp.stack(counts)
+
+    def forecast(self, raw: Raw) -> dict[str, Classes | Values]:
+        """Raw outputs as probabilities and as quantiles in original units."""
+        return {name: self.outputs[name].forecast(*parts) for name, parts in raw.items()}
+
+    def _base(self, place: int, visits: Visits, query: Query) -> tuple[Array, Array]:
+        """Where the quantiles of a target are centred and their unit: its last observation, else its mean."""
+        mean, spread, change = (s[...][place] for s in (self.target_mean, self.target_scale, self.change_scale))
+        target = self.layout.targets[place]
+        if not target.seen:
+            shape = query.time.shape
+            return jnp.broadcast_to(mean, shape), jnp.broadcast_to(spread, shape)
+        column = slice(target.index, target.index + 1)
+        observed = visits.observed[..., column] & visits.valid[..., None]
+        value, has, _ = last_observed(visits.values[..., column], observed, visits.times)
+        has = at_origin(has, query.origin)[..., 0]
+        return jnp.where(has, at_origin(value, query.origin)[..., 0], mean), jnp.where(has, change, spread)
+
+
+def _output(classes: int, width: int, rngs: nnx.Rngs) -> ClassOutput | QuantileOutput:
+    return ClassOutput(classes, width, rngs=rngs) if classes else QuantileOutput(width, rngs=rngs)
+
+
+def _place(encoder: nnx.Module, scans: Scans, shape: tuple[int, ...]) -> tuple[Float[Array, "b t d"], Bool[Array, "b t d"]]:
+    """Embeddings of packed scans at their (row, visit), and where there is one."""
+    valid = jnp.asarray(scans.valid)
+    voxels = jnp.where(valid[:, None, None, None, None], scans.voxels, 0)
+    embedded = jnp.where(valid[:, None], encoder(voxels), 0)  # type: ignore[operator]
+    mask = jnp.zeros(shape, bool).at[scans.row, scans.visit].max(valid)
+    placed = jnp.zeros((*shape, embedded.shape[-1])).at[scans.row, scans.visit].add(embedded)
+    return placed, jnp.broadcast_to(mask[..., None], placed.shape)

@@ -1,0 +1,148 @@
+"""The arrays that pass between the layers, and the letters of their axes.
+
+b subject, t visit, q query, f visit variable, s static variable, g known-ahead variable, d token, h hidden,
+c class or channel, l quantile level, n scan, x y z voxel. Times are years since the subject's first visit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import jax
+from jaxtyping import Array, Bool, Float, Int
+from numpy import ndarray
+
+Arr = Array | ndarray
+
+
+def pytree(cls: type) -> type:
+    """A frozen dataclass registered as a pytree whose fields are all children.
+
+    Unflattening goes around `__init__`, because JAX puts things into pytrees that are no arrays.
+    """
+    cls = dataclass(frozen=True)(cls)
+    names = tuple(field.name for field in fields(cls))
+
+    def flatten(value):
+        return tuple((jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in names), None
+
+    def unflatten(_, children):
+        value = object.__new__(cls)
+        for name, child in zip(names, children, strict=True):
+            object.__setattr__(value, name, child)
+        return value
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
+    return cls
+
+
+@pytree
+class Scans:
+    """One modality, packed: only scans that exist, no padding is ever encoded."""
+
+    voxels: Float[Arr, "n x y z c"]
+    row: Int[Arr, " n"]
+    visit: Int[Arr, " n"]
+    valid: Bool[Arr, " n"]
+
+
+@pytree
+class Visits:
+    """What was seen of each subject; one row is one subject. What lies under a mask is never read."""
+
+    times: Float[Arr, "b t"]
+    valid: Bool[Arr, "b t"]
+    scans: Mapping[str, Scans]
+    values: Float[Arr, "b t f"]
+    observed: Bool[Arr, "b t f"]
+    static: Float[Arr, "b s"]
+    static_observed: Bool[Arr, "b s"]
+
+
+@pytree
+class Query:
+    """What is asked: at `time`, seeing visits up to and including number `origin` alone."""
+
+    time: Float[Arr, "b q"]
+    origin: Int[Arr, "b q"]
+    known: Float[Arr, "b q g"]
+    valid: Bool[Arr, "b q"]
+
+
+@pytree
+class Truth:
+    """What came to pass at each query: a value in original units or a level's index."""
+
+    value: Float[Arr, "b q"]
+    observed: Bool[Arr, "b q"]
+
+
+@pytree
+class Classes:
+    probs: Float[Arr, "b q c"]
+
+
+@pytree
+class Values:
+    """Quantiles in original units, ascending along l; the levels are the layout's."""
+
+    quantiles: Float[Arr, "b q l"]
+
+
+@pytree
+class Sequence:
+    """One token a visit: features and which of them were observed."""
+
+    x: Float[Arr, "b t d"]
+    observed: Bool[Arr, "b t d"]
+    times: Float[Arr, "b t"]
+    valid: Bool[Arr, "b t"]
+
+
+Forecast = Mapping[str, Classes | Values]  # target -> its forecast
+Targets = Mapping[str, Truth]
+
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # the median, the 50% and the 90% interval
+
+
+@dataclass(frozen=True)
+class Column:
+    """A clinical variable by its place in `values` or `static`; `classes` is 0 for a number.
+
+    `per_year` is how fast a known-ahead variable advances by itself (age: 1), None where the plan is recorded.
+    """
+
+    name: str
+    index: int
+    classes: int = 0
+    per_year: float | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A variable to forecast; `seen` says that its own history is an input."""
+
+    name: str
+    index: int
+    units: str
+    levels: tuple[str, ...] = ()
+    positive_from: str | None = None
+    seen: bool = True
+
+    @property
+    def positive(self) -> int | None:
+        """The first level that counts as the event; None where classes are not to be split in two."""
+        if self.positive_from is not None:
+            return self.levels.index(self.positive_from)
+        return 1 if len(self.levels) == 2 else None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns mean what: everything about a cohort that shapes a program."""
+
+    inputs: tuple[Column, ...]
+    static: tuple[Column, ...]
+    known: tuple[Column, ...]
+    targets: tuple[Target, ...]
+    modalities: tuple[str, ...]
+    grids: tuple[tuple[int, int, int, int], ...]
