@@ -1,13 +1,34 @@
-"""Bring a cohort in: `python -m experiments.ingest data=oasis2`."""
+"""Bring a cohort in, or verify one: `python -m experiments.ingest data=oasis2`."""
 
 from framework.launch.command import command
 
 
 @command("ingest")
 def main(config) -> None:
-    from framework.launch.ingest import ingest
+    # loaded here, so that --help answers at once
+    import sys
 
-    ingest(config)
+    from hydra.utils import instantiate
+
+    from framework.data.ingest.base import LEDGER, ingest
+    from framework.data.ledger import Ledger
+    from framework.data.store import verify
+    from framework.errors import UserError
+
+    store = config.data.store
+    if config.action not in ("ingest", "verify"):
+        raise UserError(f"action is {config.action!r}; expected ingest or verify")
+    if config.action == "ingest":
+        shown = (lambda number: print(f"\rsubject {number} ", end="", file=sys.stderr)) if sys.stderr.isatty() else None
+        ingest(instantiate(config.data.reader, _convert_="all"), store, config.existing, shown)
+        print(Ledger.read(f"{store}/{LEDGER}").summary())
+        print(f"store:  {store}\nledger: {store}/{LEDGER}")
+    problems = list(verify(store, config.data.get("path")))
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise UserError(f"{store} has {len(problems)} faults, listed above; ingest it anew with existing=overwrite")
+    print("verify: every scan and table is as it was written, and every source file as it was read")
 
 
 if __name__ == "__main__":

@@ -125,6 +125,7 @@ class Target:
     index: int
     units: str
     levels: tuple[str, ...] = ()
+    ordered: bool = False
     positive_from: str | None = None
     seen: bool = True
 

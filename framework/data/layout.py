@@ -47,4 +47,4 @@ def _column(index: int, variable: Variable) -> Column:
 def _target(schema: Schema, name: str, seen: bool) -> Target:
     variable = schema.variable(name)
     index = schema.variables.index(variable)
-    return Target(name, index, variable.units, variable.levels, variable.positive_from, seen)
+    return Target(name, index, variable.units, variable.levels, variable.ordered, variable.positive_from, seen)

@@ -32,7 +32,9 @@ class Ledger:
 
     def add(self, subject: str, visit: str, item: str, status: str, reason: str = "") -> None:
         if status not in STATUSES or (status != "used" and not reason):
-            raise ValueError(f"ledger entry {subject, visit, item, status, reason}: {STATUSES}, with a reason unless used")
+            raise ValueError(
+                f"ledger entry {subject, visit, item, status, reason}: {STATUSES}, with a reason unless used"
+            )
         self.entries.append(Entry(subject, visit, item, status, reason))
 
     def used(self) -> dict[str, list[str]]:

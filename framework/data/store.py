@@ -63,7 +63,8 @@ class Cohort:
         """Which scans of each modality exist."""
         tables = {m.name: np.zeros(self.times.shape, bool) for m in self.schema.modalities}
         for i, j, name, _ in _listed(self.manifest):
-            tables[name][i, j] = True
+            if name in tables:
+                tables[name][i, j] = True
         return tables
 
     @cached_property

@@ -1,4 +1,4 @@
-"""A volume on its scanner's grid brought to a common one: upright (RAS), centred on the volume, smoothed before thinning."""
+"""A volume brought from its scanner's grid to a common one: upright (RAS), centred, smoothed before thinning."""
 
 from functools import partial
 

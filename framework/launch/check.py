@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,20 @@ from framework.errors import UserError
 
 SPECIAL = {"_target_", "_partial_", "_convert_", "_recursive_"}
 TRUSTED = ("framework", "optax")
+SETTINGS = {  # what stands at the root of the experiments' configs, and the smallest number allowed
+    "experiment": (str, None),
+    "runs": (str, None),
+    "trust": (Sequence[str], None),
+    "seed": (int, 0),
+    "ask": (str, None),
+    "resamples": (int, 100),
+    "repeats": (int, 1),
+    "models": (Sequence[str], None),
+    "settings": (Mapping, None),
+    "run": (str, None),
+    "ahead": (Sequence[float], None),
+    "known": (Mapping, None),
+}
 
 
 def check(config: DictConfig) -> None:
@@ -24,8 +39,14 @@ def check(config: DictConfig) -> None:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"the config has no value for {missing[0]!r}; give it on the command line: {missing[0]}=...")
-    trusted = (*TRUSTED, *(config.get("trust") or ()))
-    _walk(OmegaConf.to_container(config, resolve=True), "", trusted)
+    tree = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(tree, dict)
+    for key, (hint, smallest) in SETTINGS.items():
+        if key in tree and not fits(tree[key], hint):
+            raise UserError(f"{key}: got {tree[key]!r}; expected {_name(hint)}")
+        if key in tree and smallest is not None and tree[key] < smallest:
+            raise UserError(f"{key}: got {tree[key]}; expected {smallest} or more")
+    _walk(tree, "", (*TRUSTED, *tree.get("trust", ())))
 
 
 def _walk(node: object, path: str, trusted: tuple[str, ...]) -> None:
@@ -42,8 +63,9 @@ def _walk(node: object, path: str, trusted: tuple[str, ...]) -> None:
 
 def _check_call(node: Mapping, path: str, trusted: tuple[str, ...]) -> None:
     target = _resolve(node["_target_"], path, trusted)
-    parameters = inspect.signature(target).parameters
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    called = target.__init__ if inspect.isclass(target) else target
+    hints = typing.get_type_hints(called)
+    parameters = {name: p for name, p in inspect.signature(called).parameters.items() if name != "self"}
     for key, value in node.items():
         if key in SPECIAL:
             continue
@@ -101,4 +123,4 @@ def _fits_scalar(value: object, hint: object) -> bool:
 
 
 def _name(hint: object) -> str:
-    return getattr(hint, "__name__", None) if inspect.isclass(hint) else str(hint).replace("typing.", "")
+    return hint.__name__ if inspect.isclass(hint) else re.sub(r"\b(typing|collections\.abc)\.", "", str(hint))

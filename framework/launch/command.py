@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 
 import hydra
@@ -21,24 +22,32 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
     """Turn `function(config)` into a program configured by `conf/<config_name>.yaml`."""
 
     def wrap(function: Callable[[DictConfig], object]) -> Callable[[], None]:
-        def task(config: DictConfig) -> object:
-            OmegaConf.resolve(config)
-            check(config)
-            return function(config)
-
         def main() -> None:
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands the exception on instead of printing it
+            failures: list[Exception] = []
+
+            def task(config: DictConfig) -> object:
+                try:
+                    OmegaConf.resolve(config)
+                    check(config)
+                    return function(config)
+                except Exception as error:  # told below; the other jobs of a sweep go on
+                    failures.append(error)
+                    return None
+
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its own exceptions on instead of printing them
             try:
                 hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()
             except KeyboardInterrupt:
                 print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
                 sys.exit(130)
             except Exception as error:
+                failures.append(error)
+            for error in failures:
                 line = explain(error, config_name)
                 if line is None:
-                    raise
+                    raise error
                 print(f"error: {line}", file=sys.stderr)
-                sys.exit(1)
+            sys.exit(1 if failures else 0)
 
         return main
 
@@ -57,9 +66,16 @@ def explain(error: BaseException, config_name: str) -> str | None:
     for link in chain:
         if isinstance(link, (HydraException, OmegaConfBaseException)):
             return _config_error(link, chain, config_name)
+    if isinstance(error, (ValueError, TypeError)) and _raised_by_hydra(error):
+        return f"config: {' '.join(str(error).split())}; check the overrides on the command line"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}; check the path, its permissions and the space left"
     return None
+
+
+def _raised_by_hydra(error: BaseException) -> bool:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__", "").startswith("hydra.")
 
 
 def _config_error(error: BaseException, chain: list[BaseException], config_name: str) -> str:
@@ -69,7 +85,7 @@ def _config_error(error: BaseException, chain: list[BaseException], config_name:
         near = difflib.get_close_matches(key, _keys(config_name), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else "see --help for the keys there are"
         return f"no key {key!r} in the config of this command; {hint}"
-    return f"config: {text.split(' full_key:')[0]}"
+    return f"config: {text.split(' full_key:')[0].split(' Config search path:')[0]}"
 
 
 def _keys(config_name: str) -> list[str]:

@@ -1,8 +1,8 @@
 """What every way in is, and the one function that turns it into a cohort on disk with its ledger."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import fsspec
 
@@ -33,11 +33,13 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self) -> Ingested:
-        """The cohort at the source. Raises UserError for whatever the user can mend, before any scan is read if it can."""
+        """The cohort at the source. Raises UserError for what the user can mend, before any scan is read if it can."""
 
 
-def ingest(reader: Reader, store: str, existing: str = "refuse") -> Cohort:
-    """Write what `reader` finds to a cohort at `store`, and its ledger beside it.
+def ingest(
+    reader: Reader, store: str, existing: str = "refuse", progress: Callable[[int], None] | None = None
+) -> Cohort:
+    """Write what `reader` finds to a cohort at `store`, its ledger beside it; `progress` is told each subject's number.
 
     On any failure nothing is left, and a cohort that was there (`existing` is "append" or "overwrite") stays as it was.
     """
@@ -45,27 +47,40 @@ def ingest(reader: Reader, store: str, existing: str = "refuse") -> Cohort:
         raise UserError(f"existing is {existing!r}; expected one of {list(EXISTING)}")
     there = exists(store)
     if there and existing == "refuse":
-        raise UserError(f"there is a cohort at {store} already; add existing=overwrite or existing=append, or name another store")
+        raise UserError(
+            f"there is a cohort at {store} already; add existing=overwrite or existing=append, or name another store"
+        )
     found = reader.read()
+    if progress:
+        found = replace(found, subjects=_counted(found.subjects, progress))
     if there and existing == "append":
         return _append(found, store)
-    target = f"{store.rstrip('/')}.new" if there else store
-    write(target, found.schema, _accounted(found, target, {}), {"reader": type(reader).__name__, "sources": dict(found.sources)})
-    if there:
-        files, root = fsspec.url_to_fs(store)
-        files.rm(root, recursive=True)
-        files.mv(fsspec.url_to_fs(target)[1], root, recursive=True)
+    provenance = {"reader": type(reader).__name__, "sources": dict(found.sources)}
+    if not there:
+        return write(store, found.schema, _accounted(found, store, {}), provenance)
+    files, root = fsspec.url_to_fs(store.rstrip("/"))
+    if files.exists(f"{root}.new"):
+        files.rm(f"{root}.new", recursive=True)  # an earlier replacement that was killed
+    target = f"{store.rstrip('/')}.new"
+    write(target, found.schema, _accounted(found, target, {}), provenance)
+    files.rm(root, recursive=True)
+    files.mv(f"{root}.new", root, recursive=True)
     return open_cohort(store)
 
 
 def _append(found: Ingested, store: str) -> Cohort:
     before = open_cohort(store)
     if before.schema != found.schema:
-        raise UserError(f"the schema of {store} is not that of the data to append; ingest both anew with one configuration")
+        raise UserError(
+            f"the schema of {store} is not that of the data to append; ingest both anew with one configuration"
+        )
     files, root = fsspec.url_to_fs(store)
     found.ledger.entries[:0] = Ledger.read(f"{store}/{LEDGER}").entries
     try:
-        append(store, _accounted(found, f"{store}/.append", dict(zip(before.subjects, map(list, before.visits), strict=True))))
+        append(
+            store,
+            _accounted(found, f"{store}/.append", dict(zip(before.subjects, map(list, before.visits), strict=True))),
+        )
         files.mv(f"{root}/.append/{LEDGER}", f"{root}/{LEDGER}")
     finally:
         if files.exists(f"{root}/.append"):
@@ -85,3 +100,9 @@ def _accounted(found: Ingested, folder: str, written: dict[str, list[str]]) -> I
     files, root = fsspec.url_to_fs(folder)
     files.makedirs(root, exist_ok=True)
     found.ledger.write(f"{folder}/{LEDGER}")
+
+
+def _counted(subjects: Iterator[Subject], progress: Callable[[int], None]) -> Iterator[Subject]:
+    for number, subject in enumerate(subjects, 1):
+        progress(number)
+        yield subject

@@ -20,25 +20,30 @@ class Column:
 
     `map` renames what a cell says before it is read ({1: M, 2: F}); a number outside `bounds` is an error.
     With `plus_time` the column holds the value at time zero (age at baseline), and a visit's value is that
-    plus the visit's time in years.
+    plus `per_year` times the visit's time.
     """
 
     name: str
     column: str = ""
     roles: tuple[str, ...] = ("input",)
     units: str = "1"
-    levels: tuple[str | float, ...] = ()
+    levels: tuple[str | int | float, ...] = ()
     ordered: bool = False
-    positive_from: str | float | None = None
+    positive_from: str | int | float | None = None
+    per_year: float | None = None
     description: str = ""
-    map: Mapping[str, str | float] = field(default_factory=dict)
+    map: Mapping[str, str | int | float] = field(default_factory=dict)
     bounds: tuple[float, float] | None = None
     plus_time: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "column", self.column or self.name)
         if self.levels and (self.bounds or self.plus_time):
-            raise UserError(f"variable {self.name!r} has levels and also bounds or plus_time, which are for numbers; remove one")
+            raise UserError(
+                f"variable {self.name!r} has levels and also bounds or plus_time, which are for numbers; remove one"
+            )
+        if self.plus_time and self.per_year is None:
+            raise UserError(f"variable {self.name!r} has plus_time but no per_year; say how fast it advances (age: 1)")
         _ = self.variable  # a wrong role or level is an error now, before a file is opened
 
     @property
@@ -64,7 +69,9 @@ class Column:
             return level
         number = _number(cell)
         if number is None:
-            raise UserError(f"{self.name} (column {self.column!r}) is no finite number; mend the cell, or name its text as missing")
+            raise UserError(
+                f"{self.name} (column {self.column!r}) is no finite number; mend the cell, or name its text as missing"
+            )
         if self.bounds and not self.bounds[0] <= number <= self.bounds[1]:
             raise UserError(
                 f"{self.name} (column {self.column!r}) is outside its bounds {list(self.bounds)} {self.units}; "
@@ -84,6 +91,11 @@ class Time:
     def __post_init__(self):
         known(self.units, [*PER_YEAR, "date"], "time: units")
 
+    @property
+    def zero(self) -> str:
+        """A cell that says time zero."""
+        return datetime(2000, 1, 1).strftime(self.format or "%Y-%m-%d") if self.units == "date" else "0"
+
     def years(self, cell: str) -> float:
         """Years since the column's own origin. Raises UserError where the cell is no such time."""
         if self.units != "date":
@@ -95,7 +107,9 @@ class Time:
             moment = datetime.strptime(cell, self.format) if self.format else datetime.fromisoformat(cell)
         except ValueError:
             expected = self.format or "YYYY-MM-DD"
-            raise UserError(f"time (column {self.column!r}) is no date {expected}; mend the cell, or set time.format") from None
+            raise UserError(
+                f"time (column {self.column!r}) is no date {expected}; mend the cell, or set time.format"
+            ) from None
         moment = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
         elapsed = moment - datetime(2000, 1, 1)
         return (elapsed.days + elapsed.seconds / 86400) / DAYS_PER_YEAR

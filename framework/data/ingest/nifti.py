@@ -9,7 +9,7 @@ from framework.data.ingest.series import Absent, Planned, subjects
 from framework.data.ingest.sheet import locate
 from framework.data.ingest.table import Table
 from framework.data.ledger import Ledger
-from framework.data.schema import Scan, Schema
+from framework.data.schema import Scan
 from framework.errors import UserError
 
 
@@ -21,14 +21,19 @@ class Nifti(Reader):
     """
 
     def __init__(
-        self, path: str, visits: Table, modalities: Mapping, files: Mapping[str, str] | None = None, on_error: str = "stop"
+        self,
+        path: str,
+        visits: Table,
+        modalities: Mapping,
+        files: Mapping[str, str] | None = None,
+        on_error: str = "stop",
     ):
         self.path, self.visits, self.modalities, self.on_error = path, visits, grids(modalities), on_error
         unknown = set(files or {}) - set(self.modalities)
         if unknown:
             raise UserError(f"files names {sorted(unknown)}; expected some of the modalities {sorted(self.modalities)}")
         self.columns = {name: name for name in self.modalities} | {name: str(c) for name, c in (files or {}).items()}
-        self.schema = Schema(visits.schema.variables, visits.schema.static, tuple(self.modalities.values()))
+        self.schema = visits.layout.schema(tuple(self.modalities.values()))
 
     def read(self) -> Ingested:
         root = locate(self.path)
@@ -52,7 +57,9 @@ class Nifti(Reader):
                 )
             return found
 
-        return Ingested(self.schema, subjects(plan, self.visits.layout, scans, ledger), ledger, {sheet.path.name: sheet.sha256})
+        return Ingested(
+            self.schema, subjects(plan, self.visits.layout, scans, ledger), ledger, {sheet.path.name: sheet.sha256}
+        )
 
     def _must_exist(self, root: Path, subject: str, visit: Planned) -> None:
         """A file that is named but not there is found before the first is read."""

@@ -25,14 +25,16 @@ class Grid:
 def grids(node: Mapping) -> dict[str, Modality]:
     """The modalities of a YAML mapping from name to `Grid`."""
     if not isinstance(node, Mapping) or not node:
-        raise UserError(f"modalities is {node!r}; expected a mapping such as {{T1w: {{shape: [32, 32, 32], spacing: [6, 6, 6]}}}}")
+        raise UserError(
+            f"modalities is {node!r}; expected a mapping such as {{T1w: {{shape: [32, 32, 32], spacing: [6, 6, 6]}}}}"
+        )
     each = {str(name): build(Grid, grid, f"modalities.{name}") for name, grid in node.items()}
     return {name: Modality(name, grid.shape, grid.spacing) for name, grid in each.items()}
 
 
 @dataclass(frozen=True)
 class ScanFiles:
-    """Reads files below `root`; an unreadable one stops the ingest, or with on_error "exclude" is left out and ledgered."""
+    """Reads files below `root`; an unreadable one stops the ingest, or with on_error "exclude" goes to the ledger."""
 
     root: Path
     on_error: str

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from framework.data.ingest.columns import Column, Time
 from framework.data.ingest.sheet import Row
 from framework.data.ledger import Ledger
-from framework.data.schema import Scan, Subject, Value, Visit
+from framework.data.schema import Modality, Scan, Schema, Subject, Value, Visit
 from framework.errors import UserError
 
 
@@ -62,6 +63,10 @@ class Layout:
         named += [(f"variable {column.name!r}", column.column) for column in (*self.variables, *self.static)]
         return [(what, column) for what, column in named if column is not None]
 
+    def schema(self, modalities: tuple[Modality, ...] = ()) -> Schema:
+        """The schema that the columns make, with these modalities."""
+        return Schema(tuple(c.variable for c in self.variables), tuple(c.variable for c in self.static), modalities)
+
     def plan(self, rows: Sequence[Row], ledger: Ledger) -> list[Series]:
         """Each subject's visits. Raises UserError naming subject and lines for the first thing that is wrong."""
         by_subject: dict[str, list[Row]] = {}
@@ -74,34 +79,40 @@ class Layout:
         return [self._series(subject, rows) for subject, rows in by_subject.items()]
 
     def _series(self, subject: str, rows: list[Row]) -> Series:
-        times = self._times(subject, rows)
+        times, dropped = self._times(subject, rows)
         dated = sorted((row for row in rows if row.where in times), key=lambda row: times[row.where])
-        baseline = {c.name: self._constant(subject, c, rows) for c in (*self.static, *self.variables) if c in self.static or c.plus_time}
+        baseline = {
+            c.name: self._constant(subject, c, rows)
+            for c in (*self.static, *self.variables)
+            if c in self.static or c.plus_time
+        }
         visits = []
         for number, row in enumerate(dated, 1):
             values = {
-                c.name: _plus(baseline[c.name], times[row.where]) if c.plus_time else _read(c, row, subject)
+                c.name: _advanced(c, baseline[c.name], times[row.where]) if c.plus_time else _read(c, row, subject)
                 for c in self.variables
             }
             visits.append(Planned(self._id(row) or str(number), times[row.where], row, values))
         self._check(subject, visits)
-        reason = f"no time in column {self.time.column!r}"
-        dropped = tuple((self._id(row) or row.where, reason) for row in rows if row.where not in times)
-        return Series(subject, tuple(visits), {c.name: baseline[c.name] for c in self.static}, dropped)
+        return Series(subject, tuple(visits), {c.name: baseline[c.name] for c in self.static}, tuple(dropped))
 
-    def _times(self, subject: str, rows: list[Row]) -> dict[str, float]:
-        times = {}
+    def _times(self, subject: str, rows: list[Row]) -> tuple[dict[str, float], list[tuple[str, str]]]:
+        """The time of each row that is a visit, and why the others are none."""
+        times, dropped = {}, []
         for row in rows:
             cell = row.cells[self.time.column]
-            if cell is not None:
+            if cell is None:
+                dropped.append((self._id(row) or row.where, f"no time in column {self.time.column!r}"))
+            elif self.visit and self._id(row) is None:
+                dropped.append((row.where, f"no visit in column {self.visit!r}"))
+            else:
                 try:
                     times[row.where] = self.time.years(cell)
                 except UserError as error:
                     raise UserError(f"{row.where} (subject {subject!r}): {error}") from None
-        if self.time.units != "date" or not times:
-            return times
-        first = min(times.values())  # a date has no origin of its own
-        return {where: time - first for where, time in times.items()}
+        # a date has no origin of its own
+        first = min(times.values(), default=0.0) if self.time.units == "date" else 0.0
+        return {where: time - first for where, time in times.items()}, dropped
 
     def _id(self, row: Row) -> str | None:
         return row.cells[self.visit] if self.visit else None
@@ -117,7 +128,7 @@ class Layout:
             one, other = list(found.values())[:2]
             kind = "plus_time" if column.plus_time else "static"
             raise UserError(
-                f"subject {subject!r}: {column.name} differs between {one} and {other}, but is {kind}, once per subject; "
+                f"subject {subject!r}: {column.name} differs between {one} and {other}, but is {kind}; "
                 "mend the table, or map the column under `variables` as it is"
             )
         return next(iter(found), None)
@@ -131,16 +142,17 @@ class Layout:
                     "keep one row, or give each visit its own id"
                 )
             ids[visit.id] = visit.row
-        for before, after in zip(visits, visits[1:], strict=False):
+        for before, after in pairwise(visits):
             lines = f"{before.row.where} and {after.row.where}"
             if after.elapsed == before.elapsed:
                 raise UserError(
-                    f"subject {subject!r} has two visits at the same time ({self.time.column!r}): {lines}; keep one row, or mend the time"
+                    f"subject {subject!r} has two visits at the same time ({self.time.column!r}): {lines}; "
+                    "keep one row, or mend the time"
                 )
             if self.order and not _in_order(before.row.cells[self.order], after.row.cells[self.order]):
                 raise UserError(
                     f"subject {subject!r} has visits out of order: {self.order!r} and {self.time.column!r} disagree "
-                    f"at {lines}; mend one of the two columns"
+                    f"at {lines}; mend one of the two"
                 )
 
 
@@ -153,7 +165,11 @@ def assemble(series: Series, layout: Layout, scans: Scans, ledger: Ledger) -> Su
         read = {name: scan for name, scan in found.items() if isinstance(scan, Scan)}
         measured = [name for name, value in planned.values.items() if value is not None and name not in derived]
         absent = {name: (scan.status, scan.reason) for name, scan in found.items() if isinstance(scan, Absent)}
-        empty = {c.name: ("missing", f"no value in column {c.column!r}") for c in layout.variables if planned.values[c.name] is None}
+        empty = {
+            c.name: ("missing", f"no value in column {c.column!r}")
+            for c in layout.variables
+            if planned.values[c.name] is None
+        }
         if read or measured:
             visits.append(Visit(planned.id, planned.elapsed, planned.values, read))
             entries.append((planned.id, "visit", "used", ""))
@@ -190,8 +206,8 @@ def _read(column: Column, row: Row, subject: str) -> Value:
         raise UserError(f"{row.where} (subject {subject!r}): {error}") from None
 
 
-def _plus(base: Value, elapsed: float) -> Value:
-    return None if base is None else float(base) + elapsed
+def _advanced(column: Column, base: Value, elapsed: float) -> Value:
+    return None if base is None else float(base) + float(column.per_year or 0) * elapsed
 
 
 def _in_order(before: str | None, after: str | None) -> bool:

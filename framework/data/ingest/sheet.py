@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Sheet:
 
 
 def locate(path: str, key: str = "data.path") -> Path:
-    """The file or folder of a path, or of `package:<name>/<file>` inside an installed package, which is not imported."""
+    """The file or folder of a path, or of `package:<name>/<file>` inside an installed package (never imported)."""
     if not path.startswith(PACKAGE):
         found = Path(path).expanduser()
         if not found.exists():
@@ -60,7 +61,7 @@ def locate(path: str, key: str = "data.path") -> Path:
 
 
 def read_sheet(path: Path, missing: Sequence[str] = MISSING) -> Sheet:
-    """Read a table; an empty cell, or one whose text is in `missing`, is None. Raises UserError naming the line that is broken."""
+    """Read a table; an empty cell, or one whose text is in `missing`, is None. Raises UserError for a broken line."""
     try:
         content = path.read_bytes()
         text = gzip.decompress(content) if path.suffix == ".gz" else content
@@ -77,7 +78,10 @@ def read_sheet(path: Path, missing: Sequence[str] = MISSING) -> Sheet:
     if twice:
         raise UserError(f"{path} has the column {twice[0]!r} more than once; give each its own name")
     rows = tuple(
-        Row(f"{path.name} line {line}", {k: None if not v or v in missing else v for k, v in zip(header, cells, strict=True)})
+        Row(
+            f"{path.name} line {line}",
+            {k: None if not v or v in missing else v for k, v in zip(header, cells, strict=True)},
+        )
         for line, cells in lines
     )
     return Sheet(path, tuple(header), rows, hashlib.sha256(content).hexdigest())
@@ -91,7 +95,9 @@ def _delimited(content: bytes, separator: str, path: Path) -> tuple[list[str], l
             if not cells:
                 continue  # an empty line holds nothing
             if len(cells) != len(header):
-                raise UserError(f"{path} line {reader.line_num} has {len(cells)} cells; expected {len(header)}, as in its header")
+                raise UserError(
+                    f"{path} line {reader.line_num} has {len(cells)} cells; expected {len(header)}, as in its header"
+                )
             lines.append((reader.line_num, [cell.strip() for cell in cells]))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is no UTF-8 table ({error}); export it again as UTF-8 CSV or TSV") from None
@@ -115,4 +121,4 @@ def _text(cell: object) -> str:
         return ""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
-    return cell.isoformat() if hasattr(cell, "isoformat") else str(cell)
+    return cell.isoformat() if isinstance(cell, date) else str(cell)  # a datetime is a date, too

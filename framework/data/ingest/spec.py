@@ -1,8 +1,8 @@
 """Configuration read strictly: a misspelt key or a wrong type is named, with the key that was probably meant."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
 from difflib import get_close_matches
+from inspect import signature
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -21,50 +21,53 @@ def known(name: str, names: Sequence[str], what: str) -> str:
 
 
 def build(kind: type[T], node: Any, where: str, **given: Any) -> T:
-    """The dataclass `kind` from a mapping of YAML, lists becoming tuples; raises UserError for a key or type it lacks."""
+    """The dataclass `kind` from a mapping of YAML; raises UserError for a key it lacks or a value of a wrong type."""
     if not isinstance(node, Mapping):
         raise UserError(f"{where} is {node!r}; expected keys and values, some of {_keys(kind, given)}")
     hints, keys = get_type_hints(kind), _keys(kind, given)
     arguments = dict(given)
     for key, value in node.items():
         hint = hints[known(key, keys, f"{where}: key")]
-        value = _plain(value)
-        if not _fits(value, hint):
-            raise UserError(f"{where}.{key} is {value!r}; expected {_words(hint)}")
-        arguments[key] = value
-    absent = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING and f.name not in arguments]
+        try:
+            arguments[key] = _cast(value, hint)
+        except TypeError:
+            raise UserError(f"{where}.{key} is {value!r}; expected {_words(hint)}") from None
+    required = [name for name, parameter in signature(kind).parameters.items() if parameter.default is parameter.empty]
+    absent = [name for name in required if name not in arguments]
     if absent:
         raise UserError(f"{where} lacks {absent[0]!r}; expected {_words(hints[absent[0]])}: add it")
     return kind(**arguments)
 
 
 def _keys(kind: type, given: Mapping) -> list[str]:
-    return [field.name for field in fields(kind) if field.name not in given]
+    return [name for name in signature(kind).parameters if name not in given]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(_plain(item) for item in value)
+def _cast(value: Any, hint: Any) -> Any:
+    """`value` as `hint` says: lists as tuples, whole numbers as floats. Raises TypeError where it cannot be."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        fitting = [option for option in inner if _fits(value, option)]
+        return _cast(value, (fitting or inner)[0])
+    if origin is tuple and isinstance(value, Sequence) and not isinstance(value, str):
+        hints = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        if len(hints) == len(value):
+            return tuple(map(_cast, value, hints))
+    if origin is Mapping and isinstance(value, Mapping):
+        return {str(key): _cast(item, inner[1]) for key, item in value.items()}
+    if hint is float and type(value) is int:
+        return float(value)
+    if origin is not None or type(value) is not hint:
+        raise TypeError
     return value
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin is UnionType:
-        return any(_fits(value, option) for option in inner)
-    if origin is tuple and len(inner) == 2 and inner[1] is Ellipsis:
-        return isinstance(value, tuple) and all(_fits(item, inner[0]) for item in value)
-    if origin is tuple:
-        return isinstance(value, tuple) and len(value) == len(inner) and all(map(_fits, value, inner))
-    if origin is Mapping:
-        return isinstance(value, Mapping) and all(_fits(item, inner[1]) for item in value.values())
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
+    try:
+        _cast(value, hint)
+    except TypeError:
+        return False
+    return True
 
 
 def _words(hint: Any) -> str:

@@ -8,7 +8,6 @@ from framework.data.ingest.series import Layout, subjects
 from framework.data.ingest.sheet import MISSING, Sheet, locate, read_sheet
 from framework.data.ingest.spec import build
 from framework.data.ledger import Ledger
-from framework.data.schema import Schema
 from framework.errors import UserError
 
 
@@ -39,7 +38,7 @@ class Table(Reader):
             variables=columns(variables or {}, "variables"),
             static=columns(static or {}, "static"),
         )
-        self.schema = Schema(*(tuple(c.variable for c in group) for group in (self.layout.variables, self.layout.static)))
+        self.schema = self.layout.schema()
 
     def sheet(self) -> Sheet:
         """The table, once every column of the map is found in it."""
@@ -54,10 +53,10 @@ class Table(Reader):
     def read(self) -> Ingested:
         sheet, ledger = self.sheet(), Ledger()
         plan = self.layout.plan(sheet.rows, ledger)
-        return Ingested(self.schema, subjects(plan, self.layout, _no_scans, ledger), ledger, {sheet.path.name: sheet.sha256})
+        return Ingested(
+            self.schema, subjects(plan, self.layout, _no_scans, ledger), ledger, {sheet.path.name: sheet.sha256}
+        )
 
 
 def _no_scans(subject: str, visit: object) -> Mapping:
     return {}
-
-

@@ -64,10 +64,15 @@ def _checked(content: bytes, zipped: bool) -> tuple[bytes, type[nibabel.Nifti1Im
         raise ValueError(f"its shape is {tuple(map(int, shape))}; expected one 3-D volume")
     if header.get_data_dtype().kind not in "iuf":
         raise ValueError(f"its voxels are {header.get_data_dtype()}; expected real numbers")
+    start = int(header.get_data_offset())
+    if start < length + 4:  # the 4 bytes that say whether extensions follow
+        raise ValueError(f"its voxels would start at byte {start}, within its header: no single-file NIfTI")
     # in Python integers: a hostile header overflows anything smaller
-    claimed = int(header.get_data_offset()) + int(np.prod([int(n) for n in shape], dtype=object)) * header.get_data_dtype().itemsize
+    claimed = start + int(np.prod([int(n) for n in shape], dtype=object)) * header.get_data_dtype().itemsize
     if claimed > MAX_BYTES:
-        raise ValueError(f"its header claims {tuple(map(int, shape))} voxels, {claimed} bytes; at most {MAX_BYTES} are read")
+        raise ValueError(
+            f"its header claims {tuple(map(int, shape))} voxels, {claimed} bytes; at most {MAX_BYTES} are read"
+        )
     # reading to the end is what checks the gzip checksum
     data = head + stream.read(claimed + SLACK - len(head))
     if len(data) < claimed:
@@ -82,7 +87,7 @@ def _affine(image: nibabel.Nifti1Image) -> Float[np.ndarray, "4 4"]:
     if header["sform_code"] == 0 and header["qform_code"] == 0:
         raise ValueError("neither sform nor qform says how it is oriented")
     affine = np.array(image.affine, dtype=np.float64)
-    affine[:3] *= MM[header.get_xyzt_units()[0]]
+    affine[:3] *= MM[str(header.get_xyzt_units()[0])]
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.all(np.isfinite(affine)) or lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
         raise ValueError("its affine is degenerate: voxel axes of no length, not finite, or in one plane")

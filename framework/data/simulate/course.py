@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 SEXES = ("F", "M")
 DIAGNOSES = ("CN", "MCI", "AD")
+Numbers = Float[np.ndarray, "..."] | float
 
 
 @dataclass(frozen=True)
@@ -41,34 +42,34 @@ class Parameters:
     # quickened decline (Wilson et al. 2011, Arch. Neurol. 68:351).
     healthy: float = 0.25
     healthy_onset: tuple[float, float] = (30.0, 4.0)
-    entry: tuple[float, float] = (-2.9, 0.0)
-    rate: tuple[float, float] = (0.21, 0.30)  # median per year, sd of its logarithm
-    mci_from: float = 0.06
-    ad_from: float = 0.28
+    entry: tuple[float, float] = (-3.15, -0.25)
+    rate: tuple[float, float] = (0.20, 0.30)  # median per year, sd of its logarithm
+    mci_from: float = 0.05
+    ad_from: float = 0.24
     diagnosis_sd: float = 0.25  # of the logit of the stage as the clinician sees it: MCI reverts now and then
 
     # Ventricles: log mL = baseline + log(icv / mean icv) + ageing (age - 70) + widening * stage.
     # Healthy elderly gain about 4 % a year (Fjell et al. 2009, J. Neurosci. 29:15223), AD about 9-10 %;
     # the rates of ventricular enlargement themselves rise by 0.27 (0.12-0.43) mL/y² in MCI and 0.88 (0.47-1.29)
     # in AD (Leung et al. 2013, Neurology 80:648): the inflection of the logistic lies after the diagnosis.
-    ventricles: tuple[float, float] = (26.0, 0.42)  # median mL at 70 and stage 0, sd of the logarithm
+    ventricles: tuple[float, float] = (25.5, 0.42)  # median mL at 70 and stage 0, sd of the logarithm
     ventricles_ageing: tuple[float, float] = (0.030, 0.012)
-    widening: tuple[float, float] = (0.95, 0.15)
+    widening: tuple[float, float] = (1.10, 0.15)
     ventricles_error: float = 0.02  # test-retest CV of lateral ventricles, FreeSurfer: Maclaren et al. 2014 (140037)
 
     # Cortex: log(mL / template's share of the icv) = -(baseline + ageing (age - 70) + thinning * stage).
     # 0.5 % a year in healthy elderly (Fjell 2009), 2 % in AD; the template is of young adults, whence the baseline.
-    cortex: tuple[float, float] = (0.15, 0.06)
+    cortex: tuple[float, float] = (0.05, 0.04)
     cortex_ageing: tuple[float, float] = (0.005, 0.0015)
-    thinning: tuple[float, float] = (0.30, 0.05)
+    thinning: tuple[float, float] = (0.33, 0.05)
     cortex_error: float = 0.016  # the smallest CV of a structure in Maclaren et al. 2014
 
     # Cognition, an MMSE: mean = top - drop * stage**bend, sd = sd0 + sd1 * stage, rounded, within 0-30.
     # Baseline 29.1, 27.0, 23.3 in ADNI (Petersen 2010); AD loses 3.4 a year in CERAD, whose sd of the error of
     # measurement is 2.8 (Clark et al. 1999, Arch. Neurol. 56:857), and about 2 in ADNI.
     cognition_top: float = 29.2
-    cognition_drop: float = 35.0
-    cognition_bend: float = 1.8
+    cognition_drop: float = 40.0
+    cognition_bend: float = 1.75
     cognition_sd: tuple[float, float] = (1.0, 3.0)
 
     # Follow-up: ADNI's months; the study ends for each after 4 to 8 planned visits. Withdrawal over eight years was
@@ -94,9 +95,12 @@ class Parameters:
     warp: float = 3.0
     warp_modes: int = 5
 
+    warp_icv: float = 0.025  # sd of the logarithm that the warp adds to the intracranial volume, measured
+    warp_cortex: float = 0.022  # and to the cortex
+
     # Of the template itself (measured on it by `template.read`).
     template_icv: float = 1886.5
-    template_cortex: float = 770.0
+    template_cortex: float = 767.3
 
 
 @dataclass(frozen=True)
@@ -116,15 +120,15 @@ class Person:
     cortex_ageing: float
     thinning: float
 
-    def stage(self, time: Float[np.ndarray, "..."] | float) -> np.ndarray:
+    def stage(self, time: Numbers) -> Numbers:
         """The stage of the disease, 0 to 1, at `time` years since the first visit."""
-        return logistic(self.rate * (np.asarray(time, float) - self.onset))
+        return logistic(self.rate * (time - self.onset))
 
-    def log_ventricles(self, time: Float[np.ndarray, "..."] | float) -> np.ndarray:
+    def log_ventricles(self, time: Numbers) -> Numbers:
         """The logarithm of the ventricles' true volume in mL."""
         return self.ventricles + self.ventricles_ageing * (self.age + time - 70) + self.widening * self.stage(time)
 
-    def cortex_loss(self, time: Float[np.ndarray, "..."] | float) -> np.ndarray:
+    def cortex_loss(self, time: Numbers) -> Numbers:
         """How much lower the logarithm of the cortex's volume is than the template's."""
         return self.cortex + self.cortex_ageing * (self.age + time - 70) + self.thinning * self.stage(time)
 
@@ -145,7 +149,7 @@ class Planned:
     missing: dict[str, str]
 
 
-def logistic(x: Float[np.ndarray, "..."]) -> np.ndarray:
+def logistic(x: Numbers) -> Numbers:
     return 1 / (1 + np.exp(-x))
 
 
@@ -167,18 +171,22 @@ def follow(person: Person, rng: np.random.Generator, p: Parameters) -> list[Plan
     Leaving the study hangs on the diagnosis last made and not on the stage, so that who stays says nothing about
     the disease beyond what was measured.
     """
-    planned, gone, previous = [], False, 0.0
+    planned, gone, previous, last = [], False, 0.0, 0
     for index, month in enumerate(p.months[: rng.integers(p.planned[0], p.planned[1] + 1)]):
         time = 0.0 if index == 0 else month / 12 + float(np.clip(rng.normal(0, p.jitter), -0.2, 0.2))
         visit = _visit(f"m{month:02d}", time, person, rng, p)
         chance, leaves = rng.random(), rng.random()
+        if index == 0:
+            visit.missing.pop("diagnosis", None)  # nobody enters without one
         if index > 1:
-            hazard = p.leaves[DIAGNOSES.index(planned[-1].diagnosis)] * (time - previous)
+            hazard = p.leaves[last] * (time - previous)
             gone = gone or leaves < hazard
         if gone:
             visit.missing["visit"] = "left the study"
         elif index > 1 and chance > p.attends:
             visit.missing["visit"] = "missed"
+        if not {"visit", "diagnosis"} & visit.missing.keys():
+            last = DIAGNOSES.index(visit.diagnosis)
         planned.append(visit)
         previous = time
     return planned
@@ -205,13 +213,12 @@ def _losses(rng: np.random.Generator, p: Parameters) -> dict[str, str]:
     return missing
 
 
-def cognition_law(stage: Float[np.ndarray, "..."] | float, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
+def cognition_law(stage: Numbers, p: Parameters) -> tuple[Numbers, Numbers]:
     """Mean and standard deviation of the score before it is rounded into 0-30."""
-    stage = np.asarray(stage)
     return p.cognition_top - p.cognition_drop * stage**p.cognition_bend, p.cognition_sd[0] + p.cognition_sd[1] * stage
 
 
-def logit_thresholds(p: Parameters) -> np.ndarray:
+def logit_thresholds(p: Parameters) -> Float[np.ndarray, "2"]:
     """The logits of the stages from which MCI and AD are diagnosed."""
     stages = np.array([p.mci_from, p.ad_from])
     return np.log(stages / (1 - stages))

@@ -17,7 +17,7 @@ class CNN(Encoder):
     stage has `width` channels, each later one twice as many.
     """
 
-    def __init__(self, width: int = 16, out_features: int = 32, *, grid: tuple[int, int, int, int], rngs: nnx.Rngs):
+    def __init__(self, width: int, out_features: int, *, grid: tuple[int, int, int, int], rngs: nnx.Rngs):
         self.out_features = out_features
         size, channels = [-(-n // 2) for n in grid[:3]], 8 * grid[3]
         stages = []

@@ -12,7 +12,7 @@ from framework.nn.layers import Dense
 class GRU(Cell):
     """Eqs. 5-8 of Cho et al. 2014 on the input [x, which of x was observed, log(1 + dt)]."""
 
-    def __init__(self, features: int = 32, *, d_in: int, rngs: nnx.Rngs):
+    def __init__(self, features: int, *, d_in: int, rngs: nnx.Rngs):
         self.features = features
         self.gates = Dense(2 * d_in + 1 + features, 2 * features, rngs=rngs)
         self.candidate = Dense(2 * d_in + 1 + features, features, rngs=rngs)

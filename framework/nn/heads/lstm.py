@@ -13,7 +13,7 @@ from framework.nn.layers import Dense
 class LSTM(Cell):
     """The carry is (hidden state, memory); the forget gate starts open (Jozefowicz et al. 2015)."""
 
-    def __init__(self, features: int = 32, *, d_in: int, rngs: nnx.Rngs):
+    def __init__(self, features: int, *, d_in: int, rngs: nnx.Rngs):
         self.features = features
         self.gates = Dense(2 * d_in + 1 + features, 4 * features, rngs=rngs)
         self.out = Dense(features + 2, features, rngs=rngs)

@@ -48,7 +48,7 @@ class Recurrence(Head):
         def step(state: tuple, visit: tuple) -> tuple:
             carry, last = state
             x, observed, time, valid, first = visit
-            dt = jnp.where(first, 0, time - last)
+            dt = jnp.where(first | ~valid, 0, time - last)  # a padded visit must not breed NaN gradients
             moved = self.cell.update(self.cell.evolve(carry, dt), x, observed, dt)
             carry = jax.tree.map(lambda new, old: jnp.where(_like(valid, new), new, old), moved, carry)
             return (carry, jnp.where(valid, time, last)), carry

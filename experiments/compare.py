@@ -1,0 +1,14 @@
+"""Several forecasters on the same folds, one leaderboard: `python -m experiments.compare`."""
+
+from framework.launch.command import command
+
+
+@command("compare")
+def main(config) -> float:
+    from framework.launch.run import compare  # loaded here, so that --help answers at once
+
+    return compare(config)
+
+
+if __name__ == "__main__":
+    main()

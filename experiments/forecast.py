@@ -1,0 +1,14 @@
+"""Fit one forecaster, forecast the held-out subjects, evaluate, report: `python -m experiments.forecast`."""
+
+from framework.launch.command import command
+
+
+@command("forecast")
+def main(config) -> float:
+    from framework.launch.run import forecast  # loaded here, so that --help answers at once
+
+    return forecast(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+"""Apply a saved run to new patients: `python -m experiments.predict run=... data=...`."""
+
+from framework.launch.command import command
+
+
+@command("predict")
+def main(config) -> None:
+    from framework.launch.predict import predict  # loaded here, so that --help answers at once
+
+    predict(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""A cohort as questions and answers: histories, what is asked of them, and what came to pass."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from framework.data.store import Cohort
+from framework.errors import UserError
+from framework.types import Layout, Query, Truth
+
+ASKS = ("later", "now", "ahead")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A cohort seen through a layout.
+
+    `ask` says what is asked: "later", every later visit from every visit before it; "now", each visit's own
+    targets from its inputs (diagnosis), which needs targets whose history is no input; "ahead", nothing that the
+    cohort could answer.
+    """
+
+    cohort: Cohort
+    layout: Layout
+    ask: str = "later"
+
+    def __post_init__(self):
+        if self.ask not in ASKS:
+            raise UserError(f"ask is {self.ask!r}; expected one of {list(ASKS)}")
+        seen = [target.name for target in self.layout.targets if target.seen]
+        if self.ask == "now" and seen:
+            raise UserError(f"ask=now would read the answer from the inputs: hide it with data.hidden={seen}")
+        if self.ask != "ahead" and not self.asked.query.valid.any():
+            raise UserError(f"no subject has a visit to ask about (ask={self.ask}); forecasting needs two visits or more")
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        return self.cohort.subjects
+
+    @cached_property
+    def asked(self) -> "Questions":
+        """What the study asks and is judged by."""
+        return self._questions(self.ask == "later", self.ask == "now")
+
+    @cached_property
+    def taught(self) -> "Questions":
+        """What a forecaster is trained on: what is asked, and the present state of targets it cannot see."""
+        unseen = any(not target.seen for target in self.layout.targets)
+        return self._questions(self.ask == "later", self.ask == "now" or unseen)
+
+    def _questions(self, later: bool, now: bool) -> "Questions":
+        pairs = [
+            list(combinations(range(count), 2)) * later + [(j, j) for j in range(count)] * now
+            for count in self.cohort.valid.sum(1)
+        ]
+        width = max(1, *map(len, pairs))
+        origin, visit = (np.zeros((len(pairs), width), int) for _ in range(2))
+        valid = np.zeros((len(pairs), width), bool)
+        for i, row in enumerate(pairs):
+            for j, pair in enumerate(row):
+                origin[i, j], visit[i, j] = pair
+                valid[i, j] = True
+        time = np.where(valid, np.take_along_axis(self.cohort.times, visit, 1), 0)
+        return Questions(
+            query=Query(time, origin, known_at(self.cohort, self.layout, origin, time, visit), valid),
+            visit=visit,
+            truth={t.name: self._truth(t.index, origin, visit, valid, t.seen) for t in self.layout.targets},
+        )
+
+    def _truth(
+        self, column: int, origin: Int[np.ndarray, "n q"], visit: Int[np.ndarray, "n q"], valid: Bool[np.ndarray, "n q"], seen: bool
+    ) -> Truth:
+        observed = np.take_along_axis(self.cohort.observed[..., column], visit, 1) & valid
+        if seen:
+            observed &= visit > origin  # what the inputs hold is no question
+        return Truth(np.where(observed, np.take_along_axis(self.cohort.values[..., column], visit, 1), 0), observed)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Queries of all subjects (n, q), the visit each asks about, and the truths."""
+
+    query: Query
+    visit: Int[np.ndarray, "n q"]
+    truth: Mapping[str, Truth]
+
+
+def known_at(
+    cohort: Cohort,
+    layout: Layout,
+    origin: Int[np.ndarray, "n q"],
+    time: Float[np.ndarray, "n q"],
+    visit: Int[np.ndarray, "n q"] | None = None,
+) -> Float[np.ndarray, "n q g"]:
+    """Known-ahead variables at the queries: advanced from the origin's history, or as planned for the visit.
+
+    Without a visit (a future nobody has recorded) a planned variable keeps its last value. One never
+    observed is 0.
+    """
+    known = np.zeros((*origin.shape, len(layout.known)))
+    for place, column in enumerate(layout.known):
+        value, observed = cohort.values[..., column.index], cohort.observed[..., column.index]
+        last = _last(observed, origin)
+        carried = np.take_along_axis(value, np.maximum(last, 0), 1)
+        if column.per_year is not None:
+            since = np.take_along_axis(cohort.times, np.maximum(last, 0), 1)
+            carried = carried + column.per_year * (time - since)
+        elif visit is not None:
+            planned = np.take_along_axis(observed, visit, 1)
+            carried = np.where(planned, np.take_along_axis(value, visit, 1), carried)
+            last = np.where(planned, visit, last)
+        known[..., place] = np.where(last >= 0, carried, 0)
+    return known
+
+
+def _last(observed: Bool[np.ndarray, "n t"], origin: Int[np.ndarray, "n q"]) -> Int[np.ndarray, "n q"]:
+    """The last visit up to the origin at which something was observed, -1 where there is none."""
+    seen = np.maximum.accumulate(np.where(observed, np.arange(observed.shape[1]), -1), axis=1)
+    return np.take_along_axis(seen, origin, 1)

@@ -1,0 +1,109 @@
+"""Who trains, who validates, who tests: always whole subjects."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from framework.errors import UserError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint sets of subjects, as masks over the cohort's subjects."""
+
+    train: Bool[np.ndarray, " n"]
+    validation: Bool[np.ndarray, " n"]
+    test: Bool[np.ndarray, " n"]
+
+    def __post_init__(self):
+        twice = self.train.astype(int) + self.validation + self.test > 1
+        if twice.any():
+            raise UserError(f"{twice.sum()} subjects are in more than one of train, validation and test; split by subject")
+        for name in ("train", "test"):
+            if not getattr(self, name).any():
+                raise UserError(f"no subject is left for {name}; use fewer folds, split.validation=0 or a larger cohort")
+
+
+class Splitter(ABC):
+    """How a cohort is cut into folds; `fold` is the one that a single forecast tests."""
+
+    fold: int
+
+    @abstractmethod
+    def splits(self, subjects: Sequence[str], repeat: int = 0) -> list[Split]: ...
+
+    def one(self, subjects: Sequence[str]) -> Split:
+        """The split of `fold`. Raises UserError where there is no such fold."""
+        splits = self.splits(subjects)
+        if not 0 <= self.fold < len(splits):
+            raise UserError(f"split.fold is {self.fold}; expected 0 to {len(splits) - 1}")
+        return splits[self.fold]
+
+
+@dataclass(frozen=True)
+class KFold(Splitter):
+    """`folds` test folds of shuffled subjects; from the rest a share `validation` is set aside for early stopping.
+
+    With a share of 0 nobody validates and training runs its full length.
+    """
+
+    folds: int
+    validation: float
+    fold: int
+    seed: int
+
+    def __post_init__(self):
+        if self.folds < 2:
+            raise UserError(f"split.folds is {self.folds}; expected 2 or more")
+
+    def splits(self, subjects: Sequence[str], repeat: int = 0) -> list[Split]:
+        """One split a fold; repeats reshuffle. Depends on the number of subjects alone, not on their data."""
+        count = len(subjects)
+        if count < self.folds:
+            raise UserError(f"{count} subjects cannot make {self.folds} folds; use split.folds={max(2, count // 2)} or fewer")
+        order = np.random.default_rng([self.seed, repeat]).permutation(count)
+        fold = np.empty(count, int)
+        fold[order] = np.arange(count) % self.folds
+        return [_split(fold == k, self.validation, [self.seed, repeat, k]) for k in range(self.folds)]
+
+
+@dataclass(frozen=True)
+class FromFile(Splitter):
+    """Folds read from a table with the columns subject and fold, each subject once."""
+
+    path: str
+    validation: float
+    fold: int
+    seed: int
+
+    def splits(self, subjects: Sequence[str], repeat: int = 0) -> list[Split]:
+        """One split for each fold named in the file. Raises UserError for a subject missing or in two folds."""
+        table = pd.read_csv(self.path, sep=None, engine="python", dtype=str)
+        if not {"subject", "fold"} <= set(table.columns):
+            raise UserError(f"{self.path} has columns {list(table.columns)}; expected subject and fold")
+        twice = table["subject"][table["subject"].duplicated()]
+        if len(twice):
+            raise UserError(f"{self.path}: subject {twice.iloc[0]!r} is in two folds; keep one row for each subject")
+        fold = table.set_index("subject")["fold"]
+        absent = [s for s in subjects if s not in fold.index]
+        if absent:
+            raise UserError(f"{self.path} names no fold for subject {absent[0]!r}; every subject of the cohort needs one")
+        of = fold.loc[list(subjects)].to_numpy()
+        names = sorted(set(of))
+        if len(names) < 2:
+            raise UserError(f"{self.path} has the one fold {names}; expected two or more")
+        return [_split(of == name, self.validation, [self.seed, repeat, k]) for k, name in enumerate(names)]
+
+
+def _split(test: Bool[np.ndarray, " n"], share: float, seed: list[int]) -> Split:
+    if not 0 <= share < 1:
+        raise UserError(f"split.validation is {share}; expected a share from 0 to below 1")
+    rest = np.random.default_rng(seed).permutation(np.flatnonzero(~test))
+    validation = np.zeros_like(test)
+    if share > 0:
+        validation[rest[: max(1, round(share * len(rest)))]] = True
+    return Split(~test & ~validation, validation, test)

@@ -1,0 +1,68 @@
+"""What a metric is: a value that says its name, which way is better and how it averages."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from framework.types import Arr
+
+
+@dataclass(frozen=True)
+class Metric(ABC):
+    """Scores the forecasts of q queries; a query of weight zero changes nothing, what is undefined is NaN.
+
+    The work that needs no weights is `prepare`, so that thousands of bootstrap weightings share it. Averaging over
+    pairs (query, truth) counts every query alike; averaging over subjects counts every subject alike, however many
+    queries it has.
+    """
+
+    title: ClassVar[str]
+    better: ClassVar[str | float]  # "lower", "higher", or the number that is best to be near to (a nominal coverage)
+
+    unit: str | None = None
+    averaging: Literal["pair", "subject"] = "pair"
+
+    @abstractmethod
+    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> PyTree: ...
+
+    @abstractmethod
+    def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]: ...
+
+    @property
+    def name(self) -> str:
+        return self.title if self.averaging == "pair" else f"{self.title} by subject"
+
+    def weigh(self, weight: Float[Arr, " q"], subject: Int[Arr, " q"]) -> Float[Array, " q"]:
+        """The weights to score with: under subject averaging those of a subject's queries share one subject's weight."""
+        weight = jnp.asarray(weight)
+        if self.averaging == "pair":
+            return weight
+        queries = jax.ops.segment_sum((weight > 0).astype(weight.dtype), jnp.asarray(subject), weight.size)
+        return weight / jnp.maximum(queries[subject], 1)
+
+    def __call__(
+        self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"], weight: Float[Arr, " q"], subject: Int[Arr, " q"]
+    ) -> Float[Array, ""]:
+        return self.score(self.prepare(prediction, truth), self.weigh(weight, subject))
+
+
+@dataclass(frozen=True)
+class Mean(Metric):
+    """A metric that is a function of weighted means, so that a bootstrap of it is one matrix product."""
+
+    @abstractmethod
+    def terms(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> Float[Array, "q k"]:
+        """The k numbers of each query whose means are wanted."""
+
+    def finish(self, means: Float[Array, " k"]) -> Float[Array, ""]:
+        return means[0]
+
+    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> PyTree:
+        return self.terms(jnp.asarray(prediction), jnp.asarray(truth))
+
+    def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
+        return self.finish(jnp.dot(weight, prepared, precision="highest") / jnp.sum(weight))

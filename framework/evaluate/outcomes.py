@@ -1,0 +1,115 @@
+"""Everything that was asked and came to pass, kept in the run folder so that any score can be taken again."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from jaxtyping import Float, Int
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from framework.errors import UserError
+from framework.types import LEVELS, Target
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The q queries of one target whose truth was observed; every model answered the same ones.
+
+    A repeat r is one seed of the folds: each subject is tested once in it, by models that never saw that subject.
+    The p numbers of a forecast are the quantiles at `LEVELS`, or the probability of each of the target's levels.
+    """
+
+    target: Target
+    subjects: tuple[str, ...]
+    subject: Int[np.ndarray, " q"]  # index into subjects
+    fold: Int[np.ndarray, "r q"]
+    origin: Int[np.ndarray, " q"]  # the last visit that was seen
+    origin_time: Float[np.ndarray, " q"]  # years since the subject's first visit, as is time
+    time: Float[np.ndarray, " q"]
+    truth: Float[np.ndarray, " q"]  # original units, or a level's index
+    forecasts: Mapping[str, Float[np.ndarray, "r q p"]]
+
+    def table(self) -> pd.DataFrame:
+        """One row for each model, repeat and query, in words: ids and level names instead of indices."""
+        levels = np.array(self.target.levels, object)
+        truth = levels[self.truth.astype(int)] if self.target.levels else self.truth
+        queries = {
+            "subject": np.array(self.subjects, object)[self.subject],
+            "origin": self.origin,
+            "origin_time": self.origin_time,
+            "time": self.time,
+            "truth": truth,
+        }
+        parts = []
+        for model, forecast in self.forecasts.items():
+            for repeat, (fold, answers) in enumerate(zip(self.fold, forecast, strict=True)):
+                answer = dict(zip(answer_names(self.target), answers.T, strict=True))
+                parts.append(pd.DataFrame({"model": model, "repeat": repeat, "fold": fold, **queries, **answer}))
+        return pd.concat(parts, ignore_index=True)
+
+    def dataset(self) -> xr.Dataset:
+        """The same as labelled arrays."""
+        last = "level" if self.target.levels else "quantile"
+        return xr.Dataset(
+            {
+                "forecast": (("model", "repeat", "query", last), np.stack(list(self.forecasts.values()))),
+                "subject": ("query", self.subject),
+                "fold": (("repeat", "query"), self.fold),
+                "origin": ("query", self.origin),
+                "origin_time": ("query", self.origin_time, {"units": "years"}),
+                "time": ("query", self.time, {"units": "years"}),
+                "truth": ("query", self.truth),
+            },
+            coords={
+                "model": np.array(list(self.forecasts), object),
+                "subject_id": np.array(self.subjects, object),
+                last: np.array(self.target.levels, object) if self.target.levels else np.array(LEVELS),
+            },
+            attrs={"target": asdict(self.target)},
+        )
+
+    @staticmethod
+    def from_dataset(data: xr.Dataset) -> "Outcomes":
+        tree = data.attrs["target"]
+        columns = ("subject", "fold", "origin", "origin_time", "time", "truth")
+        return Outcomes(
+            target=Target(**(tree | {"levels": tuple(tree["levels"])})),
+            subjects=tuple(data["subject_id"].values.tolist()),
+            forecasts=dict(zip(data["model"].values.tolist(), data["forecast"].values, strict=True)),
+            **{name: data[name].values for name in columns},
+        )
+
+
+def answer_names(target: Target) -> tuple[str, ...]:
+    """What the p numbers of a forecast are called in a table: q05 ... q95, or p_<level>."""
+    return tuple(f"p_{level}" for level in target.levels) or tuple(f"q{round(100 * level):02d}" for level in LEVELS)
+
+
+def write(outcomes: Sequence[Outcomes], run: Path) -> None:
+    """Write `forecasts.zarr`, one group a target, and `forecasts/<target>.csv`; a name is percent-encoded in a path."""
+    shutil.rmtree(run / "forecasts", ignore_errors=True)
+    (run / "forecasts").mkdir(parents=True)
+    for one in outcomes:
+        one.table().to_csv(run / "forecasts" / f"{file_name(one.target)}.csv", index=False)
+    groups = {file_name(one.target): one.dataset() for one in outcomes}
+    tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs={"targets": list(groups)}), **groups})
+    codecs = [BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), Crc32cCodec()]
+    encoding = {group.path: {"forecast": {"compressors": codecs}} for group in tree.children.values()}
+    tree.to_zarr(run / "forecasts.zarr", mode="w", zarr_format=3, consolidated=False, encoding=encoding)
+
+
+def read(run: Path) -> list[Outcomes]:
+    """What `write` wrote, in its order of targets. Raises UserError where there is nothing to read."""
+    if not (run / "forecasts.zarr").is_dir():
+        raise UserError(f"{run} has no forecasts.zarr; expected the folder of a finished run")
+    with xr.open_datatree(run / "forecasts.zarr", engine="zarr", consolidated=False) as tree:
+        return [Outcomes.from_dataset(tree[name].to_dataset().load()) for name in tree.attrs["targets"]]
+
+
+def file_name(target: Target) -> str:
+    return quote(target.name, safe=" ")

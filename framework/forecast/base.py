@@ -1,0 +1,59 @@
+"""What a forecaster is: fitted on some subjects, asked about others."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jaxtyping import PRNGKeyArray
+
+from framework.data.examples import Examples
+from framework.data.split import Split
+from framework.train.loop import Cost
+from framework.train.optimizer import Dynamic
+from framework.types import Forecast, Layout, Query, Visits
+
+Log = Callable[[dict], None]
+
+
+class Fitted(ABC):
+    """A forecaster that has seen its training subjects. `layout` says what it reads; `cost` what fitting took."""
+
+    layout: Layout
+    cost: Cost | None = None
+
+    @abstractmethod
+    def predict(self, history: Visits, query: Query) -> Forecast:
+        """Answer each query from the visits up to its origin, in original units."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None: ...
+
+
+class Forecaster(ABC):
+    """A recipe for a `Fitted`."""
+
+    @abstractmethod
+    def fit_many(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: PRNGKeyArray,
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[Fitted]:
+        """Fit one member for each split and key (m,), as one program where it can be.
+
+        `dynamics` gives each member its own settings (arrays of leading axis m), else they are the recipe's.
+        Training state is kept under `folder`, so that the same call goes on where it was stopped.
+        """
+
+    def fit(
+        self, examples: Examples, split: Split, key: PRNGKeyArray, folder: Path | None = None, log: Log = lambda row: None
+    ) -> Fitted:
+        """The one-member case of `fit_many`."""
+        return self.fit_many(examples, [split], key[None], folder=folder, log=log)[0]
+
+    @abstractmethod
+    def load(self, path: Path, layout: Layout) -> Fitted:
+        """What `Fitted.save` wrote. Raises UserError where it is absent or was fitted by another recipe."""

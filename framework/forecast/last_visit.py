@@ -1,0 +1,135 @@
+"""The floor of every table: the last visit carried forward."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+
+from framework.data.examples import Examples
+from framework.data.split import Split
+from framework.errors import UserError
+from framework.forecast.base import Fitted, Forecaster, Log
+from framework.history import at_origin, last_observed
+from framework.train.optimizer import Dynamic
+from framework.types import LEVELS, Classes, Forecast, Layout, Query, Target, Values, Visits
+
+SMEAR = 0.1  # the share of its neighbour's probability that a level gets, the same in every fold
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What was learnt about one target: its yearly change, the quantiles around the forecast, and what to
+    say of someone never observed (quantiles, or class frequencies).
+    """
+
+    slope: float
+    spread: Sequence[float]
+    prior: Sequence[float]
+
+
+@dataclass(frozen=True)
+class LastVisit(Forecaster):
+    """Tomorrow as today, plus `slope` times the years since where `drifts` is on (then fitted on training pairs).
+
+    It reads the targets' own history even where that is hidden from other models. Values get the spread of
+    training errors around them, classes a fixed smear to the neighbouring levels, so that scores of different
+    folds can be ranked together.
+    """
+
+    drifts: bool
+
+    def fit_many(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: PRNGKeyArray,
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[Fitted]:
+        layout = _without_scans(examples.layout)
+        return [FittedLastVisit(layout, {t.name: self._learn(examples, t, split) for t in layout.targets}) for split in splits]
+
+    def load(self, path: Path, layout: Layout) -> Fitted:
+        file = path / "carried.json"
+        if not file.exists():
+            raise UserError(f"no fitted model at {file}; run the forecast first, or name a run that finished")
+        learnt = {name: Carried(**parts) for name, parts in json.loads(file.read_text()).items()}
+        return FittedLastVisit(_without_scans(layout), learnt)
+
+    def _learn(self, examples: Examples, target: Target, split: Split) -> Carried:
+        cohort, asked = examples.cohort, examples.asked
+        seen = cohort.values[split.train, :, target.index][cohort.observed[split.train, :, target.index]]
+        if target.levels:
+            count = np.bincount(seen.astype(int), minlength=len(target.levels)) + 1.0
+            return Carried(0.0, [], list(count / count.sum()))
+        value, has, when = _last(target, cohort.values, cohort.observed & cohort.valid[..., None], cohort.times, asked.query)
+        truth = asked.truth[target.name]
+        pairs = (truth.observed & has)[split.train]
+        change, years = (truth.value - value)[split.train][pairs], (asked.query.time - when)[split.train][pairs]
+        slope = float((change * years).sum() / max((years**2).sum(), 1e-12)) if self.drifts else 0.0
+        prior = np.quantile(seen, LEVELS) if len(seen) else np.zeros(len(LEVELS))
+        return Carried(slope, list(_around(change - slope * years)), [float(x) for x in prior])
+
+
+@dataclass(frozen=True)
+class FittedLastVisit(Fitted):
+    layout: Layout
+    learnt: Mapping[str, Carried]
+
+    def predict(self, history: Visits, query: Query) -> Forecast:
+        return {target.name: self._one(target, history, query) for target in self.layout.targets}
+
+    def save(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "carried.json").write_text(json.dumps({name: vars(parts) for name, parts in self.learnt.items()}))
+
+    def _one(self, target: Target, history: Visits, query: Query) -> Classes | Values:
+        learnt = self.learnt[target.name]
+        observed = np.asarray(history.observed) & np.asarray(history.valid)[..., None]
+        value, has, when = _last(target, np.asarray(history.values), observed, np.asarray(history.times), query)
+        if target.levels:
+            distance = np.abs(np.arange(len(target.levels)) - value[..., None])
+            share = SMEAR ** (distance if target.ordered else np.minimum(distance, 1))
+            return Classes(np.where(has[..., None], share / share.sum(-1, keepdims=True), np.asarray(learnt.prior)))
+        centre = value + learnt.slope * (np.asarray(query.time) - when)
+        return Values(np.where(has[..., None], centre[..., None] + np.asarray(learnt.spread), np.asarray(learnt.prior)))
+
+
+def _last(
+    target: Target,
+    values: Float[np.ndarray, "b t f"],
+    observed: np.ndarray,
+    times: Float[np.ndarray, "b t"],
+    query: Query,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The target's last observation before each query: value, whether there is one, when; (b, q) each.
+
+    Strictly before: asked about a visit, the floor does not read the answer from it.
+    """
+    column = slice(target.index, target.index + 1)
+    before = observed[..., column]
+    series = [at_origin(x, query.origin)[..., 0] for x in last_observed(values[..., column], before, times)]
+    value, has, when = (np.asarray(x) for x in series)
+    now = has & (when >= np.asarray(query.time))
+    if now.any():
+        earlier = before & (np.arange(before.shape[1])[None, :, None] < np.asarray(query.origin).max(1)[:, None, None])
+        series = [at_origin(x, query.origin)[..., 0] for x in last_observed(values[..., column], earlier, times)]
+        value, has, when = (np.where(now, np.asarray(new), old) for new, old in zip(series, (value, has, when), strict=True))
+    return value, has, when
+
+
+def _around(errors: Float[np.ndarray, " n"]) -> Float[np.ndarray, " l"]:
+    """Quantiles of the errors, the median held at 0: the forecast itself stays the last visit."""
+    if not len(errors):
+        return np.zeros(len(LEVELS))
+    levels = np.asarray(LEVELS)
+    quantiles = np.quantile(errors, levels)
+    return np.where(levels < 0.5, np.minimum(quantiles, 0), np.where(levels > 0.5, np.maximum(quantiles, 0), 0))
+
+
+def _without_scans(layout: Layout) -> Layout:
+    return replace(layout, modalities=(), grids=())

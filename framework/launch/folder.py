@@ -1,0 +1,103 @@
+"""A run's folder, found again by what the run is made of."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import yaml
+
+import framework
+from framework.errors import UserError
+
+PLACES = ("runs", "hydra", "trust")  # where things lie, not what they are
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "xarray", "zarr")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`<runs>/<experiment>/<hash of config, data and framework sources>`: the same command finds it again."""
+
+    path: Path
+
+    @staticmethod
+    def of(config: Mapping, fingerprint: str) -> "RunFolder":
+        """The folder of a resolved config (plain containers) on data of that fingerprint; nothing is made yet."""
+        what = {key: value for key, value in config.items() if key not in PLACES}
+        text = json.dumps([what, fingerprint, sources_digest()], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return RunFolder(Path(config["runs"]) / config["experiment"] / digest)
+
+    @property
+    def finished(self) -> bool:
+        return self.manifest().get("finished") is not None
+
+    def manifest(self) -> dict:
+        file = self.path / "manifest.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    def start(self, config: Mapping, facts: Mapping) -> None:
+        """Make the folder, with the config and the manifest; what an earlier attempt left stays, to go on from."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+            write_whole(self.path / "manifest.json", json.dumps({**_environment(), **facts}, indent=1))
+        except OSError as error:
+            raise UserError(f"cannot write to {self.path} ({error.strerror}); choose another place with runs=...") from error
+
+    def finish(self, **facts: object) -> None:
+        done = {**self.manifest(), **facts, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_whole(self.path / "manifest.json", json.dumps(done, indent=1))
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    aside = file.with_name(file.name + ".new")
+    aside.write_text(text)
+    os.replace(aside, file)
+
+
+def sources_digest() -> str:
+    """SHA-256 over the framework's own modules."""
+    root = Path(framework.__file__).parent
+    total = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        total.update(str(file.relative_to(root)).encode())
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def _environment() -> dict:
+    device = jax.devices()[0]
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": _command(),
+        "commit": _commit(),
+        "versions": {"prognax": version("prognax"), **{name: version(name) for name in PACKAGES}},
+        "python": platform.python_version(),
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+    }
+
+
+def _command() -> str:
+    """The command as it can be typed again."""
+    main = sys.modules["__main__"].__spec__
+    program = f"python -m {main.name.removesuffix('.__main__')}" if main else Path(sys.argv[0]).name
+    return " ".join([program, *sys.argv[1:]])
+
+
+def _commit() -> str | None:
+    """The commit of the checkout the framework runs from; None where it is installed without one."""
+    root = Path(framework.__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    asked = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or None

@@ -1,0 +1,90 @@
+"""A saved run applied to new patients, who need no targets."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from framework.data.align import align
+from framework.data.examples import Examples, Questions, known_at
+from framework.data.layout import layout
+from framework.data.schema import Schema
+from framework.data.store import Cohort
+from framework.errors import UserError
+from framework.evaluate.outcomes import answer_names
+from framework.forecast.answers import answers
+from framework.launch.check import check
+from framework.launch.folder import RunFolder
+from framework.launch.run import use_compilation_cache
+from framework.launch.study import cohort_of, copy_ledger, facts
+from framework.types import Layout, Query
+
+
+def predict(config: DictConfig) -> None:
+    """Forecast every subject of a cohort from its last visit on; a table `forecasts.csv` in the run's folder."""
+    use_compilation_cache()
+    run = Path(config.run)
+    name, recipe, schema, shape = _saved(run)
+    if not config.ahead or min(config.ahead) <= 0:
+        raise UserError(f"ahead is {list(config.ahead)}; expected one or more numbers of years above 0")
+    cohort = align(cohort_of(config), schema)
+    fitted = instantiate(recipe, _convert_="all").load(run / "models" / name, shape)
+    what = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(what, dict)
+    folder = RunFolder.of(what | {"fitted": json.loads((run / "manifest.json").read_text())["finished"]}, cohort.fingerprint)
+    questions = _ahead(cohort, shape, tuple(config.ahead), dict(config.known))
+    told = answers(fitted, Examples(cohort, shape, "ahead"), range(len(cohort.subjects)), questions)
+    folder.start(what, facts(config, cohort))
+    table = pd.concat([_table(cohort, questions.query, shape, target, numbers) for target, numbers in told.items()])
+    table.to_csv(folder.path / "forecasts.csv", index=False)
+    copy_ledger(config.data.store, folder.path)
+    folder.finish(models=[name], targets=list(told))
+    print(table.to_string(index=False, max_rows=20, float_format=lambda x: f"{x:.4g}", na_rep=""))
+    print(f"forecasts: {folder.path / 'forecasts.csv'}")
+
+
+def _saved(run: Path) -> tuple[str, DictConfig, Schema, Layout]:
+    """The forecaster of a finished run of experiments.forecast: its name, its recipe and what it was fitted on."""
+    file = run / "config.yaml"
+    if not file.exists():
+        raise UserError(f"no run at {run}; name a folder that experiments.forecast printed, such as runs/forecast/<hash>")
+    config = OmegaConf.load(file)
+    assert isinstance(config, DictConfig)
+    check(config)
+    manifest = json.loads((run / "manifest.json").read_text())
+    if not (run / "models").exists() or "finished" not in manifest:
+        raise UserError(f"the run at {run} keeps no fitted model; name a finished run of experiments.forecast")
+    name = list(config.fitted)[-1]
+    schema = Schema.from_json(manifest["schema"])
+    return name, config.fitted[name], schema, layout(schema, list(config.data.targets), list(config.data.hidden))
+
+
+def _ahead(cohort: Cohort, shape: Layout, ahead: tuple[float, ...], planned: Mapping[str, float]) -> Questions:
+    """One question for each subject and horizon, from its last visit."""
+    unknown = sorted(set(planned) - {column.name for column in shape.known})
+    if unknown:
+        raise UserError(f"known names {unknown[0]!r}; the run knows ahead {[column.name for column in shape.known]}")
+    last = np.repeat(cohort.valid.sum(1)[:, None] - 1, len(ahead), axis=1)
+    time = np.take_along_axis(cohort.times, last, 1) + np.asarray(ahead)
+    known = known_at(cohort, shape, last, time)
+    for place, column in enumerate(shape.known):
+        if column.name in planned:
+            known[..., place] = planned[column.name]
+    return Questions(Query(time, last, known, np.ones_like(last, bool)), last, {})
+
+
+def _table(cohort: Cohort, query: Query, shape: Layout, name: str, numbers: np.ndarray) -> pd.DataFrame:
+    target = next(t for t in shape.targets if t.name == name)
+    count, width = query.time.shape
+    origin = np.take_along_axis(cohort.times, np.asarray(query.origin), 1)
+    columns = {
+        "subject": np.repeat(cohort.subjects, width),
+        "origin": [cohort.visits[i][query.origin[i, j]] for i in range(count) for j in range(width)],
+        "ahead": (np.asarray(query.time) - origin).ravel(),
+        "target": name,
+    }
+    return pd.DataFrame(columns | dict(zip(answer_names(target), numbers.reshape(-1, numbers.shape[-1]).T, strict=True)))

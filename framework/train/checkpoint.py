@@ -1,0 +1,67 @@
+"""Checkpoints of a training run, committed whole or not at all."""
+
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from framework.errors import UserError
+
+
+class Checkpoints:
+    """The last two states of a run under `folder`, by round."""
+
+    def __init__(self, folder: Path):
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def save(self, round: int, state: PyTree) -> None:
+        self._manager.save(round, args=ocp.args.StandardSave(_plain(state)))
+
+    def latest(self, like: PyTree) -> tuple[int, PyTree] | None:
+        """The newest round and its state, in the shape of `like`; None where there is none."""
+        round = self._manager.latest_step()
+        if round is None:
+            return None
+        try:
+            state = self._manager.restore(round, args=ocp.args.StandardRestore(_plain(like)))
+        except (ValueError, KeyError, OSError) as error:
+            raise UserError(
+                f"the checkpoint of round {round} cannot be read ({' '.join(str(error).split())[:200]}); delete its folder"
+            ) from error
+        return round, _restored(state, like)
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def save_arrays(path: Path, state: PyTree) -> None:
+    """Write one pytree of arrays, replacing what was there."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path.absolute(), _plain(state), force=True)
+
+
+def load_arrays(path: Path, like: PyTree) -> PyTree:
+    """Read a pytree of the shape of `like` back. Raises UserError where it is absent or of another shape."""
+    if not path.exists():
+        raise UserError(f"no fitted model at {path}; run the forecast first, or name a run that finished")
+    with ocp.StandardCheckpointer() as checkpointer:
+        return _restored(checkpointer.restore(path.absolute(), _plain(like)), like)
+
+
+def _plain(state: PyTree) -> list:
+    """The leaves as ordinary arrays: random keys as their data."""
+    return [jax.random.key_data(x) if _is_key(x) else x for x in jax.tree.leaves(state)]
+
+
+def _restored(leaves: list, like: PyTree) -> PyTree:
+    old, shape = jax.tree.flatten(like)
+    keyed = [jax.random.wrap_key_data(x) if _is_key(o) else x for x, o in zip(leaves, old, strict=True)]
+    return shape.unflatten(keyed)
+
+
+def _is_key(leaf: object) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)

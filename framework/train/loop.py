@@ -1,0 +1,210 @@
+"""Training several members side by side, each until its own validation subjects stop improving."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from framework.data.batch import Batch, Loader
+from framework.data.split import Split
+from framework.errors import UserError
+from framework.train.checkpoint import Checkpoints
+from framework.train.feed import Feed
+from framework.train.optimizer import Dynamic
+from framework.train.step import Member, Program
+from framework.types import pytree
+
+Log = Callable[[dict], None]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How fast, how long and on how much.
+
+    `steps` at most, a validation every `round` steps, stopping after `patience` rounds without a better one;
+    batches of up to `batch` subjects; scans kept in memory up to `cache_bytes`.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    dropout: float
+    target_weights: Sequence[float] | None
+    batch: int
+    steps: int
+    round: int
+    patience: int
+    warmup: int
+    clip: float
+    cache_bytes: int
+    checkpoint_seconds: float
+
+    def __post_init__(self):
+        for name in ("batch", "steps", "round", "patience"):
+            if getattr(self, name) < 1:
+                raise UserError(f"optimizer.{name} is {getattr(self, name)}; expected 1 or more")
+
+    def dynamic(self, targets: int) -> Dynamic:
+        """The arrays of one member. Raises UserError where target_weights do not match the targets."""
+        weights = self.target_weights or [1.0] * targets
+        if len(weights) != targets:
+            raise UserError(f"optimizer.target_weights has {len(weights)} numbers; expected one a target: {targets}")
+        numbers = (self.learning_rate, self.weight_decay, self.dropout, list(weights))
+        return Dynamic(*(jnp.asarray(number, jnp.float32) for number in numbers))
+
+
+@pytree
+class Progress:
+    """All that a run needs to go on: the members, the best of each so far, and for how long it was the best."""
+
+    members: Member
+    best: PyTree
+    best_loss: Float[Array, " m"]
+    waited: Int[Array, " m"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What training cost; the rates are those of the steady state, after compiling."""
+
+    seconds: float
+    compile_seconds: float
+    steps: int
+    members: int
+    scans_per_second: float | None
+    subjects_per_second: float | None
+
+
+def train(
+    program: Program,
+    training: Training,
+    loader: Loader,
+    splits: Sequence[Split],
+    dynamics: Dynamic,
+    statistics: PyTree,
+    keys: PRNGKeyArray,
+    folder: Path | None = None,
+    log: Log = lambda row: None,
+) -> tuple[PyTree, Cost]:
+    """Fit one member a split; the best parameters of each (leading axis m) by its validation loss.
+
+    With a folder the run is checkpointed there and goes on from its last checkpoint. Raises UserError where
+    a loss is no number; the last healthy checkpoint stays.
+    """
+    meter = Meter()
+    feed = Feed(loader, splits, keys, training.batch, training.round)
+    checkpoints = Checkpoints(folder) if folder else None
+    progress, done = _start(program, keys, checkpoints)
+    advance, losses = jax.jit(program.advance, donate_argnums=0), jax.jit(program.losses)
+    validates = any(split.validation.any() for split in splits)
+    rounds = -(-training.steps // training.round)
+    chunks = feed.training(done * training.round)
+    saved = time.perf_counter()
+    for number in range(done, rounds):
+        active = progress.waited < training.patience
+        if not active.any():
+            break
+        members, loss = progress.members, []
+        for _ in range(training.round // feed.chunk):
+            batches = next(chunks)
+            members, part = meter.time(advance, members, active, statistics, dynamics, batches)
+            loss.append(np.asarray(part))
+        train_loss = np.concatenate(loss).mean(0)
+        if not np.isfinite(train_loss).all():
+            raise UserError(f"the loss is no number any more by step {(number + 1) * training.round}; lower optimizer.learning_rate")
+        validation = _validate(losses, members.params, statistics, dynamics, feed) if validates else None
+        progress = _judge(progress, members, validation, active)
+        _report(log, number, rounds, training.round, active, train_loss, validation, meter)
+        if checkpoints and (number + 1 == rounds or time.perf_counter() - saved > training.checkpoint_seconds):
+            checkpoints.save(number + 1, progress)
+            saved = time.perf_counter()
+    chunks.close()
+    if checkpoints:
+        checkpoints.close()
+    return progress.best, meter.cost(int(np.max(progress.members.step)), len(splits))
+
+
+def _start(program: Program, keys: PRNGKeyArray, checkpoints: Checkpoints | None) -> tuple[Progress, int]:
+    members, _ = program.initial(keys)
+    count = len(keys)
+    # the best is a copy, because the step overwrites the members in place
+    best = jax.tree.map(jnp.copy, members.params)
+    progress = Progress(members, best, jnp.full(count, jnp.inf), jnp.zeros(count, int))
+    if checkpoints and (found := checkpoints.latest(progress)):
+        return found[1], found[0]
+    return progress, 0
+
+
+def _validate(losses: Callable, params: PyTree, statistics: PyTree, dynamics: Dynamic, feed: Feed) -> Float[Array, " m"]:
+    sums, counts = zip(*(losses(params, statistics, dynamics, batch) for batch in feed.validation()), strict=True)
+    return (sum(sums) / jnp.maximum(sum(counts), 1)).sum(-1)
+
+
+def _judge(progress: Progress, members: Member, validation: Array | None, active: Bool[Array, " m"]) -> Progress:
+    """Keep what is the best so far; without validation that is the latest."""
+    if validation is None:
+        return Progress(members, jax.tree.map(jnp.copy, members.params), progress.best_loss, progress.waited)
+    better = active & (validation < progress.best_loss)
+    best = jax.tree.map(
+        lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), members.params, progress.best
+    )
+    waited = jnp.where(better, 0, progress.waited + active)
+    return Progress(members, best, jnp.where(better, validation, progress.best_loss), waited)
+
+
+def _report(
+    log: Log, number: int, rounds: int, round: int, active: Array, train_loss: np.ndarray, validation: Array | None, meter: "Meter"
+) -> None:
+    judged = np.full(len(train_loss), np.nan) if validation is None else np.asarray(validation)
+    for member in np.flatnonzero(np.asarray(active)):
+        log(
+            {
+                "member": int(member),
+                "step": (number + 1) * round,
+                "of": rounds * round,
+                "train": float(train_loss[member]),
+                "validation": float(judged[member]),
+                "seconds": float(np.round(meter.elapsed, 3)),
+            }
+        )
+
+
+class Meter:
+    """Wall time, the part of it spent compiling, and how fast subjects and scans go through the step."""
+
+    def __init__(self):
+        self._started = time.perf_counter()
+        self._compiled: Callable | None = None
+        self._compile = 0.0
+        self._steady, self._subjects, self._scans = 0.0, 0.0, 0.0
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self._started
+
+    def time(self, function: Callable, *args: PyTree) -> PyTree:
+        """Compile on the first call, run, wait for the result."""
+        first = self._compiled is None
+        if self._compiled is None:
+            start = time.perf_counter()
+            self._compiled = function.lower(*args).compile()
+            self._compile = time.perf_counter() - start
+        start = time.perf_counter()
+        result = jax.block_until_ready(self._compiled(*args))
+        if not first:
+            batches: Batch = args[-1]
+            self._steady += time.perf_counter() - start
+            self._subjects += float(np.sum(batches.weight))
+            self._scans += sum(float(np.sum(scans.valid)) for scans in batches.visits.scans.values())
+        return result
+
+    def cost(self, steps: int, members: int) -> Cost:
+        def rate(count: float) -> float | None:
+            return count / self._steady if self._steady and count else None
+
+        return Cost(self.elapsed, self._compile, steps, members, rate(self._scans), rate(self._subjects))

@@ -1,0 +1,103 @@
+"""The compiled step: one batch in, one update of every member out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from framework.data.batch import Batch
+from framework.nn.layers import Statistic
+from framework.nn.model import Model
+from framework.train.optimizer import Dynamic, move, rate, transform
+from framework.types import Classes, Query, Values, Visits, pytree
+
+
+@pytree
+class Member:
+    """All that training changes in one model, and the key its randomness comes from."""
+
+    params: PyTree
+    momenta: PyTree
+    step: Int[Array, "..."]
+    key: PRNGKeyArray
+
+
+@dataclass(frozen=True)
+class Program:
+    """The pure functions of one network, each over a leading axis of members.
+
+    `build(rngs)` makes the network; `warmup` and `steps` are the length of the schedule, `clip` the largest
+    gradient norm.
+    """
+
+    build: Callable[[nnx.Rngs], Model]
+    clip: float
+    warmup: int
+    steps: int
+
+    @property
+    def graph(self) -> nnx.GraphDef:
+        return nnx.split(nnx.eval_shape(lambda: self.build(nnx.Rngs(0))), nnx.Param, Statistic)[0]
+
+    def initial(self, keys: PRNGKeyArray) -> tuple[Member, PyTree]:
+        """Fresh members, and their statistics (to be fitted) as a state of the same shape."""
+
+        def one(key: PRNGKeyArray) -> tuple[Member, PyTree]:
+            start, train = jax.random.split(key)
+            _, params, statistics = nnx.split(self.build(nnx.Rngs(start)), nnx.Param, Statistic)
+            return Member(params, transform(self.clip).init(params), jnp.zeros((), int), train), statistics
+
+        return jax.jit(jax.vmap(one))(keys)
+
+    def advance(
+        self, members: Member, active: Bool[Array, " m"], statistics: PyTree, dynamics: Dynamic, batches: Batch
+    ) -> tuple[Member, Float[Array, "steps m"]]:
+        """One step of each active member for each batch of the leading axis; batches are (steps, members, ...)."""
+        step = jax.vmap(partial(_step, self))
+
+        def body(members: Member, batch: Batch) -> tuple[Member, Array]:
+            return step(members, active, statistics, dynamics, batch)
+
+        if batches.weight.shape[0] == 1:  # a loop keeps XLA from spreading convolutions over a CPU's cores
+            members, loss = body(members, jax.tree.map(lambda x: x[0], batches))
+            return members, loss[None]
+        return jax.lax.scan(body, members, batches)
+
+    def losses(self, params: PyTree, statistics: PyTree, dynamics: Dynamic, batch: Batch) -> tuple[Array, Array]:
+        """Summed loss and count of each target, without dropout: (members, targets) each."""
+
+        def one(params: PyTree, statistics: PyTree, dynamic: Dynamic, batch: Batch) -> tuple[Array, Array]:
+            model = nnx.merge(self.graph, params, statistics)
+            raw = model(batch.visits, batch.query)
+            return model.loss(raw, batch.truth, batch.weight, dynamic.target_weights)
+
+        return jax.vmap(one)(params, statistics, dynamics, batch)
+
+    def forecast(self, params: PyTree, statistics: PyTree, visits: Visits, query: Query) -> dict[str, Classes | Values]:
+        """The forecast of one member."""
+        model = nnx.merge(self.graph, params, statistics)
+        return model.forecast(model(visits, query))
+
+
+def _step(
+    program: Program, member: Member, active: Bool[Array, ""], statistics: PyTree, dynamic: Dynamic, batch: Batch
+) -> tuple[Member, Float[Array, ""]]:
+    key = jax.random.fold_in(member.key, member.step)
+
+    def objective(params: PyTree) -> Float[Array, ""]:
+        model = nnx.merge(program.graph, params, statistics, copy=True)
+        raw = model(batch.visits, batch.query, key, dynamic.dropout)
+        sums, counts = model.loss(raw, batch.truth, batch.weight, dynamic.target_weights)
+        return (sums / jnp.maximum(counts, 1)).sum()
+
+    loss, gradients = jax.value_and_grad(objective)(member.params)
+    direction, momenta = transform(program.clip).update(gradients, member.momenta)
+    speed = rate(dynamic, member.step, program.warmup, program.steps)
+    params = move(member.params, direction, speed, dynamic.weight_decay)
+    moved = (params, momenta, member.step + 1)
+    params, momenta, step = jax.tree.map(lambda new, old: jnp.where(active, new, old), moved, (member.params, member.momenta, member.step))
+    return Member(params, momenta, step, member.key), loss

@@ -1,0 +1,14 @@
+"""The template's flows, grown once for all tests that need them."""
+
+from importlib.util import find_spec
+
+import pytest
+
+from framework.data.simulate.anatomy import build
+
+
+@pytest.fixture(scope="session")
+def anatomy():
+    if find_spec("nilearn") is None:
+        pytest.skip("nilearn, which ships the MNI152 template, is not installed")
+    return build()
