@@ -5,6 +5,7 @@ from framework.launch.command import command
 
 @command("ingest")
 def main(config) -> None:
+    """Ingest and verify, or verify alone."""
     # loaded here, so that --help answers at once
     import sys
 

@@ -6,12 +6,13 @@ c class or channel, l quantile level, n scan, x y z voxel. Times are years since
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import TypeAlias
 
 import jax
 from jaxtyping import Array, Bool, Float, Int
 from numpy import ndarray
 
-Arr = Array | ndarray
+Arr: TypeAlias = Array | ndarray
 
 
 def pytree(cls: type) -> type:

@@ -5,18 +5,21 @@ stopped, and a fold trained beside others sees the very batches it would see alo
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from threading import Lock
+from typing import SupportsInt
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
 from framework.data.examples import Examples, Questions
 from framework.errors import UserError
 from framework.image.normalise import normalise
 from framework.types import Query, Scans, Truth, Visits, pytree
+
+Rows = Collection[SupportsInt]  # places of subjects in the cohort
 
 
 @pytree
@@ -47,15 +50,16 @@ class Loader:
         self._cache: OrderedDict[tuple[str, int, int], np.ndarray] = OrderedDict()
         self._lock, self._room = Lock(), cache_bytes
 
-    def size(self, subjects: int, rows: Int[np.ndarray, " m"]) -> Size:
+    def size(self, subjects: int, rows: Rows) -> Size:
         """A batch of up to `subjects` of these rows, with room for the scans they have on average and a tenth more."""
         scans = {}
         for name, counts in self._counts.items():
-            room = max(counts[rows].max(initial=0), 1.1 * subjects * counts[rows].mean())
-            scans[name] = 8 * int(np.ceil(max(1, min(room, np.sort(counts[rows])[::-1][:subjects].sum())) / 8))
+            some = np.sort(counts[np.asarray(rows, int)])[::-1]
+            room = max(some[0], min(1.1 * subjects * some.mean(), some[:subjects].sum()))
+            scans[name] = 8 * int(np.ceil(max(1, room) / 8))
         return Size(subjects, scans)
 
-    def pack(self, rows: Sequence[int], size: Size) -> Iterator[list[int]]:
+    def pack(self, rows: Rows, size: Size) -> Iterator[list[int]]:
         """Cut a sequence of rows into batches that fit: no more subjects and no more scans than there is room for."""
         batch, used = [], dict.fromkeys(size.scans, 0)
         for row in rows:
@@ -68,19 +72,19 @@ class Loader:
         if batch:
             yield batch
 
-    def endless(self, rows: Int[np.ndarray, " m"], size: Size, seed: int) -> Iterator[list[int]]:
+    def endless(self, rows: Rows, size: Size, seed: Sequence[int]) -> Iterator[list[int]]:
         """Shuffled batches of these rows, epoch after epoch."""
         epoch = 0
         while True:
-            order = np.random.default_rng([seed, epoch]).permutation(rows)
+            order = np.random.default_rng([*seed, epoch]).permutation(np.asarray(rows, int))
             yield from self.pack(order, size)
             epoch += 1
 
-    def batch(self, rows: Sequence[int], size: Size, questions: Questions) -> Batch:
+    def batch(self, rows: Rows, size: Size, questions: Questions) -> Batch:
         """The batch of these rows (or fewer than fit), padded to its static size, in float32."""
         cohort = self.examples.cohort
         pad = size.subjects - len(rows)
-        index = np.array([*rows, *[0] * pad], int)
+        index = np.array([*map(int, rows), *[0] * pad], int)
         real = np.arange(size.subjects) < len(rows)
 
         def take(table: np.ndarray) -> np.ndarray:
@@ -99,9 +103,9 @@ class Loader:
         query, truth = jax.tree.map(take, (questions.query, questions.truth))
         return Batch(visits, query, truth, real.astype(np.float32))
 
-    def _scans(self, modality: str, rows: Sequence[int], room: int) -> Scans:
+    def _scans(self, modality: str, rows: Rows, room: int) -> Scans:
         present = self.examples.cohort.present[modality]
-        slots = [(place, row, int(visit)) for place, row in enumerate(rows) for visit in np.flatnonzero(present[row])]
+        slots = [(place, row, int(visit)) for place, row in enumerate(map(int, rows)) for visit in np.flatnonzero(present[row])]
         if len(slots) > room:
             raise UserError(f"{len(slots)} {modality} scans do not fit a batch of {room}; use a larger batch")
         grid = dict(zip(self.examples.layout.modalities, self.examples.layout.grids, strict=True))[modality]

@@ -28,6 +28,7 @@ from framework.errors import UserError
 FORMAT = 1
 VISITS_PER_SHARD = 16
 SUBJECTS_PER_CHUNK = 256
+DAMAGE = (ValueError, RuntimeError, OSError, LookupError, TypeError, AttributeError)  # what zarr makes of damaged files
 TABLES = {"times": 2, "values": 3, "observed": 3, "static": 2, "static_observed": 2}
 
 
@@ -93,7 +94,7 @@ class Cohort:
             raise UserError(f"{where}: the cohort lists no such scan; ask `present` first")
         try:
             voxels = np.asarray(self._group[f"scan_{modality}"][subject, visit])
-        except (ValueError, RuntimeError, OSError, KeyError) as error:
+        except DAMAGE as error:
             raise UserError(f"{where}: its chunk is damaged ({_line(error)}); ingest the cohort anew") from error
         if np.isnan(voxels).all():
             raise UserError(f"{where}: listed, but its chunk is missing from {self.path}; ingest the cohort anew")
@@ -220,9 +221,10 @@ def write(path: str, schema: Schema, subjects: Iterable[Subject], provenance: Ma
     return open_cohort(path)
 
 
-def append(path: str, subjects: Iterable[Subject]) -> Cohort:
+def append(path: str, subjects: Iterable[Subject], provenance: Mapping | None = None) -> Cohort:
     """Add subjects to the cohort at `path`; until all are written, the cohort stays what it was."""
     manifest = _read_manifest(path)
+    manifest["provenance"].setdefault("appended", []).append(dict(provenance or {}))
     writer = Writer(path, Schema.from_json(manifest["schema"]), manifest)
     for subject in subjects:
         writer.add(subject)
@@ -238,11 +240,11 @@ def exists(path: str) -> bool:
 def open_cohort(path: str) -> Cohort:
     """Open the cohort at `path`, a folder or any fsspec URL, without reading a voxel."""
     manifest = _read_manifest(path)
-    group = zarr.open_group(_zarr_store(path, read_only=True), mode="r")
     total = len(manifest["subjects"])  # rows beyond it belong to an append that never committed
     try:
+        group = zarr.open_group(_zarr_store(path, read_only=True), mode="r")
         tables = {name: np.asarray(group[name][:total]) for name in TABLES}
-    except (ValueError, RuntimeError, OSError, KeyError) as error:
+    except DAMAGE as error:
         raise UserError(f"the tables of {path} are damaged ({_line(error)}); ingest the cohort anew") from error
     longest = max((len(entry["visits"]) for entry in manifest["subjects"]), default=0)
     for name in ("times", "values", "observed"):
@@ -316,17 +318,21 @@ def _read_manifest(path: str) -> dict:
     if not files.exists(f"{root}/manifest.json"):
         raise UserError(f"no cohort at {path}; make one with `python -m experiments.ingest`")
     try:
-        manifest = json.loads(files.cat_file(f"{root}/manifest.json"))
-    except ValueError as error:
+        told = json.loads(files.cat_file(f"{root}/manifest.json"))
+        digest, manifest = told["digest"], told["manifest"]
+    except DAMAGE as error:
         raise UserError(f"the manifest of {path} is damaged ({_line(error)}); ingest the cohort anew") from error
-    if manifest.get("format") != FORMAT:
-        raise UserError(f"the cohort at {path} has format {manifest.get('format')}; expected {FORMAT}: ingest it anew")
+    if digest != _digest_json(manifest):
+        raise UserError(f"the manifest of {path} is not what was written; ingest the cohort anew")
+    if manifest["format"] != FORMAT:
+        raise UserError(f"the cohort at {path} has format {manifest['format']}; expected {FORMAT}: ingest it anew")
     return manifest
 
 
 def _write_manifest(path: str, manifest: Mapping) -> None:
     files, root = fsspec.url_to_fs(path)
-    files.pipe_file(f"{root}/manifest.json.new", json.dumps(manifest, indent=1).encode())
+    told = {"digest": _digest_json(manifest), "manifest": manifest}
+    files.pipe_file(f"{root}/manifest.json.new", json.dumps(told, indent=1).encode())
     files.mv(f"{root}/manifest.json.new", f"{root}/manifest.json")
 
 

@@ -68,7 +68,7 @@ class BCA(Mean):
     title = "BCA"
     better = "higher"
 
-    def terms(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> Float[Array, "q k"]:
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
         classes = prediction.shape[1]
         cell = truth.astype(int) * classes + jnp.argmax(prediction, axis=1)
         return jax.nn.one_hot(cell, classes**2)
@@ -91,7 +91,7 @@ class Accuracy(Mean):
     title = "accuracy"
     better = "higher"
 
-    def terms(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> Float[Array, "q k"]:
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
         return (jnp.argmax(prediction, axis=1) == truth).astype(jnp.float32)[:, None]
 
 
@@ -102,7 +102,7 @@ class LogLoss(Mean):
     title = "log loss"
     better = "lower"
 
-    def terms(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> Float[Array, "q k"]:
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
         given = jnp.take_along_axis(prediction, truth.astype(int)[:, None], axis=1)
         return -jnp.log(jnp.maximum(given, CLIP))
 
@@ -114,7 +114,7 @@ class Brier(Mean):
     title = "Brier"
     better = "lower"
 
-    def terms(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> Float[Array, "q k"]:
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
         came = jax.nn.one_hot(truth.astype(int), prediction.shape[1])
         return jnp.sum((prediction - came) ** 2, axis=1, keepdims=True)
 

@@ -55,7 +55,7 @@ class Mean(Metric):
     """A metric that is a function of weighted means, so that a bootstrap of it is one matrix product."""
 
     @abstractmethod
-    def terms(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> Float[Array, "q k"]:
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
         """The k numbers of each query whose means are wanted."""
 
     def finish(self, means: Float[Array, " k"]) -> Float[Array, ""]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from framework.evaluate.metric import Mean
-from framework.types import LEVELS, Arr
+from framework.types import LEVELS
 
 MEDIAN = LEVELS.index(0.5)
 
@@ -18,7 +18,7 @@ class MAE(Mean):
     title = "MAE"
     better = "lower"
 
-    def terms(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> Float[Array, "q k"]:
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
         return jnp.abs(prediction[:, MEDIAN] - truth)[:, None]
 
 
@@ -29,7 +29,7 @@ class RMSE(Mean):
     title = "RMSE"
     better = "lower"
 
-    def terms(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> Float[Array, "q k"]:
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
         return ((prediction[:, MEDIAN] - truth) ** 2)[:, None]
 
     def finish(self, means: Float[Array, " k"]) -> Float[Array, ""]:
@@ -59,7 +59,7 @@ class Coverage(Interval):
     def better(self) -> float:
         return self.nominal
 
-    def terms(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> Float[Array, "q k"]:
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
         inside = (prediction[:, self.inner] <= truth) & (truth <= prediction[:, -1 - self.inner])
         return inside.astype(jnp.float32)[:, None]
 
@@ -74,7 +74,7 @@ class Width(Interval):
     def title(self) -> str:
         return f"width of {self.nominal:.0%}"
 
-    def terms(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> Float[Array, "q k"]:
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
         return (prediction[:, -1 - self.inner] - prediction[:, self.inner])[:, None]
 
 
@@ -85,6 +85,6 @@ class Pinball(Mean):
     title = "pinball"
     better = "lower"
 
-    def terms(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> Float[Array, "q k"]:
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
         above, level = truth[:, None] - prediction, jnp.array(LEVELS)
         return jnp.mean(jnp.maximum(level * above, (level - 1) * above), axis=1, keepdims=True)

@@ -18,14 +18,15 @@ def as_text(rows: Sequence[Row]) -> str:
 
     The best value of each metric is marked with a star.
     """
-    console = Console(file=io.StringIO(), width=200, color_system=None, highlight=False)
+    page = io.StringIO()
+    console = Console(file=page, width=200, color_system=None, highlight=False)
     for target, block in groupby(rows, key=lambda row: row.target):
         metrics = [list(group) for _, group in groupby(block, key=lambda row: row.metric)]
         head = metrics[0][0]
         console.print(f"\n{target}: {head.pairs} forecasts of {head.subjects} subjects", markup=False)
         console.print(_headline(metrics[0]))
         console.print(_others(metrics[1:]))
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+    return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
 
 
 def _headline(rows: list[Row]) -> Table:
@@ -41,7 +42,7 @@ def _headline(rows: list[Row]) -> Table:
 
 
 def _others(metrics: list[list[Row]]) -> Table:
-    table = _table("model", *(heading(rows[0]) for rows in metrics))
+    table = _table("model", *(rows[0].metric for rows in metrics))
     scales = [(decimals(rows), min(row.loss() for row in rows)) for rows in metrics]
     for rows in zip(*metrics, strict=True):
         cells = [
@@ -67,7 +68,8 @@ def heading(row: Row) -> str:
 
 def floors_of(rows: Sequence[Row]) -> list[str]:
     """The models that the others are compared to, in the order named."""
-    return list(dict.fromkeys(name for row in rows for name in row.differences))
+    fullest = sorted(rows, key=lambda row: -len(row.differences))  # a floor lacks itself
+    return list(dict.fromkeys(name for row in fullest for name in row.differences))
 
 
 def decimals(rows: Sequence[Row]) -> int:

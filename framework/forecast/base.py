@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Key
 
 from framework.data.examples import Examples
 from framework.data.split import Split
@@ -37,7 +37,7 @@ class Forecaster(ABC):
         self,
         examples: Examples,
         splits: Sequence[Split],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " m"],
         dynamics: Dynamic | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
@@ -49,7 +49,7 @@ class Forecaster(ABC):
         """
 
     def fit(
-        self, examples: Examples, split: Split, key: PRNGKeyArray, folder: Path | None = None, log: Log = lambda row: None
+        self, examples: Examples, split: Split, key: Key[Array, ""], folder: Path | None = None, log: Log = lambda row: None
     ) -> Fitted:
         """The one-member case of `fit_many`."""
         return self.fit_many(examples, [split], key[None], folder=folder, log=log)[0]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from framework.data.batch import Loader
 from framework.data.examples import Examples
@@ -40,7 +40,7 @@ class Deep(Forecaster):
         self,
         examples: Examples,
         splits: Sequence[Split],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " m"],
         dynamics: Dynamic | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
@@ -104,7 +104,7 @@ def _statistics(examples: Examples, split: Split) -> dict[str, np.ndarray]:
     found["known"] = _moments(asked.query.known[rows], valid, columns)
     target = _moments(cohort.values[rows], seen, layout.targets)
     named = {f"{part}.{name}": array for part, pair in found.items() for name, array in zip(("mean", "scale"), pair, strict=True)}
-    change = [_change(examples, t, rows, spread) for t, spread in zip(layout.targets, target[1], strict=True)]
+    change = [_change(examples, t, rows, float(spread)) for t, spread in zip(layout.targets, target[1], strict=True)]
     return named | {"target_mean": target[0], "target_scale": target[1], "change_scale": np.array(change, np.float32)}
 
 

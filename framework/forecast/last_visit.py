@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key
 
 from framework.data.examples import Examples
 from framework.data.split import Split
@@ -45,7 +45,7 @@ class LastVisit(Forecaster):
         self,
         examples: Examples,
         splits: Sequence[Split],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " m"],
         dynamics: Dynamic | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 
 from framework.data.examples import Examples
-from framework.data.split import Split, Splitter
+from framework.data.split import Split
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes
 from framework.evaluate.outcomes import Outcomes

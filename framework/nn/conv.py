@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from framework.types import Arr
+
 
 def convolve(
-    x: Float[Array, "n x y z c"], weights: Float[Array, "k k k c o"], stride: int = 1
+    x: Float[Arr, "n x y z c"], weights: Float[Arr, "k k k c o"], stride: int = 1
 ) -> Float[Array, "n u v w o"]:
     """Convolution of odd kernel size k, zero-padded by k // 2: output sizes are ceil(size / stride)."""
     return lax.platform_dependent(
@@ -20,13 +22,13 @@ def convolve(
     )
 
 
-def _native(x: Array, weights: Array, stride: int) -> Array:
+def _native(x: Arr, weights: Arr, stride: int) -> Array:
     pad = weights.shape[0] // 2
     layout = ("NXYZC", "XYZIO", "NXYZC")
     return lax.conv_general_dilated(x, weights, (stride,) * 3, ((pad, pad),) * 3, dimension_numbers=layout)
 
 
-def _as_products(x: Array, weights: Array, stride: int) -> Array:
+def _as_products(x: Arr, weights: Arr, stride: int) -> Array:
     """One product per (i, j) of the kernel, the k taps along z side by side: few, and long enough to be fast."""
     k = weights.shape[0]
     size = [-(-n // stride) for n in x.shape[1:4]]
@@ -44,7 +46,7 @@ def _as_products(x: Array, weights: Array, stride: int) -> Array:
     return sum((row(i, j) for i in range(k) for j in range(k)), start=jnp.zeros((), x.dtype))
 
 
-def space_to_depth(x: Float[Array, "n x y z c"], factor: int) -> Float[Array, "n u v w d"]:
+def space_to_depth(x: Float[Arr, "n x y z c"], factor: int) -> Float[Array, "n u v w d"]:
     """Fold each cube of factor³ voxels into channels; odd sizes are zero-padded at the far end."""
     pads = [(0, -size % factor) for size in x.shape[1:4]]
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
@@ -54,7 +56,7 @@ def space_to_depth(x: Float[Array, "n x y z c"], factor: int) -> Float[Array, "n
 
 
 def group_norm(
-    x: Float[Array, "n x y z c"], scale: Float[Array, " c"], shift: Float[Array, " c"], groups: int
+    x: Float[Arr, "n x y z c"], scale: Float[Arr, " c"], shift: Float[Arr, " c"], groups: int
 ) -> Float[Array, "n x y z c"]:
     """Group normalisation (Wu & He 2018) with the sums as einsums, which XLA runs fast on a CPU."""
     n, c = x.shape[0], x.shape[-1]

@@ -3,14 +3,16 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key
+
+from framework.types import Arr
 
 
 class Statistic(nnx.Variable):
     """A number fitted on the training subjects (a mean, a scale), carried with the model and never trained."""
 
 
-def dropout(x: Float[Array, "..."], rate: Float[Array, ""] | float, key: PRNGKeyArray | None) -> Float[Array, "..."]:
+def dropout(x: Float[Array, "..."], rate: Float[Arr, ""] | float, key: Key[Array, ""] | None) -> Float[Array, "..."]:
     """Drop entries at a rate that may be traced, so that it can differ between vmapped members; no key, no dropout."""
     if key is None:
         return x

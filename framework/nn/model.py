@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Key
 
 from framework.history import at_origin, last_observed
 from framework.nn.encoders.tabular import Tabular
@@ -44,7 +44,7 @@ class Model(nnx.Module):
         self.change_scale = Statistic(jnp.ones(count))  # spread of the change since the last observation
 
     def __call__(
-        self, visits: Visits, query: Query, key: PRNGKeyArray | None = None, rate: Float[Arr, ""] | float = 0.0
+        self, visits: Visits, query: Query, key: Key[Array, ""] | None = None, rate: Float[Arr, ""] | float = 0.0
     ) -> Raw:
         """Raw outputs at each query; a key turns dropout on at `rate`."""
         inner, outer = (None, None) if key is None else jax.random.split(key)

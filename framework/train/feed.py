@@ -6,7 +6,7 @@ from itertools import islice
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Key
 
 from framework.data.batch import Batch, Loader, Size
 from framework.data.split import Split
@@ -18,7 +18,7 @@ class Feed:
     A member's batches depend on its own subjects and key alone. They are padded to one shape for all.
     """
 
-    def __init__(self, loader: Loader, splits: Sequence[Split], keys: PRNGKeyArray, subjects: int, round: int):
+    def __init__(self, loader: Loader, splits: Sequence[Split], keys: Key[Array, " m"], subjects: int, round: int):
         self._loader = loader
         self._seeds = [[int(word) for word in words] for words in np.asarray(jax.random.key_data(keys))]
         self._rows = [np.flatnonzero(split.train) for split in splits]

@@ -3,13 +3,12 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from framework.data.batch import Batch, Loader
 from framework.data.split import Split
@@ -87,7 +86,7 @@ def train(
     splits: Sequence[Split],
     dynamics: Dynamic,
     statistics: PyTree,
-    keys: PRNGKeyArray,
+    keys: Key[Array, " m"],
     folder: Path | None = None,
     log: Log = lambda row: None,
 ) -> tuple[PyTree, Cost]:
@@ -129,7 +128,7 @@ def train(
     return progress.best, meter.cost(int(np.max(progress.members.step)), len(splits))
 
 
-def _start(program: Program, keys: PRNGKeyArray, checkpoints: Checkpoints | None) -> tuple[Progress, int]:
+def _start(program: Program, keys: Key[Array, " m"], checkpoints: Checkpoints | None) -> tuple[Progress, int]:
     members, _ = program.initial(keys)
     count = len(keys)
     # the best is a copy, because the step overwrites the members in place

@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from framework.data.batch import Batch
 from framework.nn.layers import Statistic
@@ -23,7 +23,7 @@ class Member:
     params: PyTree
     momenta: PyTree
     step: Int[Array, "..."]
-    key: PRNGKeyArray
+    key: Key[Array, "..."]
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Program:
     def graph(self) -> nnx.GraphDef:
         return nnx.split(nnx.eval_shape(lambda: self.build(nnx.Rngs(0))), nnx.Param, Statistic)[0]
 
-    def initial(self, keys: PRNGKeyArray) -> tuple[Member, PyTree]:
+    def initial(self, keys: Key[Array, " m"]) -> tuple[Member, PyTree]:
         """Fresh members, and their statistics (to be fitted) as a state of the same shape."""
 
-        def one(key: PRNGKeyArray) -> tuple[Member, PyTree]:
+        def one(key: Key[Array, ""]) -> tuple[Member, PyTree]:
             start, train = jax.random.split(key)
             _, params, statistics = nnx.split(self.build(nnx.Rngs(start)), nnx.Param, Statistic)
             return Member(params, transform(self.clip).init(params), jnp.zeros((), int), train), statistics

@@ -41,7 +41,8 @@ def test_a_name_stands_once():
 def test_encoding():
     assert STAGE.encode("2") == 2.0
     assert SCORE.encode("3.5") == SCORE.encode(3.5) == 3.5
-    assert np.isnan(SCORE.encode(None)) and np.isnan(SCORE.encode(float("nan")))
+    assert np.isnan(SCORE.encode(None))
+    assert np.isnan(SCORE.encode(float("nan")))
     for variable, value in ((STAGE, "3"), (SCORE, "many"), (SCORE, float("inf"))):
         with pytest.raises(UserError, match=variable.name):
             variable.encode(value)

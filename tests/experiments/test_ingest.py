@@ -54,7 +54,9 @@ def test_verify_names_what_is_lost(run, tmp_path):
         if file.is_file():
             file.unlink()
     code, out, err = run("action=verify")
-    assert code == 1 and "subject 'a': its clinical values" in out and "existing=overwrite" in err[-1]
+    assert code == 1
+    assert "subject 'a': its clinical values" in out
+    assert "existing=overwrite" in err[-1]
 
 
 @pytest.mark.parametrize(
@@ -73,5 +75,8 @@ def test_verify_names_what_is_lost(run, tmp_path):
 def test_a_mistake_is_one_line_and_writes_nothing(run, tmp_path, mistake, complaint):
     before = sorted(Path(tmp_path).iterdir())
     code, out, err = run(mistake)
-    assert code == 1 and out == "" and complaint in err[-1] and err[-1].startswith("error: ")
+    assert code == 1
+    assert out == ""
+    assert complaint in err[-1]
+    assert err[-1].startswith("error: ")
     assert sorted(Path(tmp_path).iterdir()) == before

@@ -79,6 +79,7 @@ class Layout:
         return [self._series(subject, rows) for subject, rows in by_subject.items()]
 
     def _series(self, subject: str, rows: list[Row]) -> Series:
+        self._unique(subject, rows)
         times, dropped = self._times(subject, rows)
         dated = sorted((row for row in rows if row.where in times), key=lambda row: times[row.where])
         baseline = {
@@ -93,7 +94,7 @@ class Layout:
                 for c in self.variables
             }
             visits.append(Planned(self._id(row) or str(number), times[row.where], row, values))
-        self._check(subject, visits)
+        self._ordered(subject, visits)
         return Series(subject, tuple(visits), {c.name: baseline[c.name] for c in self.static}, tuple(dropped))
 
     def _times(self, subject: str, rows: list[Row]) -> tuple[dict[str, float], list[tuple[str, str]]]:
@@ -133,15 +134,19 @@ class Layout:
             )
         return next(iter(found), None)
 
-    def _check(self, subject: str, visits: list[Planned]) -> None:
-        ids: dict[str, Row] = {}
-        for visit in visits:
-            if visit.id in ids:
+    def _unique(self, subject: str, rows: list[Row]) -> None:
+        seen: dict[str, Row] = {}
+        for row in rows:
+            visit = self._id(row)
+            if visit in seen:
                 raise UserError(
-                    f"subject {subject!r} has visit {visit.id!r} twice: {ids[visit.id].where} and {visit.row.where}; "
+                    f"subject {subject!r} has visit {visit!r} twice: {seen[visit].where} and {row.where}; "
                     "keep one row, or give each visit its own id"
                 )
-            ids[visit.id] = visit.row
+            if visit is not None:
+                seen[visit] = row
+
+    def _ordered(self, subject: str, visits: list[Planned]) -> None:
         for before, after in pairwise(visits):
             lines = f"{before.row.where} and {after.row.where}"
             if after.elapsed == before.elapsed:

@@ -2,8 +2,8 @@
 
 A step solves Poisson's equation for a potential whose gradient diverges evenly within the tissue that changes
 (+1 in the ventricles, -1 in the cortex) and takes the same volume from, or gives it to, what yields (the
-white matter and deep nuclei about the ventricles; the fluid in the sulci and the space outside). The tissues are carried along, so the
-flow follows them, and being a flow it never folds.
+white matter and deep nuclei about the ventricles; the fluid in the sulci and the space outside). The tissues are
+carried along, so that the flow follows them, and being a flow it never folds.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def build() -> Anatomy:
     """Read the template and grow both flows: some seconds."""
     fine = read()
     coarse = fine.halved()
-    widening = grow(coarse.ventricles, _about_ventricles(coarse), 1.0, np.linspace(0, 5.2, 17), np.linspace(0, -0.9, 4))
+    widening = grow(coarse.ventricles, _about_ventricles(coarse), 1.0, np.linspace(0, 5.2, 17), np.linspace(0, -1.8, 7))
     thinning = grow(coarse.cortex, _about_cortex(coarse), -1.0, np.linspace(0, 1.4, 9), np.linspace(0, -0.4, 3))
     return Anatomy(fine, coarse, widening, thinning)
 
@@ -125,4 +125,5 @@ def _velocity(tissues: Float[np.ndarray, "x y z 2"], sign: float) -> Float[np.nd
     eigenvalues[0, 0, 0] = 1
     spectrum /= eigenvalues
     spectrum[0, 0, 0] = 0
-    return np.stack(np.gradient(fft.idctn(spectrum, workers=2)), -1)
+    potential = np.asarray(fft.idctn(spectrum, workers=2))
+    return np.stack([np.gradient(potential, axis=axis) for axis in range(3)], -1)

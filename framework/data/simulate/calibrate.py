@@ -87,6 +87,7 @@ def _summary(seed: int, subject: int, p: Parameters) -> dict:
 
 
 def main() -> None:
+    """Print the table."""
     for name, value in table().items():
         low, high, source = PUBLISHED[name]
         print(f"{name:26s} {value:9.2f}  in {low:g} to {high:g}: {low <= value <= high}  ({source})")

@@ -62,7 +62,7 @@ def atrophy_schema(voxels: int = 32, p: Parameters | None = None) -> Schema:
             Variable("onset", ("hindsight",), "years", description="time at which the true stage is one half"),
             Variable("rate", ("hindsight",), "1/year", description="of the logistic stage"),
         ),
-        modalities=tuple(Modality(name, (voxels,) * 3, (spacing,) * 3) for name in MODALITIES),
+        modalities=tuple(Modality(name, (voxels, voxels, voxels), (spacing, spacing, spacing)) for name in MODALITIES),
     )
 
 
@@ -125,7 +125,9 @@ def _amplitudes(machine: Renderer, head: Head, person: Person, times: Float[np.n
     """
     wanted = person.log_ventricles(times)
     template = machine.anatomy.coarse
-    plain = wanted - np.log(template.millilitres(template.ventricles) * person.icv / template.millilitres(template.brain))
+    plain = wanted - np.log(
+        template.millilitres(template.ventricles) * person.icv / template.millilitres(template.brain)
+    )
     short = [
         wanted[end] - np.log(machine.ventricles(head, float(plain[end]), float(person.cortex_loss(times[end]))))
         for end in (0, -1)
@@ -137,7 +139,7 @@ def _visit(person: Person, plan: Planned, volumes: list[float], scans: dict[str,
     ventricles, cortex = volumes
     values = {
         "age": person.age + plan.time,
-        "cognition": plan.cognition,
+        "cognition": float(plan.cognition),
         "ventricles": ventricles * plan.ventricles_error,
         "cortex": cortex * plan.cortex_error,
         "diagnosis": plan.diagnosis,

@@ -72,14 +72,14 @@ class Parameters:
     cognition_bend: float = 1.75
     cognition_sd: tuple[float, float] = (1.0, 3.0)
 
-    # Follow-up: ADNI's months; the study ends for each after 4 to 8 planned visits. Withdrawal over eight years was
-    # 14 % of controls, 30 % of MCI, 35 % of AD at the Wisconsin ADRC, half of it after the first visit, on top of deaths.
+    # Follow-up: ADNI's months; the study ends for each after 4 to 8 planned visits. At the Wisconsin ADRC 14 % of
+    # controls, 30 % of MCI and 35 % of AD withdrew within eight years, most of them early, on top of deaths.
     months: tuple[int, ...] = (0, 6, 12, 18, 24, 36, 48, 60)
     planned: tuple[int, int] = (4, 8)
     jitter: float = 0.08  # years, sd of a visit's date
     attends: float = 0.92
     leaves: tuple[float, float, float] = (0.03, 0.06, 0.10)  # a year, by the diagnosis last made
-    # Shares lost of what an attended visit should bring: plausible choices, no single source.
+    # Shares lost of what an attended visit should bring: our choice, no published rate.
     no_cognition: float = 0.05
     no_diagnosis: float = 0.02
     no_t1: float = 0.06
@@ -89,12 +89,11 @@ class Parameters:
     # Scanner: gain by site and by scan; bias field as sd of its logarithm; SNR of white matter in 1 mm³.
     site_gain: tuple[float, ...] = (0.80, 0.92, 1.0, 1.10, 1.25)
     scan_gain: float = 0.03
-    bias: float = 0.08  # 10-40 % peak to peak is usual at 1.5 T: Sled et al. 1998, IEEE Trans. Med. Imaging 17:87
+    bias: float = 0.08  # variations of 10-20 % are usual at 1.5 T: Sled et al. 1998, IEEE Trans. Med. Imaging 17:87
     snr: float = 20.0
     # Own anatomy: root mean square of the smooth displacement, mm, and the number of its cosine modes an axis.
     warp: float = 3.0
     warp_modes: int = 5
-
     warp_icv: float = 0.025  # sd of the logarithm that the warp adds to the intracranial volume, measured
     warp_cortex: float = 0.022  # and to the cortex
 
@@ -120,17 +119,19 @@ class Person:
     cortex_ageing: float
     thinning: float
 
-    def stage(self, time: Numbers) -> Numbers:
+    def stage(self, time: Numbers) -> np.ndarray:
         """The stage of the disease, 0 to 1, at `time` years since the first visit."""
         return logistic(self.rate * (time - self.onset))
 
-    def log_ventricles(self, time: Numbers) -> Numbers:
+    def log_ventricles(self, time: Numbers) -> np.ndarray:
         """The logarithm of the ventricles' true volume in mL."""
-        return self.ventricles + self.ventricles_ageing * (self.age + time - 70) + self.widening * self.stage(time)
+        aged = self.ventricles_ageing * (self.age + time - 70)
+        return np.asarray(self.ventricles + aged + self.widening * self.stage(time))
 
-    def cortex_loss(self, time: Numbers) -> Numbers:
+    def cortex_loss(self, time: Numbers) -> np.ndarray:
         """How much lower the logarithm of the cortex's volume is than the template's."""
-        return self.cortex + self.cortex_ageing * (self.age + time - 70) + self.thinning * self.stage(time)
+        aged = self.cortex_ageing * (self.age + time - 70)
+        return np.asarray(self.cortex + aged + self.thinning * self.stage(time))
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,9 @@ class Planned:
     missing: dict[str, str]
 
 
-def logistic(x: Numbers) -> Numbers:
-    return 1 / (1 + np.exp(-x))
+def logistic(x: Numbers) -> np.ndarray:
+    """The logistic function."""
+    return np.asarray(1 / (1 + np.exp(-x)))
 
 
 def draw_person(rng: np.random.Generator, p: Parameters) -> Person:
@@ -196,10 +198,10 @@ def _visit(name: str, time: float, person: Person, rng: np.random.Generator, p: 
     stage = float(person.stage(time))
     mean, sd = cognition_law(stage, p)
     seen = person.rate * (time - person.onset) + rng.normal(0, p.diagnosis_sd)
-    errors = np.exp(rng.normal(size=2) * (p.ventricles_error, p.cortex_error))
+    ventricles, cortex = np.exp(rng.normal(size=2) * (p.ventricles_error, p.cortex_error))
     cognition = int(np.clip(np.rint(rng.normal(mean, sd)), 0, 30))
     diagnosis = DIAGNOSES[int(np.searchsorted(logit_thresholds(p), seen))]
-    return Planned(name, time, cognition, diagnosis, *errors, _losses(rng, p))
+    return Planned(name, time, cognition, diagnosis, ventricles, cortex, _losses(rng, p))
 
 
 def _losses(rng: np.random.Generator, p: Parameters) -> dict[str, str]:
@@ -213,9 +215,10 @@ def _losses(rng: np.random.Generator, p: Parameters) -> dict[str, str]:
     return missing
 
 
-def cognition_law(stage: Numbers, p: Parameters) -> tuple[Numbers, Numbers]:
+def cognition_law(stage: Numbers, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the score before it is rounded into 0-30."""
-    return p.cognition_top - p.cognition_drop * stage**p.cognition_bend, p.cognition_sd[0] + p.cognition_sd[1] * stage
+    mean = p.cognition_top - p.cognition_drop * stage**p.cognition_bend
+    return np.asarray(mean), np.asarray(p.cognition_sd[0] + p.cognition_sd[1] * stage)
 
 
 def logit_thresholds(p: Parameters) -> Float[np.ndarray, "2"]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 def trilinear(
     maps: Float[Array, "x y z c"],
     points: Float[Array, "*n 3"],
-    origin: Float[Array, "3"] | float = 0.0,
+    origin: Float[Array, "3"] | Float[Array, ""] | float = 0.0,
     spacing: Float[Array, ""] | float = 1.0,
 ) -> Float[Array, "*n c"]:
     """The maps at `points`, voxel (i, j, k) lying at `origin + spacing * (i, j, k)`; outside, the nearest face goes on.

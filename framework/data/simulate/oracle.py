@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 from scipy.special import log_ndtr, logsumexp, ndtri
 
 from framework.data.simulate.course import SEXES, Parameters, cognition_law, logistic, logit_thresholds
@@ -77,7 +76,11 @@ class Belief:
         cortex: float = np.nan,
     ) -> "Belief":
         """The belief after one visit; NaN for what was not measured, `diagnosis` an index into CN, MCI, AD."""
-        design, weight, lines = self._design(time), self.log_weight, {"ventricles": self.ventricles, "cortex": self.cortex}
+        design, weight, lines = (
+            self._design(time),
+            self.log_weight,
+            {"ventricles": self.ventricles, "cortex": self.cortex},
+        )
         for name, measured in (("ventricles", ventricles), ("cortex", cortex)):
             if not np.isnan(measured):
                 lines[name], likely = lines[name].update(design, np.log(measured))
@@ -112,7 +115,7 @@ def prior(
 ) -> Belief:
     """The belief before the first visit, from age (years), sex and measured intracranial volume (mL) if known."""
     p = p or Parameters()
-    healthy, entry, rate = stats.qmc.Sobol(3, seed=seed).random(samples).T
+    healthy, entry, rate = _even(samples, seed)
     rate = p.rate[0] * np.exp(p.rate[1] * ndtri(rate))
     off_course = p.healthy_onset[0] + p.healthy_onset[1] * ndtri(entry)
     on_course = -(p.entry[0] + (p.entry[1] - p.entry[0]) * entry) / rate
@@ -159,6 +162,12 @@ def forecast_ventricles(
     for row in zip(times, ventricles, cognition, diagnosis, cortex, strict=True):
         belief = belief.seen(*map(float, row))
     return belief.forecast(query, levels)
+
+
+def _even(samples: int, seed: int) -> Float[np.ndarray, "3 s"]:
+    """Points spread evenly over the unit cube: the additive recurrence with the powers of 1/g, g**4 = g + 1."""
+    steps = 1.2207440846057596 ** -np.arange(1, 4)
+    return (np.random.default_rng(seed).random(3)[:, None] + steps[:, None] * np.arange(samples)) % 1.0
 
 
 def _line(priors: list[tuple[float, float]], noise: float, samples: int) -> Line:

@@ -97,7 +97,9 @@ def renderer(anatomy: Anatomy, size: int) -> Renderer:
     template = anatomy.coarse if size == 32 else anatomy.fine
     maps = jnp.stack([jnp.asarray(getattr(template, name)) for name in CHANNELS], -1)
     brain = anatomy.coarse.brain
-    widest = np.asarray(carry(jnp.asarray(anatomy.coarse.ventricles)[..., None], anatomy.ventricles.displacement[-1] / SPACING))[..., 0]
+    widest = np.asarray(
+        carry(jnp.asarray(anatomy.coarse.ventricles)[..., None], anatomy.ventricles.displacement[-1] / SPACING)
+    )[..., 0]
     reach = [ndimage.binary_dilation(brain > 0, iterations=2), ndimage.binary_dilation(widest > 0, iterations=4)]
     regions = jnp.asarray(np.stack([*reach, brain], -1), jnp.float32)
     return Renderer(anatomy, maps, regions, template.origin, template.spacing, size)

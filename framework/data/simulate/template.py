@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from jaxtyping import Bool, Float
+from nibabel.nifti1 import Nifti1Image
 from scipy import ndimage
 
 from framework.errors import UserError
@@ -46,7 +46,7 @@ class Template:
     def axes(self) -> list[np.ndarray]:
         """The coordinates in mm, ready to broadcast."""
         lines = [start + self.spacing * np.arange(n) for start, n in zip(self.origin, self.t1.shape, strict=True)]
-        return np.meshgrid(*lines, indexing="ij", sparse=True)
+        return list(np.meshgrid(*lines, indexing="ij", sparse=True))
 
     def halved(self) -> "Template":
         """The template on twice the spacing, each voxel the mean of eight."""
@@ -54,19 +54,21 @@ class Template:
         return Template(**maps, origin=self.origin + np.float32(self.spacing / 2), spacing=self.spacing * 2)
 
 
-def _halve(fraction: Map) -> Map:
+def _halve(fraction: Map) -> Float[np.ndarray, "hx hy hz"]:
     x, y, z = (n // 2 for n in fraction.shape)
     return fraction[: 2 * x, : 2 * y, : 2 * z].reshape(x, 2, y, 2, z, 2).mean((1, 3, 5))
 
 
 def read() -> Template:
     """The template at 1 mm; raises UserError where nilearn's data are not installed."""
-    images = [nibabel.load(_folder() / FILES.format(name)) for name in ("t1", "gm", "wm")]
+    images = [Nifti1Image.from_filename(_folder() / FILES.format(name)) for name in ("t1", "gm", "wm")]
     t1, grey, white = (np.asarray(image.dataobj, np.float32) / 255 for image in images)
     origin = np.asarray(images[0].affine, np.float32)[:3, 3]
-    brain = ndimage.binary_fill_holes(t1 > 0).astype(np.float32)
+    brain = np.asarray(ndimage.binary_fill_holes(t1 > 0), np.float32)
     fluid = brain * np.clip(1 - grey - white, 0, 1)
-    middle = tuple(slice(int(low - start), int(high - start)) for (low, high), start in zip(MIDDLE, origin, strict=True))
+    middle = tuple(
+        slice(int(low - start), int(high - start)) for (low, high), start in zip(MIDDLE, origin, strict=True)
+    )
     corner = origin + [part.start for part in middle]
     lateral = _lateral_ventricles((fluid[middle] > 0.5) & (t1[middle] < 0.45), corner)
     near, wall = np.zeros((2, *t1.shape), bool)
@@ -83,7 +85,7 @@ def _folder() -> Path:
     folder = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
     if folder is None or not (folder / FILES.format("t1")).exists():
         raise UserError(
-            "the MNI152 template of nilearn was not found; the simulated cohort grows on it: pip install 'prognax[demo]'"
+            "nilearn's MNI152 template was not found; the simulated cohort grows on it: pip install 'prognax[demo]'"
         )
     return folder
 

@@ -5,6 +5,8 @@ from abc import abstractmethod
 from flax import nnx
 from jaxtyping import Array, Float
 
+from framework.types import Arr
+
 
 class Encoder(nnx.Module):
     """Turns each scan of one modality into a vector of `out_features` numbers.
@@ -15,4 +17,4 @@ class Encoder(nnx.Module):
     out_features: int
 
     @abstractmethod
-    def __call__(self, voxels: Float[Array, "n x y z c"]) -> Float[Array, "n d"]: ...
+    def __call__(self, voxels: Float[Arr, "n x y z c"]) -> Float[Array, "n d"]: ...

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from framework.nn.conv import convolve, group_norm, space_to_depth
 from framework.nn.encoders.base import Encoder
 from framework.nn.layers import Dense
+from framework.types import Arr
 
 
 class CNN(Encoder):
@@ -27,7 +28,7 @@ class CNN(Encoder):
         self.stages = nnx.List(stages)
         self.dense = Dense(channels * size[0] * size[1] * size[2], out_features, rngs=rngs)
 
-    def __call__(self, voxels: Float[Array, "n x y z c"]) -> Float[Array, "n d"]:
+    def __call__(self, voxels: Float[Arr, "n x y z c"]) -> Float[Array, "n d"]:
         x = space_to_depth(voxels, 2)
         for stage in self.stages:
             x = stage(x)
@@ -44,6 +45,6 @@ class Stage(nnx.Module):
         self.shift = nnx.Param(jnp.zeros(c_out))
         self.groups = max(1, c_out // 8)
 
-    def __call__(self, x: Float[Array, "n x y z c"]) -> Float[Array, "n u v w o"]:
+    def __call__(self, x: Float[Arr, "n x y z c"]) -> Float[Array, "n u v w o"]:
         x = convolve(x, self.weights[...], stride=2)
         return jax.nn.gelu(group_norm(x, self.scale[...], self.shift[...], self.groups))

@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from framework.nn.layers import Statistic
-from framework.types import Column
+from framework.types import Arr, Column
 
 
 class Tabular(nnx.Module):
@@ -19,7 +19,7 @@ class Tabular(nnx.Module):
         self.scale = Statistic(jnp.ones(len(columns)))
 
     def __call__(
-        self, values: Float[Array, "... f"], observed: Bool[Array, "... f"]
+        self, values: Float[Arr, "... f"], observed: Bool[Arr, "... f"]
     ) -> tuple[Float[Array, "... d"], Bool[Array, "... d"]]:
         """Features and which of them were observed, both 0 where nothing was."""
         features, masks = [jnp.zeros((*values.shape[:-1], 0))], [jnp.zeros((*values.shape[:-1], 0), bool)]

@@ -5,7 +5,6 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from conftest import save
 
 from framework.data.ingest.base import LEDGER, Ingested, Reader, ingest
 from framework.data.ingest.nifti import Nifti
@@ -18,16 +17,20 @@ GRID = {"shape": [6, 6, 6], "spacing": [10, 10, 10]}
 TEXT = "subject,visit,time,T1,score\na,1,0,a/one.nii.gz,1\na,2,1,a/two.nii,\nb,1,0,,4\n"
 
 
-def reader(root: Path, text: str = TEXT, **changed) -> Nifti:
-    root.mkdir(exist_ok=True)
-    for seed, name in enumerate(("a/one.nii.gz", "a/two.nii", "c.nii")):
-        save(root / name, seed)
-    (root / "visits.csv").write_text(text)
-    visits = Table(str(root / "visits.csv"), "subject", {"column": "time"}, "visit", variables={"score": {}})
-    return Nifti(str(root), visits, **{"modalities": {"T1w": GRID}, "files": {"T1w": "T1"}} | changed)
+@pytest.fixture
+def reader(save):
+    def made(root: Path, text: str = TEXT, **changed) -> Nifti:
+        root.mkdir(exist_ok=True)
+        for seed, name in enumerate(("a/one.nii.gz", "a/two.nii", "c.nii")):
+            save(root / name, seed)
+        (root / "visits.csv").write_text(text)
+        visits = Table(str(root / "visits.csv"), "subject", {"column": "time"}, "visit", variables={"score": {}})
+        return Nifti(str(root), visits, **{"modalities": {"T1w": GRID}, "files": {"T1w": "T1"}} | changed)
+
+    return made
 
 
-def test_files_are_found_by_the_table(tmp_path):
+def test_files_are_found_by_the_table(reader, tmp_path):
     made = ingest(reader(tmp_path / "d"), str(tmp_path / "c"))
     np.testing.assert_array_equal(made.present["T1w"], [[True, True], [False, False]])
     assert [e for e in Ledger.read(f"{made.path}/{LEDGER}").entries if e.status != "used"] == [
@@ -38,7 +41,7 @@ def test_files_are_found_by_the_table(tmp_path):
     assert made.manifest["subjects"][0]["visits"][1]["scans"]["T1w"]["source"] == "a/two.nii"
 
 
-def test_a_named_file_that_is_not_there(tmp_path):
+def test_a_named_file_that_is_not_there(reader, tmp_path):
     text = TEXT.replace("two.nii", "too.nii")
     with pytest.raises(UserError, match=r"'a', visit '2': visits.csv line 3 names a/too.nii, which is not in"):
         reader(tmp_path / "d", text).read()
@@ -47,7 +50,8 @@ def test_a_named_file_that_is_not_there(tmp_path):
         str(tmp_path / "c"),
     )
     excluded = [e for e in Ledger.read(f"{made.path}/{LEDGER}").entries if e.status == "excluded"]
-    assert {(e.visit, e.item) for e in excluded} == {("2", "visit"), ("2", "T1w")} and "No such file" in str(excluded)
+    assert {(e.visit, e.item) for e in excluded} == {("2", "visit"), ("2", "T1w")}
+    assert "No such file" in str(excluded)
 
 
 @pytest.mark.parametrize(
@@ -58,15 +62,18 @@ def test_a_named_file_that_is_not_there(tmp_path):
         ({"path": "nowhere"}, "nothing at nowhere"),
     ],
 )
-def test_a_wrong_configuration_is_refused(tmp_path, changed, complaint):
-    with pytest.raises(UserError, match=complaint):
+def test_a_wrong_configuration_is_refused(reader, tmp_path, changed, complaint):
+    def read():
         made = reader(tmp_path / "d", **{key: value for key, value in changed.items() if key != "path"})
         made.path = changed.get("path", made.path)
-        made.read()
+        return made.read()
+
+    with pytest.raises(UserError, match=complaint):
+        read()
 
 
 @pytest.mark.parametrize("where", ["folder", "memory"])
-def test_a_cohort_is_refused_replaced_or_grown(tmp_path, where):
+def test_a_cohort_is_refused_replaced_or_grown(reader, tmp_path, where):
     store = str(tmp_path / "c") if where == "folder" else f"memory://{tmp_path}/c"
     first = ingest(reader(tmp_path / "d"), store)
     more = "subject,visit,time,T1,score\nc,1,0,c.nii,1\n"
@@ -76,19 +83,21 @@ def test_a_cohort_is_refused_replaced_or_grown(tmp_path, where):
         ingest(reader(tmp_path / "d"), store, "replace")
 
     grown = ingest(reader(tmp_path / "d", more), store, "append")
-    assert grown.subjects == ("a", "b", "c") and list(verify(store)) == []
+    assert grown.subjects == ("a", "b", "c")
+    assert list(verify(store)) == []
     assert list(Ledger.read(f"{store}/{LEDGER}").used()) == ["a", "b", "c"]
     files, root = fsspec.url_to_fs(store)
     assert sorted(Path(name).name for name in files.ls(root, detail=False)) == [LEDGER, "manifest.json", "series.zarr"]
 
     (tmp_path / "c.new").mkdir()  # left by a replacement that was killed
     replaced = ingest(reader(tmp_path / "d"), store, "overwrite")
-    assert replaced.fingerprint == first.fingerprint and list(verify(store)) == []
+    assert replaced.fingerprint == first.fingerprint
+    assert list(verify(store)) == []
     assert "c.new" not in [Path(name).name for name in files.ls(str(Path(root).parent), detail=False)]
 
 
 @pytest.mark.parametrize("existing", ["append", "overwrite"])
-def test_a_failure_leaves_the_cohort_that_was_there(tmp_path, existing):
+def test_a_failure_leaves_the_cohort_that_was_there(reader, tmp_path, existing):
     store = str(tmp_path / "c")
     first = ingest(reader(tmp_path / "d"), store)
     ledger = Ledger.read(f"{store}/{LEDGER}").entries
@@ -96,25 +105,26 @@ def test_a_failure_leaves_the_cohort_that_was_there(tmp_path, existing):
     (tmp_path / "d" / "c.nii").write_bytes(b"no scan")
     with pytest.raises(UserError, match=r"'e', visit '1', T1w: cannot read c.nii"):
         ingest(broken, store, existing)
-    assert open_cohort(store).fingerprint == first.fingerprint and list(verify(store)) == []
+    assert open_cohort(store).fingerprint == first.fingerprint
+    assert list(verify(store)) == []
     assert Ledger.read(f"{store}/{LEDGER}").entries == ledger
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "d"]
 
 
-def test_an_append_must_have_the_same_schema(tmp_path):
+def test_an_append_must_have_the_same_schema(reader, tmp_path):
     store = str(tmp_path / "c")
     ingest(reader(tmp_path / "d"), store)
     with pytest.raises(UserError, match="schema"):
         ingest(reader(tmp_path / "d", modalities={"T1w": GRID | {"shape": [7, 6, 6]}}), store, "append")
 
 
-def test_nothing_used_is_nothing_written(tmp_path):
+def test_nothing_used_is_nothing_written(reader, tmp_path):
     with pytest.raises(UserError, match=r"no subject can be used.*no time in column 'time' \(1 times\)"):
         ingest(reader(tmp_path / "d", "subject,visit,time,T1,score\na,1,,c.nii,1\n"), str(tmp_path / "c"))
     assert not (tmp_path / "c").exists()
 
 
-def test_a_reader_that_forgets_a_visit_in_the_ledger_writes_nothing(tmp_path):
+def test_a_reader_that_forgets_a_visit_in_the_ledger_writes_nothing(reader, tmp_path):
     class Forgetful(Reader):
         def read(self) -> Ingested:
             found, ledger = reader(tmp_path / "d").read(), Ledger()

@@ -47,8 +47,10 @@ def table(folder: Path, text: str = TEXT, name: str = "t.csv", **changed) -> Tab
 def test_cells_become_values(tmp_path):
     found = table(tmp_path).read()
     b, a = found.subjects
-    assert (b.id, a.id) == ("b", "a") and [v.id for v in b.visits] == ["m00", "m12"]
-    assert [v.time for v in b.visits] == [0.0, 1.0] and [v.time for v in a.visits] == [0.0, 1.0]
+    assert (b.id, a.id) == ("b", "a")
+    assert [v.id for v in b.visits] == ["m00", "m12"]
+    assert [v.time for v in b.visits] == [0.0, 1.0]
+    assert [v.time for v in a.visits] == [0.0, 1.0]
     assert [v.values["score"] for v in b.visits] == [7.5, None]
     assert [v.values["stage"] for v in (*b.visits, *a.visits)] == ["0", "1", "0.5", "1"]
     # time zero is the column's own: b's first visit lies two months before it
@@ -135,6 +137,7 @@ def test_rows_that_are_no_visit_are_accounted_for(tmp_path):
     ("old", "new", "complaint"),
     [
         ("a,6,m06", "a,6,m00", r"subject 'a' has visit 'm00' twice: t.csv line 4 and t.csv line 5"),
+        ("a,6,m06", "a,,m00", "subject 'a' has visit 'm00' twice"),
         ("a,6,", "a,12,", r"subject 'a' has two visits at the same time .*line 5 and t.csv line 6"),
         ("b,10,m12,2", "b,-10,m12,2", r"subject 'b' has visits out of order: 'no' and 'when' disagree"),
         ("7.5", "75", r"line 3 \(subject 'b'\): score .* outside its bounds \[0.0, 10.0\]"),
@@ -154,7 +157,8 @@ def test_a_broken_table_is_refused_by_line_and_nothing_is_written(tmp_path, old,
     assert old in TEXT
     with pytest.raises(UserError, match=complaint) as caught:
         ingest(table(tmp_path, TEXT.replace(old, new, 1)), str(tmp_path / "store"))
-    assert "\n" not in str(caught.value) and not (tmp_path / "store").exists()
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "store").exists()
 
 
 def test_errors_do_not_repeat_what_patients_have(tmp_path):
@@ -209,7 +213,8 @@ def test_oasis2(tmp_path):
     with initialize_config_module("conf", version_base="1.3"):
         config = compose("ingest", ["data=oasis2"])
     made = ingest(instantiate(config.data.reader, _convert_="all"), str(tmp_path / "oasis2"))
-    assert len(made.subjects) == 150 and made.valid.sum() == 373
+    assert len(made.subjects) == 150
+    assert made.valid.sum() == 373
     assert sorted({int(n) for n in made.valid.sum(1)}) == [2, 3, 4, 5]
     assert round(made.times.max() * 365.25) == 2639
     observed = dict(zip([v.name for v in made.schema.variables], made.observed.sum((0, 1)), strict=True))

@@ -28,7 +28,8 @@ def test_a_whole_file_is_read(tmp_path, name, kind):
     volume = read_volume(saved(tmp_path, image(kind=kind), name))
     np.testing.assert_array_equal(volume.voxels, VOXELS)
     np.testing.assert_allclose(volume.affine, AFFINE)
-    assert volume.voxels.dtype == np.float32 and len(volume.sha256) == 64
+    assert volume.voxels.dtype == np.float32
+    assert len(volume.sha256) == 64
 
 
 def test_scaling_units_and_a_fourth_axis_of_one(tmp_path):

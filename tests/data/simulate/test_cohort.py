@@ -27,7 +27,8 @@ def test_prefix_and_determinism(three, anatomy):
         assert again.missed == first.missed
         assert again.subject.static == first.subject.static
         for one, other in zip(again.subject.visits, first.subject.visits, strict=True):
-            assert one.values == other.values and one.scans.keys() == other.scans.keys()
+            assert one.values == other.values
+            assert one.scans.keys() == other.scans.keys()
             for name in one.scans:
                 np.testing.assert_array_equal(one.scans[name].voxels, other.scans[name].voxels)
 
@@ -39,7 +40,9 @@ def test_subjects_fit_the_schema_and_survive_its_json(three):
         validate(simulated.subject, schema)
         for visit in simulated.subject.visits:
             for scan in visit.scans.values():
-                assert scan.voxels.dtype == np.float32 and scan.voxels.min() == 0 and scan.voxels.max() > 0.3
+                assert scan.voxels.dtype == np.float32
+                assert scan.voxels.min() == 0
+                assert scan.voxels.max() > 0.3
 
 
 def test_whatever_was_planned_is_there_or_accounted_for(three):
@@ -70,7 +73,9 @@ def test_image_and_volume_agree_and_grow_with_the_stage(machine):
         deep = maps[10:22, 10:24, 13:21]
         dark.append(float((0.8 - deep[..., 0]).clip(0).sum()))
     np.testing.assert_allclose(volumes, np.exp(person.log_ventricles(times)), rtol=0.02)
-    assert np.all(np.diff(volumes) > 0) and np.all(np.diff(dark) > 0) and np.all(np.diff(cortex) < 0)
+    assert np.all(np.diff(volumes) > 0)
+    assert np.all(np.diff(dark) > 0)
+    assert np.all(np.diff(cortex) < 0)
     expected = P.template_cortex * person.icv / P.template_icv * np.exp(-person.cortex_loss(times))
     np.testing.assert_allclose(np.array(cortex) / expected, cortex[0] / expected[0], rtol=0.02)
 

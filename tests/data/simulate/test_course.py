@@ -26,14 +26,15 @@ def test_two_to_eight_visits_from_time_zero_in_order():
     assert {len(visits) for visits in attended} == set(range(2, 9))
     for visits in attended:
         times = [visit.time for visit in visits]
-        assert times[0] == 0 and np.all(np.diff(times) > 0)
+        assert times[0] == 0
+        assert np.all(np.diff(times) > 0)
         assert "diagnosis" not in visits[0].missing
 
 
 def test_gone_is_gone_and_every_loss_has_its_reason():
     plans = [subject(i)[1] for i in range(300)]
     for plan in plans:
-        left = ["left the study" == visit.missing.get("visit") for visit in plan]
+        left = [visit.missing.get("visit") == "left the study" for visit in plan]
         assert left == sorted(left)
         assert all(reason for visit in plan for reason in visit.missing.values())
         assert all({"ventricles", "cortex"} <= visit.missing.keys() for visit in plan if "t1" in visit.missing)

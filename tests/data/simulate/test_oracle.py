@@ -97,9 +97,17 @@ def test_prior_is_the_population():
     stages = [np.mean([person.stage(0.0) > cut for person in people]) for cut in (P.mci_from, P.ad_from)]
     ours = 1 / (1 + np.exp(belief.rate * belief.onset))
     np.testing.assert_allclose([np.mean(ours > cut) for cut in (P.mci_from, P.ad_from)], stages, atol=0.03)
-    women = [p.ventricles for p in people if p.sex == "F"]
-    assert belief.ventricles.mean[0, 0] == pytest.approx(np.mean(women), abs=0.03)
-    assert np.sqrt(belief.ventricles.covariance[0, 0, 0]) == pytest.approx(np.std(women), abs=0.03)
+    women = [dataclasses.replace(person, age=75.0) for person in people if person.sex == "F"]
+    share = np.log(P.template_cortex / P.template_icv)
+    design = belief._design(3.0)
+    for line, truth, extra in (
+        (belief.ventricles, [w.log_ventricles(3.0) for w in women], 0.0),
+        (belief.cortex, [share + np.log(w.icv) - w.cortex_loss(3.0) for w in women], P.warp_cortex),
+    ):
+        mean, variance, _ = line.predict(design)
+        spread = np.sqrt(np.var(truth) + extra**2 + line.noise**2)
+        assert mean.mean() == pytest.approx(np.mean(truth), abs=0.03)
+        assert np.sqrt(variance.mean() + mean.var()) == pytest.approx(spread, abs=0.02)
 
 
 def test_more_noise_means_wider_intervals():
@@ -107,6 +115,8 @@ def test_more_noise_means_wider_intervals():
     noisy = dataclasses.replace(P, ventricles_error=0.2)
     widths = []
     for p in (P, noisy):
-        found = forecast_ventricles(times[:2], ventricles[:2], cognition[:2], diagnosis[:2], times[1:2], person.age, p=p)
+        found = forecast_ventricles(
+            times[:2], ventricles[:2], cognition[:2], diagnosis[:2], times[1:2], person.age, p=p
+        )
         widths.append(found.quantiles[0, -1] - found.quantiles[0, 0])
     assert widths[1] > 2 * widths[0]

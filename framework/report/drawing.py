@@ -1,0 +1,138 @@
+"""Figures as inline SVG that takes its colours and its typeface from the page, by day, by night and in print."""
+
+import html
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
+
+# stand-ins that Matplotlib draws with and the page's CSS variables that take their place
+INK, MUTED, RULE, PAPER = "#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04"
+VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "var(--paper)"}
+MARKS = "osD^vPX*"
+
+# by day and by night; after Okabe & Ito, whose hues the colour-blind tell apart, at contrasts of 3:1 and more
+COLOURS = (
+    ("#0067a5", "#6cb6f0"),
+    ("#c8500a", "#f2955a"),
+    ("#00805e", "#4fcfa6"),
+    ("#a8487f", "#e79bc8"),
+    ("#8a6d00", "#dcc04a"),
+    ("#5b55b5", "#aaa3f5"),
+    ("#b3323d", "#f28a90"),
+    ("#2f7f8f", "#74c9d8"),
+)
+NEUTRALS = (("#6a6f78", "#a9afb9"), ("#94785a", "#cdb08c"), ("#80708f", "#b9aac8"))  # for the floors
+
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "prognax",
+    "text.parse_math": False,
+    "font.size": 8.0,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "xtick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+    "ytick.major.size": 0.0,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.5,
+}
+
+
+@dataclass(frozen=True)
+class Pen:
+    """How a model is drawn everywhere on the page."""
+
+    model: str
+    index: int
+    light: str
+    dark: str
+    mark: str
+
+    @property
+    def colour(self) -> str:
+        return f"#0b{self.index:04x}"
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    svg: Markup
+    note: str = ""
+
+
+def pens(models: list[str], floors: list[str]) -> dict[str, Pen]:
+    """One pen a model: floors in neutral tones, the others in colours, and each with a mark of its own."""
+    others = [model for model in models if model not in floors]
+
+    def pair(model: str) -> tuple[str, str]:
+        place, tones = (floors.index(model), NEUTRALS) if model in floors else (others.index(model), COLOURS)
+        return tones[place % len(tones)]
+
+    return {model: Pen(model, i, *pair(model), MARKS[i % len(MARKS)]) for i, model in enumerate(models)}
+
+
+def panel(
+    name: str,
+    title: str,
+    says: str,
+    draw: Callable[[Axes], None],
+    size: tuple[float, float] = (3.2, 2.3),
+    note: str = "",
+) -> Panel:
+    """One small figure; `name` must be unique on the page, `says` tells those who cannot see it what it shows.
+
+    A page has many small panels rather than few large ones, so that they can stand in columns or below each other.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure.add_subplot())
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return Panel(title, _inline(text.getvalue(), name, says), note)
+
+
+def _inline(svg: str, name: str, says: str) -> Markup:
+    """An SVG document as an element of the page: themed, named, its ids its own."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0]
+    opening = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(says)}">'
+    svg = re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)
+
+    def tag(match: re.Match) -> str:
+        text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", match[0]).replace("xlink:href", "href")
+        text = re.sub(r"#0b([0-9a-f]{4})", lambda m: f"var(--model-{int(m[1], 16)})", text)
+        return re.sub(r"#0a0a0\d", lambda m: VARIABLES[m[0]], text)
+
+    return Markup(re.sub(r"<[^>]*>", tag, svg).strip())
+
+
+def swatch(pen: Pen) -> Markup:
+    """A model's mark for a legend outside the figures."""
+    mark = MarkerStyle(pen.mark)
+    outline = mark.get_path().transformed(mark.get_transform().scale(10)).to_polygons()[0]
+    points = " ".join(f"{x:.1f},{-y:.1f}" for x, y in outline)
+    fill = f'<polygon points="{points}" fill="var(--model-{pen.index})"/>'
+    return Markup(f'<svg viewBox="-8 -8 16 16" aria-hidden="true">{fill}</svg>')

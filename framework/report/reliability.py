@@ -1,0 +1,88 @@
+"""Calibration: whether what was said to be likely came to pass as often."""
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+
+from framework.evaluate.outcomes import Outcomes
+from framework.report.drawing import INK, MUTED, Panel, Pen, panel
+from framework.report.spread import means
+from framework.types import LEVELS
+
+BINS = np.linspace(0, 1, 6)
+
+
+def calibration(one: Outcomes, pens: dict[str, Pen], name: str) -> list[Panel]:
+    """For quantiles one panel with all models; for classes one a model, with the counts."""
+    if one.target.levels:
+        return [_probabilities(one, pens[model], f"{name}-{pens[model].index}") for model in one.forecasts]
+    return [_quantiles(one, pens, name)]
+
+
+def below(one: Outcomes, model: str) -> Float[np.ndarray, "q l"]:
+    """Share of the repeats in which a truth lies below each quantile, one that is hit counting half."""
+    quantiles, truth = one.forecasts[model], one.truth[None, :, None]
+    return ((truth < quantiles) + (truth == quantiles) / 2).mean(0)
+
+
+def _quantiles(one: Outcomes, pens: dict[str, Pen], name: str) -> Panel:
+    def draw(axes: Axes) -> None:
+        _diagonal(axes)
+        for i, model in enumerate(one.forecasts):
+            share = below(one, model)
+            value, low, high = means(share, np.ones_like(share), one.subject)
+            x = np.array(LEVELS) + 0.014 * (i - (len(one.forecasts) - 1) / 2)
+            _points(axes, x, value, low, high, pens[model])
+            axes.plot(x, value, color=pens[model].colour, linewidth=1)
+        axes.set_xticks(LEVELS, [f"{level:.0%}" for level in LEVELS])
+        axes.set_xlabel("level of the quantile")
+        axes.set_ylabel("truths below it")
+
+    says = f"Share of the truths of {one.target.name} below each forecast quantile, by model; the diagonal is ideal"
+    return panel(f"calibration-{name}", one.target.name, says, draw, size=(3.2, 2.7))
+
+
+def probability(one: Outcomes, model: str) -> tuple[Float[np.ndarray, "r q"], Float[np.ndarray, "r q"], str]:
+    """A probability that was given, whether it came true, and of what it was: the event, else the class called."""
+    forecast, event = one.forecasts[model], one.target.positive
+    if event is not None:
+        came = np.broadcast_to(one.truth >= event, forecast.shape[:2])
+        return forecast[..., event:].sum(-1), came.astype(float), f"{one.target.name} ≥ {one.target.levels[event]}"
+    return forecast.max(-1), (forecast.argmax(-1) == one.truth).astype(float), "the most probable class"
+
+
+def _probabilities(one: Outcomes, pen: Pen, name: str) -> Panel:
+    given, came, what = probability(one, pen.model)
+    inside = np.clip(np.digitize(given, BINS) - 1, 0, len(BINS) - 2)[..., None] == np.arange(len(BINS) - 1)
+    counts = inside.sum((0, 1)) / len(given)
+    weights, hits = inside.sum(0).astype(float), (inside * came[..., None]).sum(0)
+    values = np.divide(hits, weights, out=np.zeros_like(hits), where=weights > 0)
+    shown = counts > 0
+
+    def draw(axes: Axes) -> None:
+        _diagonal(axes)
+        x = (inside * given[..., None]).sum((0, 1))[shown] / inside.sum((0, 1))[shown]
+        value, low, high = means(values, weights, one.subject)[:, shown]
+        _points(axes, x, value, low, high, pen)
+        for place, count in zip(x, counts[shown], strict=True):
+            axes.annotate(f"{count:.0f}", (place, 1.03), ha="center", va="bottom", fontsize=6.5, color=MUTED)
+        axes.set_ylim(-0.04, 1.12)
+        axes.set_yticks(np.linspace(0, 1, 6), [f"{y:.0%}" for y in np.linspace(0, 1, 6)])
+        axes.set_xticks(np.linspace(0, 1, 6), [f"{x:.0%}" for x in np.linspace(0, 1, 6)])
+        axes.set_xlabel(f"forecast probability of {what}")
+        axes.set_ylabel("came true")
+
+    says = f"How often {what} came true against its probability, {pen.model}; the diagonal is ideal"
+    return panel(f"calibration-{name}", f"{one.target.name}, {pen.model}", says, draw, size=(3.2, 2.7))
+
+
+def _diagonal(axes: Axes) -> None:
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_yticks(np.linspace(0, 1, 6), [f"{y:.0%}" for y in np.linspace(0, 1, 6)])
+    axes.set_xlim(-0.04, 1.04)
+    axes.set_ylim(-0.04, 1.04)
+
+
+def _points(axes: Axes, x, value, low, high, pen: Pen) -> None:
+    axes.vlines(x, low, high, color=pen.colour, linewidth=1.2, alpha=0.6)
+    axes.plot(x, value, pen.mark, color=pen.colour)

@@ -1,0 +1,78 @@
+"""A finished run as its folder tells it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+
+from framework.errors import UserError
+from framework.evaluate import leaderboard, outcomes
+from framework.evaluate.leaderboard import Row
+from framework.evaluate.outcomes import Outcomes
+from framework.evaluate.text import floors_of
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the report is made of; None is a part that the run did not write."""
+
+    manifest: Mapping
+    outcomes: Sequence[Outcomes]
+    rows: Sequence[Row]
+    resamples: int
+    config: str | None
+    learning: pd.DataFrame | None
+    history: pd.DataFrame | None
+    ledger: pd.DataFrame | None
+    cost: Mapping | None
+
+    @property
+    def models(self) -> list[str]:
+        """Every model in one order, so that each has one colour and one mark on the whole page."""
+        return list(dict.fromkeys(row.model for row in self.rows))
+
+    @property
+    def floors(self) -> list[str]:
+        return floors_of(self.rows)
+
+    def metrics(self, target: str) -> list[list[Row]]:
+        """A target's rows, metric by metric, the headline metric first."""
+        rows = [row for row in self.rows if row.target == target]
+        return [list(group) for _, group in groupby(rows, key=lambda row: row.metric)]
+
+    def shown(self, target: str) -> str:
+        """The model whose forecasts are drawn: the best one that is no floor, or the best floor where there is no other."""
+        rows = self.metrics(target)[0]
+        return min(rows, key=lambda row: (row.model in self.floors, row.loss())).model
+
+
+def read(folder: Path) -> Run:
+    """Read a run folder. Raises UserError where what every run writes is not there."""
+    for name in ("manifest.json", "leaderboard.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}; expected the folder of a finished run")
+    rows, resamples = leaderboard.read(folder)
+
+    def text(name: str) -> str | None:
+        return (folder / name).read_text() if (folder / name).is_file() else None
+
+    def table(name: str) -> pd.DataFrame | None:
+        # ids and levels are words, even where they look like numbers or like a missing value
+        path = folder / name
+        return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
+
+    cost, lines = text("cost.json"), text("metrics.jsonl")
+    return Run(
+        manifest=json.loads((folder / "manifest.json").read_text()),
+        outcomes=outcomes.read(folder),
+        rows=rows,
+        resamples=resamples,
+        config=text("config.yaml"),
+        learning=pd.DataFrame([json.loads(line) for line in lines.splitlines()]) if lines else None,
+        history=table("history.csv"),
+        ledger=table("ledger.csv"),
+        cost=json.loads(cost) if cost else None,
+    )

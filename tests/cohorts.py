@@ -1,0 +1,55 @@
+"""A small cohort of everything: numbers, classes, known-ahead, hidden and hindsight variables, two modalities, holes."""
+
+from pathlib import Path
+
+import numpy as np
+
+from framework.data.examples import Examples
+from framework.data.layout import layout
+from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
+from framework.data.store import Cohort, write
+
+SCHEMA = Schema(
+    variables=(
+        Variable("score", ("input", "target"), "points"),
+        Variable("stage", ("input", "target"), levels=("low", "mid", "high"), ordered=True, positive_from="mid"),
+        Variable("volume", ("target",), "mL"),
+        Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
+        Variable("outcome", ("hindsight",), levels=("stable", "worse")),
+    ),
+    static=(Variable("sex", levels=("F", "M")), Variable("school", units="years")),
+    modalities=(Modality("t1", (8, 8, 8), (1.0, 1.0, 1.0)), Modality("flair", (6, 6, 4), (1.0, 1.0, 2.0))),
+)
+
+
+def subject(index: int, rng: np.random.Generator) -> Subject:
+    visits = []
+    time = 0.0
+    level = rng.normal()
+    for j in range(int(rng.integers(2, 6))):
+        level += rng.normal(0.3, 0.2)
+        values = {
+            "score": 20 - level if rng.random() > 0.1 else None,
+            "stage": ("low", "mid", "high")[int(np.clip(round(level), 0, 2))],
+            "volume": 40 + 3 * level,
+            "age": 70.0 + time,
+            "outcome": "worse" if level > 0.5 else "stable",
+        }
+        scans = {
+            m.name: Scan(np.abs(rng.normal(1 + 0.1 * level, 0.3, (*m.shape, 1))).astype(np.float32))
+            for m in SCHEMA.modalities
+            if rng.random() > 0.25
+        }
+        visits.append(Visit(f"v{j}", time, values, scans))
+        time += float(rng.uniform(0.3, 1.5))
+    return Subject(f"s{index:02}", tuple(visits), {"sex": "FM"[index % 2], "school": float(rng.integers(6, 20))})
+
+
+def small(folder: Path, subjects: int = 12, seed: int = 0) -> Cohort:
+    rng = np.random.default_rng(seed)
+    return write(str(folder), SCHEMA, (subject(i, rng) for i in range(subjects)))
+
+
+def examples(folder: Path, subjects: int = 12, targets: tuple[str, ...] = ("score", "stage", "volume")) -> Examples:
+    cohort = small(folder, subjects)
+    return Examples(cohort, layout(cohort.schema, targets))

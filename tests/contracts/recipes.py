@@ -1,0 +1,48 @@
+"""The parts under contract, found by listing conf/, made small."""
+
+from functools import cache
+from pathlib import Path
+
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+import conf
+from framework.forecast.base import Forecaster
+
+CONF = Path(conf.__file__).parent
+SMALL = [
+    "data.store=none",
+    "model.width=8",
+    "optimizer.batch=4",
+    "optimizer.steps=6",
+    "optimizer.round=3",
+    "optimizer.warmup=2",
+    "optimizer.patience=9",
+]
+
+
+def names(group: str) -> list[str]:
+    """The options of a config group, by listing its folder."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+@cache
+def config(*overrides: str) -> DictConfig:
+    with initialize_config_module("conf", version_base="1.3"):
+        return compose("forecast", [*overrides])
+
+
+def forecaster(name: str, *overrides: str) -> Forecaster:
+    made = config(f"model={name}", *(o for o in SMALL if name not in ("last_visit", "slope") or "model." not in o), *overrides)
+    return instantiate(made.model, _convert_="all")
+
+
+def head(name: str):
+    made = config("model=deep", f"model/head={name}")
+    return instantiate(made.model.head, _convert_="all")
+
+
+def encoder(name: str):
+    made = config("model=deep", f"model/encoder={name}")
+    return instantiate(made.model, _convert_="all").encoder

@@ -1,0 +1,103 @@
+"""Every head of conf/model/head obeys the laws, and each law is broken by a head made to break it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from framework.history import at_origin
+from tests.contracts import head_laws as laws
+from tests.contracts.recipes import head, names
+
+
+@pytest.fixture(scope="module", params=names("model/head"))
+def built(request):
+    return head(request.param)(d_in=laws.D, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
+def test_law(built, law):
+    law(built)
+
+
+def test_one_number_for_each_feature(built):
+    sequence, query = laws.series()
+    assert built(sequence, query).shape == (laws.B, laws.Q, built.out_features)
+
+
+def test_one_trace_for_each_shape(built):
+    traces = []
+
+    @jax.jit
+    def run(sequence, query):
+        traces.append(1)
+        return built(sequence, query)
+
+    for seed in range(3):
+        run(*laws.series(seed))
+    assert len(traces) == 1
+
+
+def simple(sequence, query):
+    """A lawful floor that the broken heads below each spoil in one way."""
+    x = jnp.where(sequence.observed & sequence.valid[..., None], sequence.x, 0)
+    series = jnp.cumsum(x, axis=1)
+    ahead = query.time - at_origin(sequence.times, query.origin)
+    return at_origin(series, query.origin) * jnp.exp(-0.1 * ahead)[..., None]
+
+
+def clairvoyant(sequence, query):
+    return simple(sequence, query) + sequence.x.mean(1)[:, None]
+
+
+def counts_visits(sequence, query):
+    return simple(sequence, query) + sequence.valid.sum(1)[:, None, None]
+
+
+def reads_under_the_mask(sequence, query):
+    return at_origin(jnp.cumsum(sequence.x * sequence.valid[..., None], axis=1), query.origin) + query.time[..., None]
+
+
+def normalises_over_the_batch(sequence, query):
+    out = simple(sequence, query)
+    return out - out.mean(0)
+
+
+def breeds_nan(sequence, query):
+    safe = jnp.where(sequence.observed[:, :1], jnp.sqrt(jnp.abs(sequence.x[:, :1]) * 0.0), 0)
+    return simple(sequence, query) + safe
+
+
+def ignores_the_horizon(sequence, query):
+    return at_origin(jnp.cumsum(jnp.where(sequence.observed, sequence.x, 0), axis=1), query.origin)
+
+
+def differs_when_compiled(sequence, query):
+    return simple(sequence, query) + (1.0 if isinstance(query.time, jax.core.Tracer) else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("law", "broken"),
+    [
+        (laws.blind_to_the_future, clairvoyant),
+        (laws.blind_to_the_future, counts_visits),
+        (laws.deaf_to_what_is_masked, reads_under_the_mask),
+        (laws.the_same_in_any_company, normalises_over_the_batch),
+        (laws.the_same_compiled, differs_when_compiled),
+        (laws.finite_gradients, breeds_nan),
+        (laws.sees_how_far_ahead, ignores_the_horizon),
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_a_broken_head_is_caught(law, broken):
+    law(simple)
+    with pytest.raises(AssertionError):
+        law(broken)
+
+
+def test_dt_of_padding_never_reaches_the_carry():
+    sequence, query = laws.series()
+    for name in names("model/head"):
+        out = head(name)(d_in=laws.D, rngs=nnx.Rngs(0))(sequence, query)
+        assert np.isfinite(out).all()

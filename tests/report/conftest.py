@@ -1,0 +1,89 @@
+"""A run folder made by chance, as a small study leaves it."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from framework.evaluate import leaderboard, outcomes
+
+STUDY = runpy.run_path(str(Path(__file__).parents[1] / "evaluate" / "conftest.py"))
+
+MANIFEST = {
+    "experiment": "OASIS-2: cognition and atrophy",
+    "command": "python -m experiments.forecast data=oasis2 model=cnn_gru seed=0",
+    "created": "2026-03-04T09:30:00+00:00",
+    "commit": "3f1c0de5b1a94c0b8b5e3fda0c4c9e7a1c2d3e4f",
+    "versions": {"jax": "0.10.2", "flax": "0.12.8", "optax": "0.2.8", "numpy": "2.3.1"},
+    "python": "3.11.7",
+    "device": {"platform": "cpu", "kind": "x86-64, 2 cores", "count": 1},
+    "data": {
+        "name": "oasis2",
+        "store": "cohorts/oasis2",
+        "fingerprint": "9b2f7c1e" * 8,
+        "subjects": 40,
+        "visits": 131,
+        "scans": {"T1w": 131},
+    },
+    "targets": ["MMSE", "CDR", "nWBV"],
+    "models": ["last_visit", "slope", "cnn_gru"],
+    "test_subjects": 40,
+}
+
+
+def fill(run: Path, subjects: int = 40) -> Path:
+    rng = np.random.default_rng(0)
+    made = STUDY["outcomes"](subjects)
+    outcomes.write(made, run)
+    leaderboard.write(leaderboard.leaderboard(made, ["last_visit", "slope"], resamples=500), 500, run)
+    (run / "manifest.json").write_text(json.dumps(MANIFEST))
+    (run / "config.yaml").write_text("model:\n  head:\n    _target_: framework.nn.heads.gru.GRU\nseed: 0\n")
+    levels = made[1].target.levels
+    history = [
+        (subject, f"v{j}", time, target, levels[int(values[j])] if target == "CDR" else values[j])
+        for subject, times, columns in STUDY["courses"](subjects, 0)
+        for j, time in enumerate(times)
+        for target, values in columns.items()
+    ]
+    pd.DataFrame(history, columns=["subject", "visit", "time", "target", "value"]).to_csv(
+        run / "history.csv", index=False
+    )
+    ledger = [(subject, "", "subject", "used", "") for subject in made[0].subjects]
+    ledger += [(subject, f"v{j}", "visit", "used", "") for subject in made[0].subjects for j in range(3)]
+    ledger += [
+        ("OAS2_0007", "v1", "T1w", "missing", "no such file"),
+        ("OAS2_0012", "v2", "MMSE", "missing", "empty cell"),
+    ]
+    ledger += [
+        ("OAS2_0099", "", "subject", "excluded", "one visit alone"),
+        ("OAS2_0003", "v9", "visit", "excluded", "twice"),
+    ]
+    pd.DataFrame(ledger, columns=["subject", "visit", "item", "status", "reason"]).to_csv(
+        run / "ledger.csv", index=False
+    )
+    lines = []
+    for member in range(6):
+        for step in range(0, 400, 10):
+            decay = np.exp(-step / 90)
+            losses = {
+                "train": 0.3 + decay + 0.03 * rng.normal(),
+                "validation": 0.42 + 0.9 * decay + 0.02 * rng.normal(),
+            }
+            lines.append({"model": "cnn_gru", "member": member, "step": step, **losses, "seconds": 0.2 * step})
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    costs = {
+        "last_visit": (0.0, 0.1, 0, 5, None, 41000.0),
+        "slope": (0.0, 0.1, 0, 5, None, 39000.0),
+        "cnn_gru": (6.4, 312.0, 400, 25, 118.3, 36.0),
+    }
+    names = ("compile_seconds", "seconds", "steps", "members", "scans_per_second", "subjects_per_second")
+    (run / "cost.json").write_text(json.dumps({m: dict(zip(names, cost, strict=True)) for m, cost in costs.items()}))
+    return run
+
+
+@pytest.fixture(scope="session")
+def study_folder(tmp_path_factory) -> Path:
+    return fill(tmp_path_factory.mktemp("run"))
