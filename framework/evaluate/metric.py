@@ -37,7 +37,7 @@ class Metric(ABC):
         return self.title if self.averaging == "pair" else f"{self.title} by subject"
 
     def weigh(self, weight: Float[Arr, " q"], subject: Int[Arr, " q"]) -> Float[Array, " q"]:
-        """The weights to score with: under subject averaging those of a subject's queries share one subject's weight."""
+        """The weights to score with: under subject averaging a subject's queries share the weight of one."""
         weight = jnp.asarray(weight)
         if self.averaging == "pair":
             return weight

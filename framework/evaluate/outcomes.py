@@ -91,7 +91,7 @@ def answer_names(target: Target) -> tuple[str, ...]:
 
 
 def write(outcomes: Sequence[Outcomes], run: Path) -> None:
-    """Write `forecasts.zarr`, one group a target, and `forecasts/<target>.csv`; a name is percent-encoded in a path."""
+    """Write `forecasts.zarr`, one group a target, and `forecasts/<target>.csv`."""
     shutil.rmtree(run / "forecasts", ignore_errors=True)
     (run / "forecasts").mkdir(parents=True)
     for one in outcomes:
@@ -112,4 +112,5 @@ def read(run: Path) -> list[Outcomes]:
 
 
 def file_name(target: Target) -> str:
+    """The target's name where a path needs one; percent-encoded, because a name may hold a slash."""
     return quote(target.name, safe=" ")

@@ -74,6 +74,7 @@ def _listing(rows: Sequence[Row]) -> str:
 
 
 def includes_zero(estimate: Estimate | None) -> bool:
+    """Whether the interval of a difference holds 0, so that it may be none."""
     return (
         estimate is not None
         and estimate.low is not None

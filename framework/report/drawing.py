@@ -77,6 +77,8 @@ class Pen:
 
 @dataclass(frozen=True)
 class Panel:
+    """A small figure with the words that stand above it."""
+
     title: str
     svg: Markup
     note: str = ""

@@ -34,6 +34,7 @@ def edges(ahead: Float[np.ndarray, " q"]) -> list[float]:
 
 
 def by_horizon(one: Outcomes, pens: dict[str, Pen], name: str) -> Panel:
+    """The mean error of every model in each bin of years ahead, with the counts."""
     ahead = one.time - one.origin_time
     ends = edges(ahead)
     inside = (ahead[:, None] > ends[:-1]) & (ahead[:, None] <= ends[1:])

@@ -44,7 +44,7 @@ class Run:
         return [list(group) for _, group in groupby(rows, key=lambda row: row.metric)]
 
     def shown(self, target: str) -> str:
-        """The model whose forecasts are drawn: the best one that is no floor, or the best floor where there is no other."""
+        """The model whose forecasts are drawn: the best that is no floor, or the best floor where all are."""
         rows = self.metrics(target)[0]
         return min(rows, key=lambda row: (row.model in self.floors, row.loss())).model
 

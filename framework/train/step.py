@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ class Program:
     warmup: int
     steps: int
 
-    @property
+    @cached_property
     def graph(self) -> nnx.GraphDef:
         return nnx.split(nnx.eval_shape(lambda: self.build(nnx.Rngs(0))), nnx.Param, Statistic)[0]
 

@@ -27,6 +27,14 @@ def names(group: str) -> list[str]:
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
+def models() -> list[str]:
+    """The models of conf/model, each recipe once (one name may be short for another)."""
+    seen: dict[str, str] = {}
+    for name in names("model"):
+        seen.setdefault(str(config(f"model={name}").model), name)
+    return list(seen.values())
+
+
 @cache
 def config(*overrides: str) -> DictConfig:
     with initialize_config_module("conf", version_base="1.3"):

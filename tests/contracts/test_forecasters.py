@@ -13,7 +13,7 @@ from framework.forecast.answers import answers
 from framework.forecast.base import Fitted
 from framework.types import Classes
 from tests.cohorts import examples
-from tests.contracts.recipes import forecaster, names
+from tests.contracts.recipes import forecaster, models
 
 KEY = jax.random.key(3)
 LATER = ("score", "stage", "volume")
@@ -29,7 +29,7 @@ def split(shift: int = 0) -> Split:
     return Split(order < 7, (order >= 7) & (order < 9), order >= 9)
 
 
-@pytest.fixture(scope="module", params=names("model"))
+@pytest.fixture(scope="module", params=models())
 def recipe(request):
     return forecaster(request.param)
 

@@ -26,7 +26,8 @@ def run(one, resamples, metrics=None):
 def test_each_resample_is_that_of_a_plain_loop(study, place):
     one = study()[place]
     value, draws = run(one, 50)
-    assert value.shape == (len(metrics_for(one.target)), 3) and draws.shape == (50, *value.shape)
+    assert value.shape == (len(metrics_for(one.target)), 3)
+    assert draws.shape == (50, *value.shape)
     for b in range(50):
         counts = np.asarray(bootstrap.draw(jax.random.fold_in(KEY, b), 40)).astype(int)
         rows = np.concatenate([np.flatnonzero(one.subject == s) for s in range(40) for _ in range(counts[s])])

@@ -18,7 +18,8 @@ def test_there_is_a_row_for_each_metric_and_model(study, rows):
     expected = [(o.target.name, m.name, model) for o in study() for m in metrics_for(o.target) for model in o.forecasts]
     assert [(row.target, row.metric, row.model) for row in rows] == expected
     assert all(row.low <= row.value <= row.high for row in rows if row.metric == "MAE")
-    assert {row.pairs for row in rows} == {len(study()[0].truth)} and {row.subjects for row in rows} == {40}
+    assert {row.pairs for row in rows} == {len(study()[0].truth)}
+    assert {row.subjects for row in rows} == {40}
 
 
 def test_differences_are_paired(rows):
@@ -27,7 +28,8 @@ def test_differences_are_paired(rows):
     difference = deep.differences["last_visit"]
     assert np.isclose(difference.value, deep.value - last.value)
     assert difference.high - difference.low < deep.high - deep.low  # what both find hard cancels
-    assert set(last.differences) == {"slope"} and set(deep.differences) == {"last_visit", "slope"}
+    assert set(last.differences) == {"slope"}
+    assert set(deep.differences) == {"last_visit", "slope"}
 
 
 def test_equal_models_differ_by_nothing(study):
@@ -68,4 +70,5 @@ def test_text_marks_the_best(rows):
         for t, m in (("MMSE", "MAE"), ("CDR", "AUC"), ("nWBV", "MAE"))
     }
     assert [line.split()[0] for line in marked] == list(best.values())
-    assert "MAE (points)" in text and "against last_visit" in text
+    assert "MAE (points)" in text
+    assert "against last_visit" in text

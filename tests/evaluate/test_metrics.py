@@ -36,7 +36,8 @@ def of_confusion(confusion):
 def test_headlines():
     assert [metrics_for(t)[0].name for t in (POINTS, EVENT, CLASSES)] == ["MAE", "AUC", "mAUC"]
     assert len({m.name for m in metrics_for(POINTS)}) == len(metrics_for(POINTS))
-    assert metrics_for(POINTS)[0].unit == "points" and metrics_for(Target("nWBV", 0, "1"))[0].unit is None
+    assert metrics_for(POINTS)[0].unit == "points"
+    assert metrics_for(Target("nWBV", 0, "1"))[0].unit is None
     assert [m.better for m in metrics_for(POINTS)][-3:] == [0.5, 0.9, "lower"]
 
 

@@ -46,5 +46,5 @@ def test_the_table_says_the_same_in_words(study, tmp_path):
 
 
 def test_a_folder_without_forecasts(tmp_path):
-    with pytest.raises(UserError, match="no forecasts.zarr"):
+    with pytest.raises(UserError, match=r"no forecasts\.zarr"):
         kept.read(tmp_path)

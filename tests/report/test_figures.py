@@ -1,0 +1,122 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from framework.evaluate import leaderboard as board
+from framework.evaluate import outcomes
+from framework.evaluate.leaderboard import Estimate, Row
+from framework.report import comparison, examples, horizon, reliability, spread
+from framework.report.drawing import COLOURS, NEUTRALS, pens
+
+
+@pytest.fixture(scope="module")
+def study(study_folder):
+    return outcomes.read(study_folder)
+
+
+def test_means_are_those_of_a_plain_loop():
+    rng = np.random.default_rng(1)
+    values, weights, subject = (
+        rng.normal(size=(30, 3)),
+        rng.integers(0, 3, (30, 3)).astype(float),
+        rng.integers(0, 9, 30),
+    )
+    weights[:, 2] = 0
+    subject[subject == 4] = 5  # a subject without a query is never drawn
+    value, low, high = spread.means(values, weights, subject)
+    assert np.allclose(value[:2], [np.average(values[:, k], weights=weights[:, k]) for k in range(2)])
+    present = np.unique(subject)
+    drawn = np.random.default_rng(0).multinomial(
+        len(present), np.full(len(present), 1 / len(present)), spread.RESAMPLES
+    )
+    count = drawn[:, np.searchsorted(present, subject)]
+    loop = [np.average(values[:, 0], weights=weights[:, 0] * c) for c in count]
+    assert np.allclose([low[0], high[0]], np.quantile(loop, [0.025, 0.975]))
+    assert np.isnan([value[2], low[2], high[2]]).all()
+
+
+def test_years_ahead_are_joined_where_they_are_few():
+    ahead = np.array([0.5] * 12 + [1.5] * 3 + [2.5] * 9 + [3.2] * 20 + [6.1] * 4)
+    assert horizon.edges(ahead) == [0, 1, 3, 7]
+    assert horizon.edges(np.array([0.2, 0.4])) == [0, 1]
+    assert horizon.edges(np.array([2.0] * 30)) == [0, 2]
+
+
+def test_errors(study):
+    mmse, cdr, _ = study
+    assert np.allclose(horizon.error(mmse, "slope"), np.abs(mmse.forecasts["slope"][..., 2] - mmse.truth))
+    forecast = cdr.forecasts["slope"]
+    expected = [[-np.log(f[i, int(t)]) for i, t in enumerate(cdr.truth)] for f in forecast]
+    assert np.allclose(horizon.error(cdr, "slope"), expected)
+
+
+def test_perfect_quantiles_lie_on_the_diagonal(study):
+    one = study[0]
+    levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+    uniform = (np.arange(len(one.truth)) + 0.5) / len(one.truth)
+    ideal = replace(one, truth=uniform, forecasts={"m": np.broadcast_to(levels, (5, len(uniform), 5))})
+    assert np.allclose(reliability.below(ideal, "m").mean(0), levels, atol=0.01)
+    tied = replace(one, forecasts={"m": np.repeat(one.truth[None, :, None], 5, axis=2)})
+    assert (reliability.below(tied, "m") == 0.5).all()
+
+
+def test_the_event_is_at_or_above_the_level(study):
+    given, came, what = reliability.probability(study[1], "slope")
+    assert np.allclose(given, 1 - study[1].forecasts["slope"][..., 0])
+    assert np.array_equal(came[0], study[1].truth >= 1)
+    assert what == "CDR ≥ 0.5"
+
+
+def test_examples_are_those_the_rule_names(study):
+    for one in study:
+        chosen = {example.reason: example for example in examples.choose(one, "cnn_gru")}
+        assert len(chosen) == len({example.subject for example in chosen.values()}) == examples.COUNT
+        error = {e.subject: horizon.error(one, "cnn_gru")[0, e.queries].mean() for e in chosen.values()}
+        assert min(error, key=error.get) == chosen["smallest error"].subject
+        assert max(error, key=error.get) == chosen["largest error"].subject
+        for example in chosen.values():
+            assert len(example.queries) > 1
+            assert len(set(one.origin[example.queries])) == 1
+            assert (np.diff(one.time[example.queries]) > 0).all()
+
+
+def test_each_model_has_its_own_pen():
+    models = ["last", *(f"m{i}" for i in range(len(COLOURS)))]
+    drawn = pens(models, ["last"])
+    assert len({pen.colour for pen in drawn.values()}) == len({pen.light for pen in drawn.values()}) == len(models)
+    assert (drawn["last"].light, drawn["last"].dark) == NEUTRALS[0]
+    assert drawn["m0"].light == COLOURS[0][0]
+
+
+def luminance(colour: str) -> float:
+    parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return float(np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+
+
+def test_colours_stand_out_by_day_and_by_night():
+    for light, dark in (*COLOURS, *NEUTRALS):
+        assert (luminance("#fdfcfa") + 0.05) / (luminance(light) + 0.05) > 3
+        assert (luminance(dark) + 0.05) / (luminance("#16181c") + 0.05) > 3
+
+
+def row(model: str, value: float, **differences: Estimate) -> Row:
+    return Row(model, "MMSE", "MAE", "lower", "points", value, value - 1, value + 1, 0, 9, 3, differences)
+
+
+def test_words_claim_no_more_than_the_intervals():
+    floor = row("last", 3.0)
+    unsure = row("deep", 2.5, last=Estimate(-0.5, -1.2, 0.2))
+    assert "deep cannot be told apart" in comparison.sentence([floor, unsure], ["last"]).replace("It", "deep")
+    sure = row("deep", 2.5, last=Estimate(-0.5, -0.8, -0.2))
+    assert "It differs from last: -0.50 [-0.80, -0.20]" in comparison.sentence([floor, sure], ["last"])
+    worse = row("deep", 4.0, last=Estimate(1.0, 0.2, 1.4))
+    assert "No model beats this floor" in comparison.sentence([floor, worse], ["last"])
+
+
+def test_the_table_marks_best_and_zero(study_folder):
+    rows, _ = board.read(study_folder)
+    cells = comparison.cells([r for r in rows if (r.target, r.metric) == ("MMSE", "MAE")], ["last_visit", "slope"])
+    assert [cell["best"] for cell in cells] == [False, False, True]
+    assert [len(cell["differences"]) for cell in cells] == [2, 2, 2]
+    assert cells[0]["differences"][0]["text"] == ""
