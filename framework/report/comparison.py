@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from framework.evaluate.leaderboard import Estimate, Row
@@ -26,38 +27,38 @@ def values(rows: Sequence[Row], pens: dict[str, Pen], name: str) -> Panel:
     return panel(f"value-{name}", heading(head), says, draw, _size(ranked), WAYS[str(head.better)])
 
 
-def differences(rows: Sequence[Row], pens: dict[str, Pen], floors: Sequence[str], name: str) -> Panel | None:
-    """The paired differences of the models that are no floors to each floor; None where there are none."""
-    pairs = [
-        (row, floor, row.differences[floor])
+def differences(rows: Sequence[Row], pens: dict[str, Pen], floor: str, name: str) -> Panel | None:
+    """The paired difference of each other model to a floor; None where none is defined."""
+    ranked = [
+        (row, row.differences[floor])
         for row in sorted(rows, key=Row.loss, reverse=True)
-        for floor in reversed(floors)
-        if row.model not in floors and floor in row.differences and row.differences[floor].value is not None
+        if floor in row.differences and row.differences[floor].value is not None
     ]
-    if not pairs:
+    if not ranked:
         return None
 
     def draw(axes: Axes) -> None:
         axes.axvline(0, color=INK, linewidth=0.9)
-        for y, (row, _, estimate) in enumerate(pairs):
+        for y, (row, estimate) in enumerate(ranked):
             _interval(axes, y, estimate, pens[row.model])
-        _rows(axes, [f"{row.model} − {floor}" for row, floor, _ in pairs])
+        _rows(axes, [row.model for row, _ in ranked])
         axes.set_xlabel(f"difference in {heading(rows[0])}")
 
-    says = f"Paired differences in {heading(rows[0])} of {rows[0].target} to the floors, with 95% intervals"
+    says = f"Paired differences in {heading(rows[0])} of {rows[0].target} to {floor}, with 95% intervals"
     note = f"{'below' if rows[0].better == 'lower' else 'above'} 0 is better"
-    return panel(f"difference-{name}", "Difference to the floors", says, draw, _size(pairs), note)
+    return panel(f"difference-{name}-{pens[floor].index}", f"Against {floor}", says, draw, _size(ranked), note)
 
 
 def _size(rows: Sequence) -> tuple[float, float]:
-    return 3.45, 0.75 + 0.27 * len(rows)
+    return 3.2, 0.75 + 0.27 * len(rows)
 
 
-def _interval(axes: Axes, y: float, estimate: Estimate, pen: Pen) -> None:
-    axes.plot([estimate.low, estimate.high], [y, y], color=pen.colour, linewidth=1.8, solid_capstyle="round")
+def _interval(axes: Axes, y: int, estimate: Estimate, pen: Pen) -> None:
+    low, value, high = np.array([estimate.low, estimate.value, estimate.high], float)
+    axes.plot([low, high], [y, y], color=pen.colour, linewidth=1.8, solid_capstyle="round")
     # hollow where the interval of a difference includes zero
     face = PAPER if includes_zero(estimate) else pen.colour
-    axes.plot(estimate.value, y, pen.mark, color=pen.colour, markerfacecolor=face, markersize=5.5, zorder=3)
+    axes.plot(value, y, pen.mark, color=pen.colour, markerfacecolor=face, markersize=5.5, zorder=3)
 
 
 def _rows(axes: Axes, names: list[str]) -> None:
@@ -65,7 +66,7 @@ def _rows(axes: Axes, names: list[str]) -> None:
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
-    axes.locator_params(axis="x", nbins=5)
+    axes.locator_params(axis="x", nbins=4)
 
 
 def _listing(rows: Sequence[Row]) -> str:
@@ -104,11 +105,10 @@ def cells(rows: Sequence[Row], floors: Sequence[str]) -> list[dict]:
     arrow = {"lower": "↓", "higher": "↑"}
     return [
         {
-            "metric": heading(row),
+            "metric": row.metric,
             "better": arrow.get(str(row.better), f"→ {row.better}"),
             "model": row.model,
             "value": number(row.value, places),
-            "sort": row.value,
             "interval": f"[{number(row.low, places)}, {number(row.high, places)}]",
             "best": row.value is not None and row.loss() == best,
             "differences": [

@@ -5,13 +5,16 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
+from matplotlib.transforms import Affine2D
 
 # stand-ins that Matplotlib draws with and the page's CSS variables that take their place
 INK, MUTED, RULE, PAPER = "#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04"
@@ -31,7 +34,7 @@ COLOURS = (
 )
 NEUTRALS = (("#6a6f78", "#a9afb9"), ("#94785a", "#cdb08c"), ("#80708f", "#b9aac8"))  # for the floors
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "prognax",
     "text.parse_math": False,
@@ -134,7 +137,7 @@ def _inline(svg: str, name: str, says: str) -> Markup:
 def swatch(pen: Pen) -> Markup:
     """A model's mark for a legend outside the figures."""
     mark = MarkerStyle(pen.mark)
-    outline = mark.get_path().transformed(mark.get_transform().scale(10)).to_polygons()[0]
+    outline = np.asarray(mark.get_path().transformed(mark.get_transform() + Affine2D().scale(10)).to_polygons()[0])
     points = " ".join(f"{x:.1f},{-y:.1f}" for x, y in outline)
     fill = f'<polygon points="{points}" fill="var(--model-{pen.index})"/>'
     return Markup(f'<svg viewBox="-8 -8 16 16" aria-hidden="true">{fill}</svg>')

@@ -1,5 +1,6 @@
 """What was forecast for some subjects, and what came to pass."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +9,9 @@ from jaxtyping import Int
 from matplotlib.axes import Axes
 
 from framework.evaluate.outcomes import Outcomes
+from framework.evaluate.regression import MEDIAN
 from framework.report.drawing import INK, MUTED, PAPER, Panel, Pen, panel
 from framework.report.horizon import error
-from framework.types import Target
 
 COUNT = 6
 
@@ -30,7 +31,7 @@ def choose(one: Outcomes, model: str) -> list[Example]:
     Each is taken from its second visit, or from the first where nothing is asked from the second. Among those with
     two later visits or more where they suffice. A subject that is chosen already leaves its place to the next.
     """
-    places = {i: _queries(one, i) for i in np.unique(one.subject)}
+    places = {i: _queries(one, i) for i in np.unique(one.subject).tolist()}
     several = {i: queries for i, queries in places.items() if len(queries) > 1}
     places = several if len(several) >= COUNT else places
     errors = {i: error(one, model)[0, queries].mean() for i, queries in places.items()}
@@ -60,65 +61,69 @@ def _queries(one: Outcomes, subject: int) -> Int[np.ndarray, " n"]:
     return mine[np.argsort(one.time[mine])]
 
 
-def trajectories(one: Outcomes, history: pd.DataFrame, model: str, pens: dict[str, Pen], name: str) -> list[Panel]:
+def trajectories(
+    one: Outcomes, history: pd.DataFrame, model: str, floors: Sequence[str], pens: dict[str, Pen], name: str
+) -> list[Panel]:
     """The chosen subjects, answered by `model` in the first repeat."""
-    past = history[history["target"] == one.target.name]
     panels = []
+    dashed = [pens[floor] for floor in floors if floor in one.forecasts and floor != model]
     for i, example in enumerate(choose(one, model)):
-        seen = past[past["subject"] == example.subject].assign(time=lambda t: t["time"].astype(float))
-        seen = seen[seen["time"] <= one.origin_time[example.queries[0]] + 1e-9].sort_values("time")
-        times, values = seen["time"].to_numpy(), _numbers(seen["value"], one.target)
-        draw = _levels if one.target.levels else _fan
+        times, values = _seen(one, example, history)
 
-        def picture(axes: Axes, draw=draw, example=example, times=times, values=values) -> None:
-            draw(axes, one, example.queries, times, values, model, pens)
+        def draw(axes: Axes, queries=example.queries, times=times, values=values) -> None:
+            if one.target.levels:
+                _discs(axes, one, queries, pens[model])
+            else:
+                _fan(axes, one, queries, times[-1:], values[-1:], pens[model], dashed)
+            face = "none" if one.target.levels else PAPER
+            axes.plot(times, values, "o-", color=INK, linewidth=0.9)
+            axes.plot(
+                one.time[queries], one.truth[queries], "o", color=INK, markerfacecolor=face, markersize=5, zorder=5
+            )
+            axes.axvline(float(one.origin_time[queries[0]]), color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
             axes.set_xlabel("years since the first visit")
             axes.set_xlim(left=-0.25)
 
         says = f"{one.target.name} of subject {example.subject}: history, forecast by {model}, and truth"
-        panels.append(panel(f"example-{name}-{i}", example.subject, says, picture, note=example.reason))
+        panels.append(panel(f"example-{name}-{i}", example.subject, says, draw, note=example.reason))
     return panels
 
 
-def _numbers(values: pd.Series, target: Target) -> np.ndarray:
-    return np.array([target.levels.index(v) if target.levels else float(v) for v in values], float)
+def _seen(one: Outcomes, example: Example, history: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Times and values of the target that were observed up to the origin."""
+    levels, origin = one.target.levels, one.origin_time[example.queries[0]]
+    mine = history.loc[(history["target"] == one.target.name) & (history["subject"] == example.subject)]
+    points = [
+        (float(t), float(levels.index(v) if levels else v)) for t, v in zip(mine["time"], mine["value"], strict=True)
+    ]
+    seen = sorted(point for point in points if point[0] <= origin + 1e-9)
+    return np.array([time for time, _ in seen]), np.array([value for _, value in seen])
 
 
-def _fan(axes: Axes, one: Outcomes, queries, times, values, model: str, pens: dict[str, Pen]) -> None:
-    """Bands run straight from the last observed value to the quantiles at each visit that was asked."""
-    later, anchor = one.time[queries], len(times) > 0
-    start = (times[-1:], values[-1:]) if anchor else (times[:0], values[:0])
-    x = np.concatenate([start[0], later])
+def _fan(axes: Axes, one: Outcomes, queries, time, value, pen: Pen, dashed: list[Pen]) -> None:
+    """Bands run straight from the last observed value, where there is one, to the quantiles at each visit asked."""
+    x = np.concatenate([time, one.time[queries]])
 
-    def line(answers: np.ndarray) -> np.ndarray:
-        return np.concatenate([start[1], answers])
+    def quantiles(model: str) -> np.ndarray:
+        answers = one.forecasts[model][0, queries].T
+        return np.concatenate([np.broadcast_to(value, (len(answers), len(value))), answers], axis=1)
 
-    for other, forecast in one.forecasts.items():
-        if other != model:
-            middle = line(forecast[0, queries, 2])
-            axes.plot(x, middle, color=pens[other].colour, linewidth=0.9, linestyle=(0, (2, 2)))
-    q, colour = one.forecasts[model][0, queries].T, pens[model].colour
-    axes.fill_between(x, line(q[0]), line(q[4]), color=colour, alpha=0.14, linewidth=0)
-    axes.fill_between(x, line(q[1]), line(q[3]), color=colour, alpha=0.24, linewidth=0)
-    axes.vlines(later, q[0], q[4], color=colour, linewidth=0.8)
-    axes.vlines(later, q[1], q[3], color=colour, linewidth=2.6)
-    axes.plot(x, line(q[2]), color=colour, linewidth=1.5)
-    axes.plot(times, values, "o-", color=INK, linewidth=0.9, markersize=4.5)
-    axes.plot(later, one.truth[queries], "o", color=INK, markerfacecolor=PAPER, markersize=5, zorder=5)
-    axes.axvline(one.origin_time[queries[0]], color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
-    units = "" if one.target.units == "1" else f" ({one.target.units})"
-    axes.set_ylabel(one.target.name + units)
+    for floor in dashed:
+        axes.plot(x, quantiles(floor.model)[MEDIAN], color=floor.colour, linewidth=1, linestyle=(0, (3, 2)))
+    answers = quantiles(pen.model)
+    for inner, opacity, width in ((0, 0.14, 0.8), (1, 0.24, 2.6)):
+        low, high = answers[inner], answers[-1 - inner]
+        axes.fill_between(x, low, high, color=pen.colour, alpha=opacity, linewidth=0)
+        axes.vlines(x[len(time) :], low[len(time) :], high[len(time) :], color=pen.colour, linewidth=width)
+    axes.plot(x, answers[MEDIAN], color=pen.colour, linewidth=1.5)
+    axes.set_ylabel(one.target.name if one.target.units == "1" else f"{one.target.name} ({one.target.units})")
 
 
-def _levels(axes: Axes, one: Outcomes, queries, times, values, model: str, pens: dict[str, Pen]) -> None:
+def _discs(axes: Axes, one: Outcomes, queries, pen: Pen) -> None:
     """At each visit that was asked, a disc on every level with its probability as area."""
-    later, probabilities = one.time[queries], one.forecasts[model][0, queries]
-    for level in range(probabilities.shape[1]):
-        sizes = 220 * probabilities[:, level]
-        axes.scatter(later, np.full(len(later), level), s=sizes, color=pens[model].colour, alpha=0.45, linewidth=0)
-    axes.plot(times, values, "o-", color=INK, linewidth=0.9, markersize=4.5)
-    axes.plot(later, one.truth[queries], "o", color=INK, markerfacecolor="none", markersize=5, zorder=5)
-    axes.axvline(one.origin_time[queries[0]], color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
+    for level, probability in enumerate(one.forecasts[pen.model][0, queries].T):
+        x, y = one.time[queries], np.full(len(queries), level)
+        axes.scatter(x, y, s=220 * probability, color=pen.colour, alpha=0.45, linewidth=0)
     axes.set_yticks(range(len(one.target.levels)), one.target.levels)
     axes.set_ylim(-0.6, len(one.target.levels) - 0.4)
     axes.set_ylabel(one.target.name)

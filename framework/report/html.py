@@ -1,5 +1,6 @@
 """The report: one page that explains a run and needs nothing but itself."""
 
+import re
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -28,7 +29,7 @@ def build(folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["minus"] = lambda text: str(text).replace("-", "−")
+    environment.filters["minus"] = lambda text: re.sub(r"(?<!\w)-(?=\d)", "−", text)
     page = environment.get_template("report.html").render(
         run=run,
         manifest=run.manifest,
@@ -46,7 +47,7 @@ def build(folder: Path) -> Path:
 
 def _target(run: Run, one: Outcomes, drawn: dict[str, Pen], name: str) -> dict:
     metrics, shown = run.metrics(one.target.name), run.shown(one.target.name)
-    panels = [values(metrics[0], drawn, name), differences(metrics[0], drawn, run.floors, name)]
+    panels = [differences(metrics[0], drawn, floor, name) for floor in run.floors]
     return {
         "name": one.target.name,
         "units": None if one.target.levels or one.target.units == "1" else one.target.units,
@@ -54,10 +55,10 @@ def _target(run: Run, one: Outcomes, drawn: dict[str, Pen], name: str) -> dict:
         "pairs": len(one.truth),
         "subjects": len(one.subjects),
         "sentence": sentence(metrics[0], run.floors),
-        "forest": [panel for panel in panels if panel],
+        "forest": [values(metrics[0], drawn, name), *(panel for panel in panels if panel)],
         "table": [cells(rows, run.floors) for rows in metrics],
         "shown": shown,
-        "examples": [] if run.history is None else trajectories(one, run.history, shown, drawn, name),
+        "examples": [] if run.history is None else trajectories(one, run.history, shown, run.floors, drawn, name),
         "calibration": calibration(one, drawn, name),
         "horizon": by_horizon(one, drawn, name),
     }
@@ -78,7 +79,7 @@ def _ledger(run: Run) -> dict | None:
     statuses = [status for status in ("used", "missing", "excluded") if status in counts]
     # subjects and visits first, then what was missing or excluded at them
     items = sorted(counts.index, key=lambda item: (item not in ("subject", "visit"), item))
-    told = run.ledger[run.ledger["status"] != "used"]
+    told = run.ledger.loc[run.ledger["status"] != "used"]
     return {
         "statuses": statuses,
         "counts": [(item, [int(counts.loc[item, status]) for status in statuses]) for item in items],

@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn import metrics as sk
@@ -115,17 +114,17 @@ def test_log_loss_is_clipped():
 @pytest.mark.parametrize(("target", "metric"), ALL, ids=IDS)
 def test_laws(target, metric):
     prediction, truth, weight, subject = cases(target)
-    whole = metric(prediction, truth, weight, subject)
-    assert np.isfinite(whole)
-    seen = weight > 0
-    assert np.isclose(whole, metric(prediction[seen], truth[seen], weight[seen], subject[seen]), rtol=1e-5)
-    assert np.isclose(whole, metric(prediction, truth, 3 * weight, subject), rtol=1e-5)
+    score = jax.jit(lambda *arguments: metric(*arguments))
+    whole = score(prediction, truth, weight, subject)
+    assert np.isclose(whole, metric(prediction, truth, weight, subject), rtol=1e-5)
+    unseen = weight == 0
+    other, wrong = prediction[::-1], truth[::-1]
+    masked = np.where(unseen[:, None], other, prediction), np.where(unseen, wrong, truth)
+    assert np.isclose(whole, score(*masked, weight, subject), rtol=1e-5)
+    assert np.isclose(whole, score(prediction, truth, 3 * weight, subject), rtol=1e-5)
     order = np.random.default_rng(1).permutation(len(truth))
-    assert np.isclose(whole, metric(prediction[order], truth[order], weight[order], subject[order]), rtol=1e-5)
-    assert np.isclose(
-        whole, jax.jit(lambda *a: metric(*a))(*map(jnp.asarray, (prediction, truth, weight, subject))), rtol=1e-5
-    )
-    assert np.isnan(metric(prediction, truth, 0 * weight, subject))
+    assert np.isclose(whole, score(prediction[order], truth[order], weight[order], subject[order]), rtol=1e-5)
+    assert np.isnan(score(prediction, truth, 0 * weight, subject))
 
 
 @pytest.mark.parametrize(("target", "metric"), ALL, ids=IDS)
@@ -135,5 +134,6 @@ def test_weights_are_counts_of_subjects(target, metric):
     again = np.concatenate([np.flatnonzero(subject == s) for s in range(12) for _ in range(counts[s])])
     copies = [np.full((subject == s).sum(), 100 * s + k) for s in range(12) for k in range(counts[s])]
     _, renamed = np.unique(np.concatenate(copies), return_inverse=True)
-    repeated = metric(prediction[again], truth[again], np.ones(len(again)), renamed)
-    assert np.isclose(metric(prediction, truth, counts[subject].astype(float), subject), repeated, rtol=1e-5)
+    score = jax.jit(lambda *arguments: metric(*arguments))
+    repeated = score(prediction[again], truth[again], np.ones(len(again)), renamed)
+    assert np.isclose(score(prediction, truth, counts[subject].astype(float), subject), repeated, rtol=1e-5)

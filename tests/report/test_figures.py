@@ -57,7 +57,7 @@ def test_perfect_quantiles_lie_on_the_diagonal(study):
     uniform = (np.arange(len(one.truth)) + 0.5) / len(one.truth)
     ideal = replace(one, truth=uniform, forecasts={"m": np.broadcast_to(levels, (5, len(uniform), 5))})
     assert np.allclose(reliability.below(ideal, "m").mean(0), levels, atol=0.01)
-    tied = replace(one, forecasts={"m": np.repeat(one.truth[None, :, None], 5, axis=2)})
+    tied = replace(one, forecasts={"m": np.broadcast_to(one.truth[:, None], (5, len(uniform), 5))})
     assert (reliability.below(tied, "m") == 0.5).all()
 
 
