@@ -5,6 +5,7 @@ from framework.launch.command import command
 
 @command("compare")
 def main(config) -> float:
+    """Compare forecasters."""
     from framework.launch.run import compare  # loaded here, so that --help answers at once
 
     return compare(config)

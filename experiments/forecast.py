@@ -5,6 +5,7 @@ from framework.launch.command import command
 
 @command("forecast")
 def main(config) -> float:
+    """Fit and test one forecaster."""
     from framework.launch.run import forecast  # loaded here, so that --help answers at once
 
     return forecast(config)

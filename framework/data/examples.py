@@ -31,11 +31,21 @@ class Examples:
     def __post_init__(self):
         if self.ask not in ASKS:
             raise UserError(f"ask is {self.ask!r}; expected one of {list(ASKS)}")
+        names = [target.name for target in self.layout.targets]
+        if len(set(names)) < len(names):
+            raise UserError(f"data.targets={names} names one twice; name each once")
+        planned = [column.name for column in self.layout.known if column.per_year is None and column.name in names]
+        if planned:
+            raise UserError(
+                f"what is planned for {planned[0]!r} would be its answer: hide it with data.hidden={planned}"
+            )
         seen = [target.name for target in self.layout.targets if target.seen]
         if self.ask == "now" and seen:
             raise UserError(f"ask=now would read the answer from the inputs: hide it with data.hidden={seen}")
         if self.ask != "ahead" and not self.asked.query.valid.any():
-            raise UserError(f"no subject has a visit to ask about (ask={self.ask}); forecasting needs two visits or more")
+            raise UserError(
+                f"no subject has a visit to ask about (ask={self.ask}); forecasting needs two visits or more"
+            )
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -72,7 +82,12 @@ class Examples:
         )
 
     def _truth(
-        self, column: int, origin: Int[np.ndarray, "n q"], visit: Int[np.ndarray, "n q"], valid: Bool[np.ndarray, "n q"], seen: bool
+        self,
+        column: int,
+        origin: Int[np.ndarray, "n q"],
+        visit: Int[np.ndarray, "n q"],
+        valid: Bool[np.ndarray, "n q"],
+        seen: bool,
     ) -> Truth:
         observed = np.take_along_axis(self.cohort.observed[..., column], visit, 1) & valid
         if seen:

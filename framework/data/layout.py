@@ -15,10 +15,14 @@ def layout(schema: Schema, targets: Sequence[str], hidden: Sequence[str] = ()) -
     _known(schema, targets, "target")
     _known(schema, hidden, "hidden variable")
     if not targets:
-        raise UserError("no target is named; give data.targets=[...], some of " + str([v.name for v in schema.variables]))
+        raise UserError(
+            "no target is named; give data.targets=[...], some of " + str([v.name for v in schema.variables])
+        )
     for name in targets:
         if "hindsight" in schema.variable(name).roles:
-            raise UserError(f"target {name!r} has the role hindsight: it is known only afterwards; choose another target")
+            raise UserError(
+                f"target {name!r} has the role hindsight: it is known only afterwards; choose another target"
+            )
     places = list(enumerate(schema.variables))
     seen = {v.name for v in schema.variables if {"input", "known_ahead"} & set(v.roles)} - set(hidden)
     return Layout(

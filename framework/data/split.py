@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool
 
+from framework.data.ingest.sheet import locate, read_sheet
 from framework.errors import UserError
 
 
@@ -22,10 +22,14 @@ class Split:
     def __post_init__(self):
         twice = self.train.astype(int) + self.validation + self.test > 1
         if twice.any():
-            raise UserError(f"{twice.sum()} subjects are in more than one of train, validation and test; split by subject")
+            raise UserError(
+                f"{twice.sum()} subjects are in more than one of train, validation and test; split by subject"
+            )
         for name in ("train", "test"):
             if not getattr(self, name).any():
-                raise UserError(f"no subject is left for {name}; use fewer folds, split.validation=0 or a larger cohort")
+                raise UserError(
+                    f"no subject is left for {name}; use fewer folds, split.validation=0 or a larger cohort"
+                )
 
 
 class Splitter(ABC):
@@ -64,7 +68,9 @@ class KFold(Splitter):
         """One split a fold; repeats reshuffle. Depends on the number of subjects alone, not on their data."""
         count = len(subjects)
         if count < self.folds:
-            raise UserError(f"{count} subjects cannot make {self.folds} folds; use split.folds={max(2, count // 2)} or fewer")
+            raise UserError(
+                f"{count} subjects cannot make {self.folds} folds; use split.folds={max(2, count // 2)} or fewer"
+            )
         order = np.random.default_rng([self.seed, repeat]).permutation(count)
         fold = np.empty(count, int)
         fold[order] = np.arange(count) % self.folds
@@ -81,22 +87,40 @@ class FromFile(Splitter):
     seed: int
 
     def splits(self, subjects: Sequence[str], repeat: int = 0) -> list[Split]:
-        """One split for each fold named in the file. Raises UserError for a subject missing or in two folds."""
-        table = pd.read_csv(self.path, sep=None, engine="python", dtype=str)
-        if not {"subject", "fold"} <= set(table.columns):
-            raise UserError(f"{self.path} has columns {list(table.columns)}; expected subject and fold")
-        twice = table["subject"][table["subject"].duplicated()]
-        if len(twice):
-            raise UserError(f"{self.path}: subject {twice.iloc[0]!r} is in two folds; keep one row for each subject")
-        fold = table.set_index("subject")["fold"]
-        absent = [s for s in subjects if s not in fold.index]
+        """One split for each fold named in the file, numbered folds in order of number.
+
+        Raises UserError where the file is absent or broken, or a subject is missing or in two folds.
+        """
+        fold = self._folds()
+        absent = [subject for subject in subjects if subject not in fold]
         if absent:
-            raise UserError(f"{self.path} names no fold for subject {absent[0]!r}; every subject of the cohort needs one")
-        of = fold.loc[list(subjects)].to_numpy()
-        names = sorted(set(of))
+            raise UserError(
+                f"{self.path} names no fold for subject {absent[0]!r}; every subject of the cohort needs one"
+            )
+        of = np.array([fold[subject] for subject in subjects])
+        names = sorted(set(of.tolist()), key=_natural)
         if len(names) < 2:
             raise UserError(f"{self.path} has the one fold {names}; expected two or more")
         return [_split(of == name, self.validation, [self.seed, repeat, k]) for k, name in enumerate(names)]
+
+    def _folds(self) -> dict[str, str]:
+        sheet = read_sheet(locate(self.path, "split.path"), missing=())
+        for column in ("subject", "fold"):
+            sheet.require(column, "split")
+        folds: dict[str, str] = {}
+        for row in sheet.rows:
+            subject, fold = row.cells["subject"], row.cells["fold"]
+            if subject is None or fold is None:
+                raise UserError(f"{row.where} lacks its subject or its fold; fill in both")
+            if subject in folds:
+                raise UserError(f"{self.path}: subject {subject!r} is in two folds; keep one row for each subject")
+            folds[subject] = fold
+        return folds
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
+    """Numbers in their order, then names in theirs: fold 10 comes after fold 9."""
+    return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
 
 
 def _split(test: Bool[np.ndarray, " n"], share: float, seed: list[int]) -> Split:

@@ -93,7 +93,7 @@ class Cohort:
         if not self.present[modality][subject, visit]:
             raise UserError(f"{where}: the cohort lists no such scan; ask `present` first")
         try:
-            voxels = np.asarray(self._group[f"scan_{modality}"][subject, visit])
+            voxels = np.asarray(_zarr_array(self._group, f"scan_{modality}")[subject, visit])
         except DAMAGE as error:
             raise UserError(f"{where}: its chunk is damaged ({_line(error)}); ingest the cohort anew") from error
         if np.isnan(voxels).all():
@@ -124,7 +124,11 @@ class Writer:
         index = self._first + len(self._rows)
         visits = [{"id": visit.id, "scans": {}} for visit in subject.visits]
         for modality in self.schema.modalities:
-            listed = [(j, visit.scans[modality.name]) for j, visit in enumerate(subject.visits) if modality.name in visit.scans]
+            listed = [
+                (j, visit.scans[modality.name])
+                for j, visit in enumerate(subject.visits)
+                if modality.name in visit.scans
+            ]
             if not listed:
                 continue
             grid = (*modality.shape, modality.channels)
@@ -168,7 +172,7 @@ class Writer:
 
     def _array(self, name: str, grid: tuple[int, ...]) -> zarr.Array:
         if name in self._group:
-            return self._group[name]
+            return _zarr_array(self._group, name)
         return self._group.create_array(
             name,
             shape=(0, 0, *grid),
@@ -182,11 +186,14 @@ class Writer:
 
     def _table(self, name: str, width: int) -> zarr.Array:
         if name in self._group:
-            return self._group[name]
+            return _zarr_array(self._group, name)
         last = "static_variable" if name.startswith("static") else "variable"
         dims = {2: ("subject", last if name != "times" else "visit"), 3: ("subject", "visit", last)}[TABLES[name]]
         inner = {"times": (0,)}.get(name, (0, width) if TABLES[name] == 3 else (width,))
-        chunk = tuple(VISITS_PER_SHARD if size == 0 and dim == "visit" else max(1, size) for size, dim in zip(inner, dims[1:], strict=True))
+        chunk = tuple(
+            VISITS_PER_SHARD if size == 0 and dim == "visit" else max(1, size)
+            for size, dim in zip(inner, dims[1:], strict=True)
+        )
         kind = "bool" if name.endswith("observed") else "float64"
         return self._group.create_array(
             name,
@@ -208,7 +215,11 @@ def write(path: str, schema: Schema, subjects: Iterable[Subject], provenance: Ma
         if not files.exists(f"{root}/series.zarr"):
             raise UserError(f"{path} is a folder with other files in it; name an empty or a new one")
         files.rm(root, recursive=True)  # an ingest that was killed before its manifest
-    writer = Writer(path, schema, {"format": FORMAT, "schema": schema.to_json(), "subjects": [], "provenance": dict(provenance or {})})
+    writer = Writer(
+        path,
+        schema,
+        {"format": FORMAT, "schema": schema.to_json(), "subjects": [], "provenance": dict(provenance or {})},
+    )
     try:
         for subject in subjects:
             writer.add(subject)
@@ -233,6 +244,7 @@ def append(path: str, subjects: Iterable[Subject], provenance: Mapping | None = 
 
 
 def exists(path: str) -> bool:
+    """Whether there is a cohort at `path`, whole."""
     files, root = fsspec.url_to_fs(path)
     return files.exists(f"{root}/manifest.json")
 
@@ -243,7 +255,7 @@ def open_cohort(path: str) -> Cohort:
     total = len(manifest["subjects"])  # rows beyond it belong to an append that never committed
     try:
         group = zarr.open_group(_zarr_store(path, read_only=True), mode="r")
-        tables = {name: np.asarray(group[name][:total]) for name in TABLES}
+        tables = {name: np.asarray(_zarr_array(group, name)[:total]) for name in TABLES}
     except DAMAGE as error:
         raise UserError(f"the tables of {path} are damaged ({_line(error)}); ingest the cohort anew") from error
     longest = max((len(entry["visits"]) for entry in manifest["subjects"]), default=0)
@@ -260,7 +272,9 @@ def verify(path: str, sources: str | None = None) -> Iterator[str]:
     cohort = open_cohort(path)
     for i, entry in enumerate(cohort.manifest["subjects"]):
         count = len(entry["visits"])
-        row = [getattr(cohort, name)[i, :count] if "static" not in name else getattr(cohort, name)[i] for name in TABLES]
+        row = [
+            getattr(cohort, name)[i, :count] if "static" not in name else getattr(cohort, name)[i] for name in TABLES
+        ]
         if _digest(*row) != entry["tables"]:
             yield f"subject {entry['id']!r}: its clinical values are not those that were written"
     for i, j, name, listed in _listed(cohort.manifest):
@@ -278,7 +292,8 @@ def verify(path: str, sources: str | None = None) -> Iterator[str]:
 
 def sha256_file(path: str) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    with fsspec.open(path, "rb") as file:
+    files, source = fsspec.url_to_fs(path)
+    with files.open(source, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -341,6 +356,13 @@ def _zarr_store(path: str, read_only: bool = False) -> LocalStore | FsspecStore:
     if "://" in path:
         return FsspecStore.from_url(series, read_only=read_only)
     return LocalStore(series, read_only=read_only)
+
+
+def _zarr_array(group: zarr.Group, name: str) -> zarr.Array:
+    found = group[name]
+    if not isinstance(found, zarr.Array):
+        raise TypeError(f"{name} is no array")
+    return found
 
 
 def _codecs() -> list:

@@ -49,7 +49,12 @@ class Forecaster(ABC):
         """
 
     def fit(
-        self, examples: Examples, split: Split, key: Key[Array, ""], folder: Path | None = None, log: Log = lambda row: None
+        self,
+        examples: Examples,
+        split: Split,
+        key: Key[Array, ""],
+        folder: Path | None = None,
+        log: Log = lambda row: None,
     ) -> Fitted:
         """The one-member case of `fit_many`."""
         return self.fit_many(examples, [split], key[None], folder=folder, log=log)[0]

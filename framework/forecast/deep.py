@@ -28,10 +28,12 @@ from framework.types import Column, Forecast, Layout, Query, Target, Visits
 class Deep(Forecaster):
     """Encoder and head (made by partials, see conf/model) with an output layer of `width`, trained as `training` says.
 
-    `encoder` is one image encoder for each modality, None to use the clinical variables alone.
+    `encoder` is one image encoder for each modality, None to use the clinical variables alone; `augment` varies
+    the scans it is trained on.
     """
 
     encoder: Any
+    augment: Any
     head: Any
     training: Training
     width: int
@@ -50,13 +52,14 @@ class Deep(Forecaster):
         program = self._program(layout)
         if dynamics is None:
             one = self.training.dynamic(len(layout.targets))
-            dynamics = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(splits), *x.shape)), one)
+            alike: Dynamic = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(splits), *x.shape)), one)
+            dynamics = alike
         statistics = _stack([_statistics(examples, split) for split in splits], program.initial(keys)[1])
         loader = Loader(examples, self.training.cache_bytes)
         params, cost = train(program, self.training, loader, splits, dynamics, statistics, keys, folder, log)
         ask = jax.jit(program.forecast)
         lanes = [jax.tree.map(lambda x, m=m: x[m], (params, statistics)) for m in range(len(splits))]
-        return [FittedDeep(layout, ask, *lane, cost) for lane in lanes]
+        return [FittedDeep(layout, ask, own, moments, cost) for own, moments in lanes]
 
     def load(self, path: Path, layout: Layout) -> Fitted:
         layout = self._reads(layout)
@@ -72,11 +75,13 @@ class Deep(Forecaster):
         def build(rngs: nnx.Rngs) -> Model:
             return Model(layout, self.encoder, self.head, self.width, rngs=rngs)
 
-        return Program(build, self.training.clip, self.training.warmup, self.training.steps)
+        return Program(build, self.augment, self.training.clip, self.training.warmup, self.training.steps)
 
 
 @dataclass(frozen=True)
 class FittedDeep(Fitted):
+    """A trained network: its parameters, and the statistics of its training subjects."""
+
     layout: Layout
     ask: Callable[..., Forecast]
     params: PyTree
@@ -101,9 +106,13 @@ def _statistics(examples: Examples, split: Split) -> dict[str, np.ndarray]:
     }
     columns = tuple(replace(column, index=i) for i, column in enumerate(layout.known))
     valid = np.broadcast_to(asked.query.valid[rows, :, None], asked.query.known[rows].shape)
-    found["known"] = _moments(asked.query.known[rows], valid, columns)
+    found["known"] = _moments(np.asarray(asked.query.known[rows]), valid, columns)
     target = _moments(cohort.values[rows], seen, layout.targets)
-    named = {f"{part}.{name}": array for part, pair in found.items() for name, array in zip(("mean", "scale"), pair, strict=True)}
+    named = {
+        f"{part}.{name}": array
+        for part, pair in found.items()
+        for name, array in zip(("mean", "scale"), pair, strict=True)
+    }
     change = [_change(examples, t, rows, float(spread)) for t, spread in zip(layout.targets, target[1], strict=True)]
     return named | {"target_mean": target[0], "target_scale": target[1], "change_scale": np.array(change, np.float32)}
 

@@ -51,7 +51,10 @@ class LastVisit(Forecaster):
         log: Log = lambda row: None,
     ) -> list[Fitted]:
         layout = _without_scans(examples.layout)
-        return [FittedLastVisit(layout, {t.name: self._learn(examples, t, split) for t in layout.targets}) for split in splits]
+        return [
+            FittedLastVisit(layout, {t.name: self._learn(examples, t, split) for t in layout.targets})
+            for split in splits
+        ]
 
     def load(self, path: Path, layout: Layout) -> Fitted:
         file = path / "carried.json"
@@ -66,17 +69,21 @@ class LastVisit(Forecaster):
         if target.levels:
             count = np.bincount(seen.astype(int), minlength=len(target.levels)) + 1.0
             return Carried(0.0, [], list(count / count.sum()))
-        value, has, when = _last(target, cohort.values, cohort.observed & cohort.valid[..., None], cohort.times, asked.query)
+        value, has, when = _last(
+            target, cohort.values, cohort.observed & cohort.valid[..., None], cohort.times, asked.query
+        )
         truth = asked.truth[target.name]
         pairs = (truth.observed & has)[split.train]
         change, years = (truth.value - value)[split.train][pairs], (asked.query.time - when)[split.train][pairs]
         slope = float((change * years).sum() / max((years**2).sum(), 1e-12)) if self.drifts else 0.0
         prior = np.quantile(seen, LEVELS) if len(seen) else np.zeros(len(LEVELS))
-        return Carried(slope, list(_around(change - slope * years)), [float(x) for x in prior])
+        return Carried(slope, list(_around(np.asarray(change - slope * years))), [float(x) for x in prior])
 
 
 @dataclass(frozen=True)
 class FittedLastVisit(Fitted):
+    """What was learnt, by target."""
+
     layout: Layout
     learnt: Mapping[str, Carried]
 
@@ -118,7 +125,9 @@ def _last(
     if now.any():
         earlier = before & (np.arange(before.shape[1])[None, :, None] < np.asarray(query.origin).max(1)[:, None, None])
         series = [at_origin(x, query.origin)[..., 0] for x in last_observed(values[..., column], earlier, times)]
-        value, has, when = (np.where(now, np.asarray(new), old) for new, old in zip(series, (value, has, when), strict=True))
+        value, has, when = (
+            np.where(now, np.asarray(new), old) for new, old in zip(series, (value, has, when), strict=True)
+        )
     return value, has, when
 
 

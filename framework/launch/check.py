@@ -5,8 +5,9 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from importlib.resources import files
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,7 +15,7 @@ from framework.errors import UserError
 
 SPECIAL = {"_target_", "_partial_", "_convert_", "_recursive_"}
 TRUSTED = ("framework", "optax")
-SETTINGS = {  # what stands at the root of the experiments' configs, and the smallest number allowed
+SETTINGS = {  # what the experiments' configs hold beside targets, and the smallest number allowed
     "experiment": (str, None),
     "runs": (str, None),
     "trust": (Sequence[str], None),
@@ -23,29 +24,47 @@ SETTINGS = {  # what stands at the root of the experiments' configs, and the sma
     "resamples": (int, 100),
     "repeats": (int, 1),
     "models": (Sequence[str], None),
-    "settings": (Mapping, None),
+    "settings": (Mapping | None, None),
     "run": (str, None),
     "ahead": (Sequence[float], None),
-    "known": (Mapping, None),
+    "known": (Mapping | None, None),
+    "action": (str, None),
+    "existing": (str, None),
+    "fitted": (Mapping, None),  # in the config that a run keeps
+    "data.name": (str, None),
+    "data.store": (str, None),
+    "data.targets": (Sequence[str], None),
+    "data.hidden": (Sequence[str], None),
+    "split.seed": (int, 0),
 }
+SIZES = {"width", "features", "out_features"}  # of layers
 
 
 def check(config: DictConfig) -> None:
-    """Raise UserError for a missing value, an unknown target or argument, or a value of the wrong type.
+    """Raise UserError for a missing value, an unknown key, target or argument, or a value of the wrong type.
 
-    Only targets of this framework, of optax and of the packages the config lists under `trust` are imported,
-    so that a config received from elsewhere cannot name just any function.
+    Only what this framework, optax and the packages under `trust` define may be a target, so that a config
+    received from elsewhere cannot name just any function. Whoever reads such a config sets its `trust` anew.
     """
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"the config has no value for {missing[0]!r}; give it on the command line: {missing[0]}=...")
     tree = OmegaConf.to_container(config, resolve=True)
     assert isinstance(tree, dict)
+    roots = [*SETTINGS, *(folder.name for folder in files("conf").iterdir() if folder.is_dir())]
+    for key in tree:
+        if key not in roots:
+            near = difflib.get_close_matches(str(key), roots, n=1)
+            raise UserError(f"no command reads {key!r}; {f'did you mean {near[0]!r}?' if near else 'leave it out'}")
     for key, (hint, smallest) in SETTINGS.items():
-        if key in tree and not fits(tree[key], hint):
-            raise UserError(f"{key}: got {tree[key]!r}; expected {_name(hint)}")
-        if key in tree and smallest is not None and tree[key] < smallest:
-            raise UserError(f"{key}: got {tree[key]}; expected {smallest} or more")
+        group, _, name = key.rpartition(".")
+        place = tree.get(group) if group else tree
+        if not isinstance(place, dict) or name not in place:
+            continue
+        if not fits(place[name], hint):
+            raise UserError(f"{key}: got {place[name]!r}; expected {_name(hint)}")
+        if smallest is not None and place[name] < smallest:
+            raise UserError(f"{key}: got {place[name]}; expected {smallest} or more")
     _walk(tree, "", (*TRUSTED, *tree.get("trust", ())))
 
 
@@ -75,6 +94,8 @@ def _check_call(node: Mapping, path: str, trusted: tuple[str, ...]) -> None:
             raise UserError(f"{path}.{key}: {node['_target_']} takes no {key!r}; {hint}")
         if key in hints and not fits(value, hints[key]):
             raise UserError(f"{path}.{key}: got {value!r}; expected {_name(hints[key])}")
+        if key in SIZES and value < 1:
+            raise UserError(f"{path}.{key}: got {value}; expected 1 or more")
     required = [
         name
         for name, p in parameters.items()
@@ -85,14 +106,18 @@ def _check_call(node: Mapping, path: str, trusted: tuple[str, ...]) -> None:
         raise UserError(f"{path}: {node['_target_']} needs {absent[0]!r}; give {path}.{absent[0]}=...")
 
 
-def _resolve(name: str, path: str, trusted: tuple[str, ...]):
-    if name.split(".")[0] not in trusted:
+def _resolve(name: object, path: str, trusted: tuple[str, ...]) -> Callable:
+    module, _, attribute = str(name).rpartition(".")
+    if module.split(".")[0] not in trusted:
         raise UserError(f"{path}: the target {name!r} is outside {list(trusted)}; to allow it add trust=[its package]")
-    module, _, attribute = name.rpartition(".")
     try:
-        return getattr(import_module(module), attribute)
+        found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{path}: no {name!r} to be found ({error}); check the spelling of _target_") from None
+    # what a trusted module merely imports is not its own
+    if not callable(found) or str(getattr(found, "__module__", "")).split(".")[0] not in trusted:
+        raise UserError(f"{path}: {name!r} is no class or function of {list(trusted)}; check the spelling of _target_")
+    return found
 
 
 def fits(value: object, hint: object) -> bool:
@@ -104,22 +129,23 @@ def fits(value: object, hint: object) -> bool:
         return any(fits(value, option) for option in args)
     if hint is type(None):
         return value is None
-    if hint in (int, float, str, bool):
+    if isinstance(hint, type) and hint in (int, float, str, bool):
         return _fits_scalar(value, hint)
-    if inspect.isclass(origin or hint) and issubclass(origin or hint, Mapping):
+    kind = origin or hint
+    if inspect.isclass(kind) and issubclass(kind, Mapping):
         return isinstance(value, dict)
-    if inspect.isclass(origin or hint) and issubclass(origin or hint, Sequence):
+    if inspect.isclass(kind) and issubclass(kind, Sequence):
         inner = args[0] if args else object
         return isinstance(value, list) and all(fits(item, inner) for item in value)
     return True
 
 
-def _fits_scalar(value: object, hint: object) -> bool:
+def _fits_scalar(value: object, hint: type) -> bool:
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)  # type: ignore[arg-type]
+    return isinstance(value, hint)
 
 
 def _name(hint: object) -> str:

@@ -84,6 +84,8 @@ def _config_error(error: BaseException, chain: list[BaseException], config_name:
         key = misspelt[1]
         near = difflib.get_close_matches(key, _keys(config_name), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else "see --help for the keys there are"
+        if near == [key]:  # Hydra will not put new entries into a mapping without being told so
+            return f"{key!r} has no such entries yet; add them one by one: +{key}.<name>=..."
         return f"no key {key!r} in the config of this command; {hint}"
     return f"config: {text.split(' full_key:')[0].split(' Config search path:')[0]}"
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -46,16 +47,23 @@ class RunFolder:
 
     def start(self, config: Mapping, facts: Mapping) -> None:
         """Make the folder, with the config and the manifest; what an earlier attempt left stays, to go on from."""
+        known = {**_environment(), **facts}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-            write_whole(self.path / "manifest.json", json.dumps({**_environment(), **facts}, indent=1))
+            write_whole(self.path / "manifest.json", json.dumps(known, indent=1))
         except OSError as error:
-            raise UserError(f"cannot write to {self.path} ({error.strerror}); choose another place with runs=...") from error
+            raise UserError(
+                f"cannot write to {self.path} ({error.strerror}); choose another place with runs=..."
+            ) from error
 
-    def finish(self, **facts: object) -> None:
-        done = {**self.manifest(), **facts, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
-        write_whole(self.path / "manifest.json", json.dumps(done, indent=1))
+    def note(self, **facts: object) -> None:
+        """Add to the manifest."""
+        write_whole(self.path / "manifest.json", json.dumps({**self.manifest(), **facts}, indent=1))
+
+    def finish(self) -> None:
+        """Say that all is there; from now on the run is shown, not made."""
+        self.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def write_whole(file: Path, text: str) -> None:
@@ -95,9 +103,9 @@ def _command() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout the framework runs from; None where it is installed without one."""
+    """The commit of the checkout the framework runs from; None where there is none, or no git to ask."""
     root = Path(framework.__file__).parent.parent
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or shutil.which("git") is None:
         return None
     asked = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return asked.stdout.strip() or None

@@ -28,32 +28,38 @@ def predict(config: DictConfig) -> None:
     """Forecast every subject of a cohort from its last visit on; a table `forecasts.csv` in the run's folder."""
     use_compilation_cache()
     run = Path(config.run)
-    name, recipe, schema, shape = _saved(run)
+    name, recipe, schema, shape = _saved(run, list(config.trust))
     if not config.ahead or min(config.ahead) <= 0:
         raise UserError(f"ahead is {list(config.ahead)}; expected one or more numbers of years above 0")
     cohort = align(cohort_of(config), schema)
     fitted = instantiate(recipe, _convert_="all").load(run / "models" / name, shape)
     what = OmegaConf.to_container(config, resolve=True)
     assert isinstance(what, dict)
-    folder = RunFolder.of(what | {"fitted": json.loads((run / "manifest.json").read_text())["finished"]}, cohort.fingerprint)
-    questions = _ahead(cohort, shape, tuple(config.ahead), dict(config.known))
+    folder = RunFolder.of(
+        what | {"fitted": json.loads((run / "manifest.json").read_text())["finished"]}, cohort.fingerprint
+    )
+    questions = _ahead(cohort, shape, tuple(config.ahead), dict(config.known or {}))
     told = answers(fitted, Examples(cohort, shape, "ahead"), range(len(cohort.subjects)), questions)
     folder.start(what, facts(config, cohort))
     table = pd.concat([_table(cohort, questions.query, shape, target, numbers) for target, numbers in told.items()])
     table.to_csv(folder.path / "forecasts.csv", index=False)
     copy_ledger(config.data.store, folder.path)
-    folder.finish(models=[name], targets=list(told))
+    folder.note(models=[name], targets=list(told))
+    folder.finish()
     print(table.to_string(index=False, max_rows=20, float_format=lambda x: f"{x:.4g}", na_rep=""))
     print(f"forecasts: {folder.path / 'forecasts.csv'}")
 
 
-def _saved(run: Path) -> tuple[str, DictConfig, Schema, Layout]:
+def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout]:
     """The forecaster of a finished run of experiments.forecast: its name, its recipe and what it was fitted on."""
     file = run / "config.yaml"
     if not file.exists():
-        raise UserError(f"no run at {run}; name a folder that experiments.forecast printed, such as runs/forecast/<hash>")
+        raise UserError(
+            f"no run at {run}; name a folder that experiments.forecast printed, such as runs/forecast/<hash>"
+        )
     config = OmegaConf.load(file)
     assert isinstance(config, DictConfig)
+    config.trust = trust  # the user's, whatever a run that came from elsewhere says
     check(config)
     manifest = json.loads((run / "manifest.json").read_text())
     if not (run / "models").exists() or "finished" not in manifest:
@@ -87,4 +93,6 @@ def _table(cohort: Cohort, query: Query, shape: Layout, name: str, numbers: np.n
         "ahead": (np.asarray(query.time) - origin).ravel(),
         "target": name,
     }
-    return pd.DataFrame(columns | dict(zip(answer_names(target), numbers.reshape(-1, numbers.shape[-1]).T, strict=True)))
+    return pd.DataFrame(
+        columns | dict(zip(answer_names(target), numbers.reshape(-1, numbers.shape[-1]).T, strict=True))
+    )

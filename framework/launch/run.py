@@ -41,11 +41,13 @@ def forecast(config: DictConfig) -> float:
 
 def compare(config: DictConfig) -> float:
     """Fit several forecasters, and both floors, on the same folds; return the best mean validation loss."""
-    names = list(dict.fromkeys([*FLOORS, *config.models]))
-    unknown = sorted(set(config.settings) - set(names))
+    names, settings = list(dict.fromkeys([*FLOORS, *config.models])), config.settings or {}
+    unknown = sorted(set(settings) - set(names))
     if unknown:
-        raise UserError(f"settings names {unknown[0]!r}, which is not in models={list(config.models)}; add or remove it")
-    models = {name: _model(name, config.settings.get(name, ())) for name in names}
+        raise UserError(
+            f"settings names {unknown[0]!r}, which is not in models={list(config.models)}; add or remove it"
+        )
+    models = {name: _model(name, settings.get(name, ())) for name in names}
     return _run(
         config,
         models,
@@ -56,16 +58,20 @@ def compare(config: DictConfig) -> float:
 
 def _run(config: DictConfig, models: Mapping[str, DictConfig], plan, keep: bool) -> float:
     use_compilation_cache()
-    examples = examples_of(config)
-    repeats = plan(instantiate(config.split, _convert_="all"), examples.subjects)
+    # first, so that a setting that cannot be is told before a cohort is brought in
     forecasters = {name: instantiate(model, _convert_="all") for name, model in models.items()}
+    splitter = instantiate(config.split, _convert_="all")
+    examples = examples_of(config)
+    repeats = plan(splitter, examples.subjects)
     what = OmegaConf.to_container(config, resolve=True)
     assert isinstance(what, dict)
     what["fitted"] = {name: OmegaConf.to_container(model, resolve=True) for name, model in models.items()}
     folder = RunFolder.of(what, examples.cohort.fingerprint)
     if not folder.finished:
         folder.start(what, facts(config, examples.cohort))
-        fitted = {name: _fit(name, maker, examples, repeats, config.seed, folder.path) for name, maker in forecasters.items()}
+        fitted = {
+            name: _fit(name, maker, examples, repeats, config.seed, folder.path) for name, maker in forecasters.items()
+        }
         if keep:
             for name, members in fitted.items():
                 members[0].save(folder.path / "models" / name)
@@ -77,8 +83,9 @@ def _run(config: DictConfig, models: Mapping[str, DictConfig], plan, keep: bool)
         _write_history(examples, found, folder.path)
         copy_ledger(config.data.store, folder.path)
         tested = {subject for one in found for subject in one.subjects}
-        folder.finish(targets=[t.name for t in examples.layout.targets], models=list(models), test_subjects=len(tested))
+        folder.note(targets=[t.name for t in examples.layout.targets], models=list(models), test_subjects=len(tested))
         html.build(folder.path)
+        folder.finish()
         shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
     print(as_text(leaderboard.read(folder.path)[0]))
     print(f"report: {folder.path / 'report.html'}")
@@ -95,7 +102,9 @@ def _fit(
         return forecaster.fit_many(examples, splits, keys, folder=run / "checkpoints" / name, log=log)
 
 
-def _tested(examples: Examples, repeats: Sequence[Sequence[Split]], fitted: Mapping[str, list[Fitted]]) -> list[Outcomes]:
+def _tested(
+    examples: Examples, repeats: Sequence[Sequence[Split]], fitted: Mapping[str, list[Fitted]]
+) -> list[Outcomes]:
     """Every forecast of a held-out subject whose truth was observed, target by target."""
     rows = np.flatnonzero(np.any([split.test for split in repeats[0]], axis=0))
     place = {row: i for i, row in enumerate(rows)}
@@ -114,10 +123,12 @@ def _tested(examples: Examples, repeats: Sequence[Sequence[Split]], fitted: Mapp
     return [_outcomes(examples, target, rows, fold, told[target.name]) for target in examples.layout.targets]
 
 
-def _outcomes(examples: Examples, target, rows: np.ndarray, fold: np.ndarray, told: Mapping[str, np.ndarray]) -> Outcomes:
-    asked, truth = examples.asked, examples.asked.truth[target.name]
+def _outcomes(
+    examples: Examples, target, rows: np.ndarray, fold: np.ndarray, told: Mapping[str, np.ndarray]
+) -> Outcomes:
+    query, truth = jax.tree.map(np.asarray, (examples.asked.query, examples.asked.truth[target.name]))
     i, q = np.nonzero(truth.observed[rows])
-    origin = asked.query.origin[rows][i, q]
+    origin = query.origin[rows][i, q]
     return Outcomes(
         target=target,
         subjects=tuple(examples.subjects[row] for row in rows),
@@ -125,7 +136,7 @@ def _outcomes(examples: Examples, target, rows: np.ndarray, fold: np.ndarray, to
         fold=fold[:, i],
         origin=origin,
         origin_time=examples.cohort.times[rows][i, origin],
-        time=asked.query.time[rows][i, q],
+        time=query.time[rows][i, q],
         truth=truth.value[rows][i, q],
         forecasts={name: numbers[:, i, q] for name, numbers in told.items()},
     )
@@ -149,38 +160,44 @@ def _write_history(examples: Examples, found: Sequence[Outcomes], run: Path) -> 
                 i = place[subject]
                 for j in np.flatnonzero(cohort.observed[i, :, column]):
                     value = cohort.values[i, j, column]
-                    rows.writerow((subject, j, cohort.times[i, j], one.target.name, levels[int(value)] if levels else value))
+                    rows.writerow(
+                        (subject, j, cohort.times[i, j], one.target.name, levels[int(value)] if levels else value)
+                    )
 
 
 def _model(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """The config of a model by its name in conf/model, with everything the command line says of the rest."""
-    told = [o for o in HydraConfig.get().overrides.task if not o.lstrip("+~").startswith(("model", "settings", "repeats"))]
+    told = [
+        o for o in HydraConfig.get().overrides.task if not o.lstrip("+~").startswith(("model", "settings", "repeats"))
+    ]
     config = compose("forecast", [*told, f"model={name}", *overrides])
     check(config)
     return config.model
 
 
 def _name() -> str:
-    """What the leaderboard calls the forecaster: its name in conf/model, or its parts where they were chosen one by one."""
+    """What the leaderboard calls the forecaster: its name in conf/model, or its parts where others were chosen."""
     choices = HydraConfig.get().runtime.choices
-    if choices["model"] in ("deep", "gru") and "model/head" in choices:
-        encoder = "" if choices["model/encoder"] == "tabular" else f"{choices['model/encoder']}_"
-        return encoder + choices["model/head"]
-    return choices["model"]
+    model, parts = choices["model"], ("model/encoder", "model/head")
+    usual = compose("forecast", [f"model={model}"], return_hydra_config=True).hydra.runtime.choices
+    if model != "deep" and all(choices.get(part) == usual.get(part) for part in parts):
+        return model
+    encoder, head = (choices[part] for part in parts)
+    return head if encoder == "tabular" else f"{encoder}_{head}"
 
 
 def _objective(run: Path) -> float:
-    """The mean over members of the best validation loss; NaN for what has none (a floor)."""
+    """The mean over members of the best validation loss; NaN where there is none (a floor, split.validation=0)."""
     best: dict[tuple[str, int], float] = {}
     for line in (run / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
         key = (row["model"], row["member"])
-        best[key] = min(best.get(key, np.inf), row["validation"])
+        best[key] = float(np.fmin(best.get(key, np.nan), row["validation"]))
     by_model = {model: np.mean([v for (m, _), v in best.items() if m == model]) for model, _ in best}
     return float(min(by_model.values(), default=np.nan))
 
 
 def use_compilation_cache() -> None:
     """Keep compiled programs in the user's cache folder, unless the environment names another."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "prognax" / "xla"))

@@ -46,7 +46,5 @@ def facts(config: DictConfig, cohort: Cohort) -> dict:
 
 def copy_ledger(store: str, run: Path) -> None:
     """Keep the ingest's ledger with the run."""
-    with fsspec.open(f"{store}/{LEDGER}", "rb") as file:
-        (run / "ledger.csv").write_bytes(file.read())
-
-
+    files, ledger = fsspec.url_to_fs(f"{store}/{LEDGER}")
+    (run / "ledger.csv").write_bytes(files.cat_file(ledger))

@@ -5,7 +5,6 @@ batch of weights (several models trained at once) becomes a grouped convolution,
 shifted slices with the weights both are plain, batched matrix products.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -25,7 +24,9 @@ def convolve(
 def _native(x: Arr, weights: Arr, stride: int) -> Array:
     pad = weights.shape[0] // 2
     layout = ("NXYZC", "XYZIO", "NXYZC")
-    return lax.conv_general_dilated(x, weights, (stride,) * 3, ((pad, pad),) * 3, dimension_numbers=layout)
+    return lax.conv_general_dilated(
+        jnp.asarray(x), jnp.asarray(weights), (stride,) * 3, ((pad, pad),) * 3, dimension_numbers=layout
+    )
 
 
 def _as_products(x: Arr, weights: Arr, stride: int) -> Array:
@@ -53,22 +54,3 @@ def space_to_depth(x: Float[Arr, "n x y z c"], factor: int) -> Float[Array, "n u
     n, a, b, c, ch = x.shape
     x = x.reshape(n, a // factor, factor, b // factor, factor, c // factor, factor, ch)
     return x.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(n, a // factor, b // factor, c // factor, factor**3 * ch)
-
-
-def group_norm(
-    x: Float[Arr, "n x y z c"], scale: Float[Arr, " c"], shift: Float[Arr, " c"], groups: int
-) -> Float[Array, "n x y z c"]:
-    """Group normalisation (Wu & He 2018) with the sums as einsums, which XLA runs fast on a CPU."""
-    n, c = x.shape[0], x.shape[-1]
-    flat = x.reshape(n, -1, c)
-    count = flat.shape[1] * (c // groups)
-
-    def per_group(sums: Array) -> Array:
-        return jnp.repeat(sums.reshape(n, groups, -1).sum(-1) / count, c // groups, axis=-1)
-
-    ones = jnp.ones(flat.shape[1], x.dtype)
-    mean = per_group(jnp.einsum("npc,p->nc", flat, ones))
-    centred = flat - mean[:, None]
-    variance = per_group(jnp.einsum("npc,npc->nc", centred, centred))
-    factor = scale * jax.lax.rsqrt(variance + 1e-5)
-    return (centred * factor[:, None] + shift).reshape(x.shape)

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Key
 
 from framework.history import at_origin, last_observed
+from framework.nn.encoders.base import Encoder
 from framework.nn.encoders.tabular import Tabular
 from framework.nn.layers import Dense, Statistic, dropout
 from framework.nn.outputs import ClassOutput, QuantileOutput
@@ -30,14 +31,15 @@ class Model(nnx.Module):
         self.layout = layout
         self.tabular, self.static = Tabular(layout.inputs), Tabular(layout.static)
         self.known = Tabular(tuple(replace(column, index=i) for i, column in enumerate(layout.known)))
-        grids = dict(zip(layout.modalities, layout.grids, strict=True)) if encoder is not None else {}
-        self.encoders = nnx.Dict({name: encoder(grid=grid, rngs=rngs) for name, grid in grids.items()})
+        grids = zip(layout.modalities, layout.grids, strict=True)
+        made = {} if encoder is None else {name: encoder(grid=grid, rngs=rngs) for name, grid in grids}
+        self.encoders = nnx.Dict(made)
         d_in = self.tabular.out_features + self.static.out_features
         d_in += sum(e.out_features for e in self.encoders.values())
         self.head = head(d_in=d_in, rngs=rngs)
         summary = self.head.out_features + 3 * d_in + self.known.out_features + 2
         self.hidden = Dense(summary, width, rngs=rngs)
-        self.outputs = nnx.Dict({t.name: _output(len(t.levels), width, rngs) for t in layout.targets})
+        self.outputs = nnx.Dict({t.name: _output(len(t.levels), width + d_in, rngs) for t in layout.targets})
         count = len(layout.targets)
         self.target_mean = Statistic(jnp.zeros(count))
         self.target_scale = Statistic(jnp.ones(count))  # spread among subjects
@@ -49,8 +51,10 @@ class Model(nnx.Module):
         """Raw outputs at each query; a key turns dropout on at `rate`."""
         inner, outer = (None, None) if key is None else jax.random.split(key)
         sequence = self.tokens(visits)
-        sequence = Sequence(dropout(sequence.x, rate, inner), sequence.observed, sequence.times, sequence.valid)
-        ahead = query.time - at_origin(sequence.times, query.origin)
+        sequence = Sequence(
+            dropout(jnp.asarray(sequence.x), rate, inner), sequence.observed, sequence.times, sequence.valid
+        )
+        ahead = jnp.asarray(query.time) - at_origin(sequence.times, query.origin)
         last, has, since = last_observed(sequence.x, sequence.observed, sequence.times)
         age = jnp.where(has, sequence.times[..., None] - since, 0)
         at = [at_origin(part, query.origin) for part in (last, has.astype(last.dtype), jnp.log1p(age))]
@@ -58,6 +62,7 @@ class Model(nnx.Module):
         timing = jnp.stack([ahead, jnp.log1p(ahead)], axis=-1)
         summary = jnp.concatenate([self.head(sequence, query), *at, known, timing], axis=-1)
         hidden = dropout(jax.nn.gelu(self.hidden(summary)), rate, outer)
+        hidden = jnp.concatenate([hidden, at[0]], axis=-1)  # what was last seen also has a straight way out
         return {
             target.name: (self.outputs[target.name](hidden, ahead), *self._base(place, visits, query))
             for place, target in enumerate(self.layout.targets)
@@ -79,7 +84,9 @@ class Model(nnx.Module):
         mask = jnp.concatenate(masks, axis=-1) & valid[..., None]
         return Sequence(jnp.where(mask, jnp.concatenate(parts, -1), 0), mask, jnp.where(valid, visits.times, 0), valid)
 
-    def loss(self, raw: Raw, truth: Targets, weight: Float[Arr, " b"], target_weights: Float[Arr, " k"]) -> tuple[Array, Array]:
+    def loss(
+        self, raw: Raw, truth: Targets, weight: Float[Arr, " b"], target_weights: Float[Arr, " k"]
+    ) -> tuple[Array, Array]:
         """Summed loss and count of each target over its observed queries, weighted by subject: two arrays (k,)."""
         sums, counts = [], []
         for place, target in enumerate(self.layout.targets):
@@ -112,11 +119,13 @@ def _output(classes: int, width: int, rngs: nnx.Rngs) -> ClassOutput | QuantileO
     return ClassOutput(classes, width, rngs=rngs) if classes else QuantileOutput(width, rngs=rngs)
 
 
-def _place(encoder: nnx.Module, scans: Scans, shape: tuple[int, ...]) -> tuple[Float[Array, "b t d"], Bool[Array, "b t d"]]:
+def _place(
+    encoder: Encoder, scans: Scans, shape: tuple[int, ...]
+) -> tuple[Float[Array, "b t d"], Bool[Array, "b t d"]]:
     """Embeddings of packed scans at their (row, visit), and where there is one."""
     valid = jnp.asarray(scans.valid)
     voxels = jnp.where(valid[:, None, None, None, None], scans.voxels, 0)
-    embedded = jnp.where(valid[:, None], encoder(voxels), 0)  # type: ignore[operator]
+    embedded = jnp.where(valid[:, None], encoder(voxels), 0)
     mask = jnp.zeros(shape, bool).at[scans.row, scans.visit].max(valid)
     placed = jnp.zeros((*shape, embedded.shape[-1])).at[scans.row, scans.visit].add(embedded)
     return placed, jnp.broadcast_to(mask[..., None], placed.shape)

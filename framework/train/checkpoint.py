@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
@@ -27,10 +28,11 @@ class Checkpoints:
         try:
             state = self._manager.restore(round, args=ocp.args.StandardRestore(_plain(like)))
         except (ValueError, KeyError, OSError) as error:
+            self.close()
             raise UserError(
-                f"the checkpoint of round {round} cannot be read ({' '.join(str(error).split())[:200]}); delete its folder"
+                f"the checkpoint of round {round} cannot be read ({_line(error)}); delete its folder"
             ) from error
-        return round, _restored(state, like)
+        return round, _restored(list(state), like)
 
     def close(self) -> None:
         """Wait for what is being written."""
@@ -48,20 +50,38 @@ def load_arrays(path: Path, like: PyTree) -> PyTree:
     """Read a pytree of the shape of `like` back. Raises UserError where it is absent or of another shape."""
     if not path.exists():
         raise UserError(f"no fitted model at {path}; run the forecast first, or name a run that finished")
+    wanted = _plain(like)
     with ocp.StandardCheckpointer() as checkpointer:
-        return _restored(checkpointer.restore(path.absolute(), _plain(like)), like)
+        try:
+            held = checkpointer.metadata(path.absolute()).item_metadata
+            if _shapes(held.tree if held else []) != _shapes(wanted):
+                raise ValueError("its arrays have other shapes")
+            return _restored(checkpointer.restore(path.absolute(), wanted), like)
+        except (ValueError, KeyError, OSError) as error:
+            raise UserError(
+                f"the fitted model at {path} cannot be read ({_line(error)}); another recipe made it, or it is damaged"
+            ) from error
+
+
+def _shapes(tree: PyTree) -> list[tuple]:
+    return [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
 
 
 def _plain(state: PyTree) -> list:
-    """The leaves as ordinary arrays: random keys as their data."""
-    return [jax.random.key_data(x) if _is_key(x) else x for x in jax.tree.leaves(state)]
+    """The leaves as ordinary arrays, random keys as their data; empty ones, which orbax refuses, left out."""
+    return [jax.random.key_data(x) if _is_key(x) else x for x in jax.tree.leaves(state) if x.size]
 
 
 def _restored(leaves: list, like: PyTree) -> PyTree:
     old, shape = jax.tree.flatten(like)
-    keyed = [jax.random.wrap_key_data(x) if _is_key(o) else x for x, o in zip(leaves, old, strict=True)]
-    return shape.unflatten(keyed)
+    held = iter(leaves)
+    parts = [(next(held) if o.size else o, o) for o in old]
+    return shape.unflatten([jax.random.wrap_key_data(x) if _is_key(o) else x for x, o in parts])
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _is_key(leaf: object) -> bool:
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

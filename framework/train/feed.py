@@ -1,6 +1,6 @@
 """Stacked batches for several members at once, read ahead of the step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -23,12 +23,13 @@ class Feed:
         self._seeds = [[int(word) for word in words] for words in np.asarray(jax.random.key_data(keys))]
         self._rows = [np.flatnonzero(split.train) for split in splits]
         self._sizes = [loader.size(min(subjects, len(rows)), rows) for rows in self._rows]
-        self._size = _widest(self._sizes)
         judges = [np.flatnonzero(split.validation) for split in splits]
+        # a validation subject may have more scans than any that trains
+        self._size = _widest([*self._sizes, *(loader.size(1, rows) for rows in judges if len(rows))])
         self._validation = [list(loader.pack(rows, self._size)) if len(rows) else [] for rows in judges]
         self.chunk = 1 if self._size.scans else round
 
-    def training(self, start: int) -> Iterator[Batch]:
+    def training(self, start: int) -> Generator[Batch, None, None]:
         """Chunks (steps, members, ...) from step `start` on, the next one built while the last is used."""
         streams = [
             islice(self._loader.endless(rows, size, seed), start, None)

@@ -47,6 +47,10 @@ class Training:
         for name in ("batch", "steps", "round", "patience"):
             if getattr(self, name) < 1:
                 raise UserError(f"optimizer.{name} is {getattr(self, name)}; expected 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"optimizer.dropout is {self.dropout}; expected 0 or more and below 1")
+        if self.clip <= 0:
+            raise UserError(f"optimizer.clip is {self.clip}; expected a gradient norm above 0")
 
     def dynamic(self, targets: int) -> Dynamic:
         """The arrays of one member. Raises UserError where target_weights do not match the targets."""
@@ -93,9 +97,10 @@ def train(
     """Fit one member a split; the best parameters of each (leading axis m) by its validation loss.
 
     With a folder the run is checkpointed there and goes on from its last checkpoint. Raises UserError where
-    a loss is no number; the last healthy checkpoint stays.
+    a loss is no number (the last healthy checkpoint stays), or a split holds no answer to learn from or judge by.
     """
     meter = Meter()
+    _answerable(loader, splits)
     feed = Feed(loader, splits, keys, training.batch, training.round)
     checkpoints = Checkpoints(folder) if folder else None
     progress, done = _start(program, keys, checkpoints)
@@ -104,28 +109,51 @@ def train(
     rounds = -(-training.steps // training.round)
     chunks = feed.training(done * training.round)
     saved = time.perf_counter()
-    for number in range(done, rounds):
-        active = progress.waited < training.patience
-        if not active.any():
-            break
-        members, loss = progress.members, []
-        for _ in range(training.round // feed.chunk):
-            batches = next(chunks)
-            members, part = meter.time(advance, members, active, statistics, dynamics, batches)
-            loss.append(np.asarray(part))
-        train_loss = np.concatenate(loss).mean(0)
-        if not np.isfinite(train_loss).all():
-            raise UserError(f"the loss is no number any more by step {(number + 1) * training.round}; lower optimizer.learning_rate")
-        validation = _validate(losses, members.params, statistics, dynamics, feed) if validates else None
-        progress = _judge(progress, members, validation, active)
-        _report(log, number, rounds, training.round, active, train_loss, validation, meter)
-        if checkpoints and (number + 1 == rounds or time.perf_counter() - saved > training.checkpoint_seconds):
-            checkpoints.save(number + 1, progress)
-            saved = time.perf_counter()
-    chunks.close()
-    if checkpoints:
-        checkpoints.close()
+    active = progress.waited < training.patience
+    try:
+        for number in range(done, rounds):
+            if not active.any():
+                break
+            members, loss = progress.members, []
+            for _ in range(training.round // feed.chunk):
+                batches = next(chunks)
+                members, part = meter.time(advance, members, active, statistics, dynamics, batches)
+                loss.append(np.asarray(part))
+            train_loss = np.concatenate(loss).mean(0)
+            validation = _validate(losses, members.params, statistics, dynamics, feed) if validates else None
+            if not (np.isfinite(train_loss).all() and (validation is None or np.isfinite(validation).all())):
+                raise UserError(
+                    f"the loss is no number any more by step {(number + 1) * training.round}; "
+                    "lower optimizer.learning_rate"
+                )
+            progress = _judge(progress, members, validation, active)
+            _report(log, number, rounds, training.round, active, train_loss, validation, meter)
+            active = progress.waited < training.patience
+            over = number + 1 == rounds or not active.any()
+            if checkpoints and (over or time.perf_counter() - saved > training.checkpoint_seconds):
+                checkpoints.save(number + 1, progress)
+                saved = time.perf_counter()
+    finally:
+        chunks.close()
+        if checkpoints:
+            checkpoints.close()
     return progress.best, meter.cost(int(np.max(progress.members.step)), len(splits))
+
+
+def _answerable(loader: Loader, splits: Sequence[Split]) -> None:
+    examples = loader.examples
+    taught, asked = (
+        np.any([truth.observed.any(1) for truth in questions.truth.values()], axis=0)
+        for questions in (examples.taught, examples.asked)
+    )
+    for split in splits:
+        if not taught[split.train].any():
+            raise UserError("no training subject has an observed target to learn from; choose other targets")
+        if split.validation.any() and not asked[split.validation].any():
+            raise UserError(
+                f"none of {split.validation.sum()} validation subjects has an observed target to judge by; "
+                "raise split.validation, or train without: split.validation=0"
+            )
 
 
 def _start(program: Program, keys: Key[Array, " m"], checkpoints: Checkpoints | None) -> tuple[Progress, int]:
@@ -139,7 +167,9 @@ def _start(program: Program, keys: Key[Array, " m"], checkpoints: Checkpoints | 
     return progress, 0
 
 
-def _validate(losses: Callable, params: PyTree, statistics: PyTree, dynamics: Dynamic, feed: Feed) -> Float[Array, " m"]:
+def _validate(
+    losses: Callable, params: PyTree, statistics: PyTree, dynamics: Dynamic, feed: Feed
+) -> Float[Array, " m"]:
     sums, counts = zip(*(losses(params, statistics, dynamics, batch) for batch in feed.validation()), strict=True)
     return (sum(sums) / jnp.maximum(sum(counts), 1)).sum(-1)
 
@@ -157,7 +187,14 @@ def _judge(progress: Progress, members: Member, validation: Array | None, active
 
 
 def _report(
-    log: Log, number: int, rounds: int, round: int, active: Array, train_loss: np.ndarray, validation: Array | None, meter: "Meter"
+    log: Log,
+    number: int,
+    rounds: int,
+    round: int,
+    active: Array,
+    train_loss: np.ndarray,
+    validation: Array | None,
+    meter: "Meter",
 ) -> None:
     judged = np.full(len(train_loss), np.nan) if validation is None else np.asarray(validation)
     for member in np.flatnonzero(np.asarray(active)):
@@ -188,13 +225,14 @@ class Meter:
 
     def time(self, function: Callable, *args: PyTree) -> PyTree:
         """Compile on the first call, run, wait for the result."""
-        first = self._compiled is None
-        if self._compiled is None:
+        compiled = self._compiled
+        first = compiled is None
+        if compiled is None:
             start = time.perf_counter()
-            self._compiled = function.lower(*args).compile()
+            compiled = self._compiled = function.lower(*args).compile()
             self._compile = time.perf_counter() - start
         start = time.perf_counter()
-        result = jax.block_until_ready(self._compiled(*args))
+        result = jax.block_until_ready(compiled(*args))
         if not first:
             batches: Batch = args[-1]
             self._steady += time.perf_counter() - start

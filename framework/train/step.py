@@ -1,7 +1,7 @@
 """The compiled step: one batch in, one update of every member out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import jax
@@ -13,7 +13,7 @@ from framework.data.batch import Batch
 from framework.nn.layers import Statistic
 from framework.nn.model import Model
 from framework.train.optimizer import Dynamic, move, rate, transform
-from framework.types import Classes, Query, Values, Visits, pytree
+from framework.types import Classes, Query, Scans, Values, Visits, pytree
 
 
 @pytree
@@ -30,11 +30,12 @@ class Member:
 class Program:
     """The pure functions of one network, each over a leading axis of members.
 
-    `build(rngs)` makes the network; `warmup` and `steps` are the length of the schedule, `clip` the largest
-    gradient norm.
+    `build(rngs)` makes the network; `augment(scans, key)` varies training scans, None leaves them; `warmup` and
+    `steps` are the length of the schedule, `clip` the largest gradient norm.
     """
 
     build: Callable[[nnx.Rngs], Model]
+    augment: Callable[[Scans, Key[Array, ""]], Scans] | None
     clip: float
     warmup: int
     steps: int
@@ -86,11 +87,12 @@ class Program:
 def _step(
     program: Program, member: Member, active: Bool[Array, ""], statistics: PyTree, dynamic: Dynamic, batch: Batch
 ) -> tuple[Member, Float[Array, ""]]:
-    key = jax.random.fold_in(member.key, member.step)
+    key, vary = jax.random.split(jax.random.fold_in(member.key, member.step))
+    visits = batch.visits if program.augment is None else _augmented(batch.visits, program.augment, vary)
 
     def objective(params: PyTree) -> Float[Array, ""]:
         model = nnx.merge(program.graph, params, statistics, copy=True)
-        raw = model(batch.visits, batch.query, key, dynamic.dropout)
+        raw = model(visits, batch.query, key, dynamic.dropout)
         sums, counts = model.loss(raw, batch.truth, batch.weight, dynamic.target_weights)
         return (sums / jnp.maximum(counts, 1)).sum()
 
@@ -99,5 +101,12 @@ def _step(
     speed = rate(dynamic, member.step, program.warmup, program.steps)
     params = move(member.params, direction, speed, dynamic.weight_decay)
     moved = (params, momenta, member.step + 1)
-    params, momenta, step = jax.tree.map(lambda new, old: jnp.where(active, new, old), moved, (member.params, member.momenta, member.step))
+    params, momenta, step = jax.tree.map(
+        lambda new, old: jnp.where(active, new, old), moved, (member.params, member.momenta, member.step)
+    )
     return Member(params, momenta, step, member.key), loss
+
+
+def _augmented(visits: Visits, augment: Callable, key: Key[Array, ""]) -> Visits:
+    """Every modality varied with the same key, so that the scans of a subject move together."""
+    return replace(visits, scans={name: augment(scans, key) for name, scans in visits.scans.items()})

@@ -1,0 +1,148 @@
+"""Batches: nothing lost, nothing twice, nothing where it does not belong."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from framework.data.batch import Loader, Size
+from framework.data.store import Cohort
+from framework.errors import UserError
+from framework.image.normalise import normalise
+from tests.cohorts import examples
+
+ROWS = list(range(12))
+orders = st.lists(st.sampled_from(ROWS), unique=True, min_size=1)
+
+
+class Counted(Cohort):
+    """A cohort that remembers which scans were read from disk."""
+
+    def voxels(self, modality, subject, visit):
+        self.__dict__.setdefault("reads", []).append((modality, subject, visit))
+        return super().voxels(modality, subject, visit)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return examples(tmp_path_factory.mktemp("cohort") / "c")
+
+
+@pytest.fixture(scope="module")
+def loader(made):
+    return Loader(made)
+
+
+def scans_of(made, row: int) -> dict[str, int]:
+    return {name: int(present[row].sum()) for name, present in made.cohort.present.items()}
+
+
+@given(orders, st.integers(1, 12))
+def test_packing_keeps_every_row_in_order_within_its_room(made, loader, rows, subjects):
+    size = loader.size(subjects, rows)
+    batches = list(loader.pack(rows, size))
+    assert [row for batch in batches for row in batch] == rows
+    need = [{name: sum(scans_of(made, row)[name] for row in batch) for name in size.scans} for batch in batches]
+    assert all(len(batch) <= subjects for batch in batches)
+    assert all(used[name] <= size.scans[name] for used in need for name in size.scans)
+    for batch, used, after in zip(
+        batches, need, batches[1:], strict=False
+    ):  # a batch ends because the next row had no room
+        more = scans_of(made, after[0])
+        assert len(batch) == subjects or any(used[name] + more[name] > size.scans[name] for name in size.scans)
+
+
+def test_every_row_exactly_once_an_epoch(loader):
+    size = loader.size(5, ROWS)
+    stream, seen = loader.endless(ROWS, size, [1, 2]), []
+    for _ in range(3):
+        epoch: list[int] = []
+        while len(epoch) < len(ROWS):
+            epoch += next(stream)
+        assert sorted(epoch) == ROWS
+        seen.append(epoch)
+    assert seen[0] != seen[1] != seen[2]
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(loader):
+    def first(seed, rows=ROWS, start=0):
+        return list(islice(loader.endless(rows, loader.size(5, rows), seed), start, start + 8))
+
+    assert first([1, 2]) == first([1, 2])
+    assert first([1, 2])[4:] == first([1, 2], start=4)[:4]
+    assert first([1, 2]) != first([1, 3])
+    assert first([1, 2]) == first([1, 2], rows=np.array(ROWS))
+
+
+def test_padding_weighs_nothing_and_holds_nothing(loader, made):
+    size = loader.size(6, ROWS)
+    batch = loader.batch([7, 2], size, made.asked)
+    np.testing.assert_array_equal(batch.weight, [1, 1, 0, 0, 0, 0])
+    for part in (batch.visits.times, batch.visits.values, batch.visits.static, batch.query.time, batch.query.known):
+        assert part.dtype == np.float32
+    masks = [batch.visits.valid, batch.visits.observed, batch.visits.static_observed, batch.query.valid]
+    for mask in [*masks, *(truth.observed for truth in batch.truth.values())]:
+        assert not mask[2:].any()
+        assert mask[:2].any()
+
+
+def test_rows_are_the_subjects_that_were_asked_for(loader, made):
+    batch, cohort = loader.batch([7, 2], loader.size(6, ROWS), made.asked), made.cohort
+    for place, row in enumerate([7, 2]):
+        np.testing.assert_array_equal(batch.visits.values[place], cohort.values[row].astype(np.float32))
+        np.testing.assert_array_equal(batch.visits.valid[place], cohort.valid[row])
+        np.testing.assert_array_equal(batch.query.origin[place], made.asked.query.origin[row])
+        for name, truth in batch.truth.items():
+            np.testing.assert_array_equal(truth.value[place], made.asked.truth[name].value[row].astype(np.float32))
+
+
+@given(orders)
+def test_scans_lie_at_their_row_and_visit(made, loader, rows):
+    batch = loader.batch(rows, loader.size(len(rows), rows), made.asked)
+    for name, scans in batch.visits.scans.items():
+        places = list(zip(scans.row[scans.valid].tolist(), scans.visit[scans.valid].tolist(), strict=True))
+        listed = [(i, int(j)) for i, row in enumerate(rows) for j in np.flatnonzero(made.cohort.present[name][row])]
+        assert sorted(places) == listed
+        assert not scans.voxels[~scans.valid].any()
+        for (place, visit), voxels in zip(places, scans.voxels[scans.valid], strict=True):
+            np.testing.assert_array_equal(voxels, normalise(made.cohort.voxels(name, rows[place], visit)))
+
+
+def test_more_scans_than_room_is_refused(loader, made):
+    with pytest.raises(UserError, match="do not fit"):
+        loader.batch(ROWS, Size(12, {"t1": 1, "flair": 1}), made.asked)
+
+
+def counted(made) -> tuple[Counted, list[tuple[str, int, int]], int]:
+    """A counting cohort, its t1 scans, and the bytes of one."""
+    old = made.cohort
+    cohort = Counted(**{name: getattr(old, name) for name in Counted.__dataclass_fields__})
+    scans = [("t1", int(i), int(j)) for i, j in np.argwhere(old.present["t1"])]
+    return cohort, scans, normalise(old.voxels(*scans[0])).nbytes
+
+
+@pytest.mark.parametrize("kept", [0, 3, 10**6])
+def test_the_cache_keeps_what_was_used_last_within_its_budget(made, kept):
+    cohort, scans, each = counted(made)
+    loader = Loader(type(made)(cohort, made.layout), cache_bytes=kept * each + each // 2)
+
+    def reads(wanted):
+        cohort.__dict__["reads"] = []
+        for scan in wanted:
+            loader._prepared(*scan)
+        return cohort.__dict__["reads"]
+
+    assert reads(scans) == scans
+    newest = scans[-kept:] if kept else []
+    assert reads(newest) == []
+    assert reads(scans) == (scans if kept < len(scans) else [])
+
+
+def test_a_budget_smaller_than_a_scan_keeps_nothing_and_still_answers(made):
+    cohort, scans, each = counted(made)
+    loader = Loader(type(made)(cohort, made.layout), cache_bytes=each - 1)
+    for _ in range(2):
+        np.testing.assert_array_equal(loader._prepared(*scans[0]), normalise(made.cohort.voxels(*scans[0])))
+    assert len(cohort.__dict__["reads"]) == 2

@@ -1,0 +1,103 @@
+"""The commands as a user meets them, run in this process on a table of a few patients."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from framework.data.store import exists, verify
+
+QUICK = (
+    "optimizer.steps=4",
+    "optimizer.round=2",
+    "optimizer.batch=8",
+    "model.head.cell.features=4",
+    "model.width=4",
+    "resamples=100",
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command said: its exit code, standard output, and the lines of standard error."""
+
+    code: int
+    out: str
+    err: list[str]
+
+
+def rows(subjects: int = 12, visits: int = 3, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    lines = []
+    for i in range(subjects):
+        start, at = rng.normal(25, 3), np.cumsum([0, *rng.uniform(0.5, 1.5, visits - 1)])
+        for j, time in enumerate(at):
+            score = start - 2 * time + rng.normal(0, 0.3)
+            stage = "ill" if score < 23 else "well"
+            lines.append(
+                f"s{i:02},{j + 1},{time:.3f},{score:.2f},{stage},{70 + i + time:.2f},{'late' if i % 2 else 'early'}"
+            )
+    return lines
+
+
+HEADER = "id,number,time,score,stage,age,onset"
+VARIABLES = {
+    "score": "{roles: [input, target], units: points}",
+    "stage": "{roles: [input, target], levels: [well, ill], ordered: true}",
+    "age": "{roles: [input, known_ahead], units: years, per_year: 1}",
+    "onset": "{roles: [hindsight], levels: [early, late]}",
+}
+
+
+def write_table(path: Path, lines: Sequence[str]) -> Path:
+    path.write_text("\n".join([HEADER, *lines]) + "\n")
+    return path
+
+
+def study(folder: Path) -> list[str]:
+    """The overrides that tell of the table and keep everything in the folder."""
+    return [
+        "data=table",
+        f"data.path={folder}/visits.csv",
+        f"data.store={folder}/store",
+        "data.reader.subject=id",
+        "data.reader.order=number",
+        *(f"+data.reader.variables.{name}={what}" for name, what in VARIABLES.items()),
+    ]
+
+
+def call(capture: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, experiment: str, *arguments: str) -> Told:
+    """Run a command in this process."""
+    main = import_module(f"experiments.{experiment}").main
+    capture.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", [experiment, *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    out, err = capture.readouterr()
+    return Told(int(stopped.value.code or 0), out, err.splitlines())
+
+
+Run = Callable[..., Told]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys) -> Run:
+    """A command on the table in tmp_path, with its runs there."""
+    write_table(tmp_path / "visits.csv", rows())
+
+    def command(experiment: str, *arguments: str) -> Told:
+        places = [*study(tmp_path), f"runs={tmp_path}/runs"]
+        targets = [] if experiment in ("ingest", "predict") else ["data.targets=[score,stage]", "split.folds=3"]
+        return call(capsys, monkeypatch, experiment, *places, *targets, *arguments)
+
+    return command
+
+
+def whole_or_absent(store: Path) -> bool:
+    """Nothing half-written: there is no folder, or a cohort without a fault."""
+    return not store.exists() or (exists(str(store)) and not list(verify(str(store))))

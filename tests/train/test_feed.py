@@ -1,0 +1,94 @@
+"""Several members' batches side by side are each member's own, and go on where they stopped."""
+
+from itertools import islice
+
+import jax
+import numpy as np
+import pytest
+
+from framework.data.batch import Loader
+from framework.data.split import Split
+from framework.train.feed import Feed
+from tests.cohorts import examples
+
+KEYS = jax.random.split(jax.random.key(0), 2)
+BATCH, ROUND = 4, 3
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return examples(tmp_path_factory.mktemp("cohort") / "c")
+
+
+def split(shift: int) -> Split:
+    place = (np.arange(12) + shift) % 12
+    return Split(place < 7, (place >= 7) & (place < 10), place >= 10)
+
+
+def subjects(batch, examples) -> list[list[int]]:
+    """Which subjects each row of a (..., b, t) batch is, -1 for padding."""
+    known = examples.cohort.values.astype(np.float32)
+    rows = batch.visits.values.reshape(-1, *known.shape[1:])
+    return [next((i for i in range(12) if np.array_equal(row, known[i])), -1) for row in rows]
+
+
+def steps(feed: Feed, start: int, count: int) -> list:
+    """That many batches from step `start` on, out of their chunks."""
+    stream = feed.training(start)
+    chunks = list(islice(stream, -(-count // feed.chunk)))
+    stream.close()
+    return [jax.tree.map(lambda x, i=i: x[i], chunk) for chunk in chunks for i in range(feed.chunk)][:count]
+
+
+def test_beside_others_a_member_sees_what_it_would_see_alone(made):
+    loader, splits = Loader(made), [split(0), split(5)]
+    both = steps(Feed(loader, splits, KEYS, BATCH, ROUND), 0, 6)
+    for m in range(2):
+        alone = steps(Feed(loader, splits[m : m + 1], KEYS[m : m + 1], BATCH, ROUND), 0, 6)
+        for one, other in zip(both, alone, strict=True):
+            mine = jax.tree.map(lambda x, m=m: x[m : m + 1], one)
+            assert subjects(mine, made) == subjects(other, made)
+            assert set(subjects(mine, made)) - {-1} <= set(np.flatnonzero(splits[m].train))
+
+
+def test_training_goes_on_where_it_stopped(made):
+    for where in (made, type(made)(made.cohort, without_scans(made.layout))):
+        feed = Feed(Loader(where), [split(0)], KEYS[:1], BATCH, ROUND)
+        assert feed.chunk == (1 if where is made else ROUND)
+        whole, later = steps(feed, 0, 9), steps(feed, 6, 3)
+        for one, other in zip(whole[6:], later, strict=True):
+            for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def without_scans(layout):
+    return type(layout)(layout.inputs, layout.static, layout.known, layout.targets, (), ())
+
+
+def test_validation_shows_each_member_its_judges_once_and_asks_what_is_judged(made):
+    splits = [split(0), split(5)]
+    feed = Feed(Loader(made), splits, KEYS, 2, ROUND)
+    batches = list(feed.validation())
+    for m, one in enumerate(splits):
+        mine = [jax.tree.map(lambda x, m=m: x[m], batch) for batch in batches]
+        seen = [
+            row for batch in mine for row, weight in zip(subjects(batch, made), batch.weight, strict=True) if weight
+        ]
+        assert sorted(seen) == np.flatnonzero(one.validation).tolist()
+    asked = sum(int((batch.query.valid * (batch.weight[..., None] > 0)).sum()) for batch in batches)
+    assert asked == sum(int(made.asked.query.valid[one.validation].sum()) for one in splits)
+
+
+def test_a_subject_who_validates_may_have_more_scans_than_any_who_trains(made):
+    """Room is made for it, however small the batch."""
+    counts = made.cohort.present["t1"].sum(1)
+    most, few = int(np.argmax(counts)), counts < counts.max()
+    train = few.copy()
+    train[np.flatnonzero(few)[3:]] = False
+    validation = np.arange(12) == most
+    room = {}
+    loader = Loader(made)
+    loader._counts = {name: count + 9 * validation for name, count in loader._counts.items()}  # as if it had many more
+    feed = Feed(loader, [Split(train, validation, few & ~train)], KEYS[:1], 1, ROUND)
+    room = next(iter(feed.validation())).visits.scans["t1"].valid.shape[-1]
+    assert room >= counts[most] + 9

@@ -1,0 +1,184 @@
+"""Training: it learns, it stops, it fails loudly, and an interruption leaves no trace in the result."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from framework.data.batch import Loader
+from framework.errors import UserError
+from framework.forecast.answers import answers
+from framework.train.loop import Training
+from framework.types import LEVELS
+from tests.contracts.recipes import forecaster
+from tests.train.conftest import thirds
+
+KEY = jax.random.key(0)
+MIDDLE = LEVELS.index(0.5)
+SMALL = ("model.head.cell.features=8", "optimizer.checkpoint_seconds=0.0")
+
+
+def recipe(**optimizer):
+    return forecaster("gru", *SMALL, *(f"optimizer.{name}={value}" for name, value in optimizer.items()))
+
+
+def told(fitted, examples) -> np.ndarray:
+    return answers(fitted, examples, range(len(examples.subjects)), examples.asked)["score"]
+
+
+def error(fitted, examples, split) -> float:
+    """Mean absolute error on the tested subjects."""
+    truth = examples.asked.truth["score"]
+    where = truth.observed & split.test[:, None]
+    return float(np.abs(told(fitted, examples)[..., MIDDLE] - truth.value)[where].mean())
+
+
+def test_it_learns_a_trend(trend, split):
+    rows = []
+    learner = recipe(steps=200, round=25, learning_rate=0.02, dropout=0.0, batch=16)
+    learnt = error(learner.fit(trend, split, KEY, log=rows.append), trend, split)
+    carried = error(forecaster("last_visit").fit(trend, split, KEY), trend, split)
+    assert learnt < carried / 5
+    assert rows[-1]["validation"] < rows[0]["validation"] / 2
+    assert [row["step"] for row in rows] == [25 * (k + 1) for k in range(len(rows))]
+
+
+def test_patience_stops_each_member_by_itself(trend):
+    """At a learning rate of 0 nothing ever improves upon the first round; at another the run goes on."""
+    still = recipe(steps=30, round=2, patience=3, learning_rate=0.02, dropout=0.0)
+    two = jax.tree.map(lambda x: jnp.stack([x, x]), still.training.dynamic(1))
+    two = dataclasses.replace(two, learning_rate=jnp.array([0.0, 0.02]))
+    rows, splits = [], [thirds(0), thirds(0)]
+    both = still.fit_many(trend, splits, jnp.stack([KEY, KEY]), two, log=rows.append)
+    rounds = [[row["step"] // 2 for row in rows if row["member"] == m] for m in range(2)]
+    assert rounds[0] == [1, 2, 3, 4], "the first round is the best; three more are waited for"
+    assert len(rounds[1]) > 4
+    assert both[0].cost.steps == 2 * len(rounds[1])
+
+
+def test_what_is_kept_is_the_best_round_not_the_last(trend, split):
+    rows = []
+    wild = recipe(steps=40, round=2, patience=4, learning_rate=0.5, dropout=0.0)
+    fitted = wild.fit(trend, split, KEY, log=rows.append)
+    best = min(row["validation"] for row in rows)
+    assert best < rows[-1]["validation"], "a learning rate this high must overshoot for this test to say anything"
+    assert judged(wild, fitted, trend, split) == pytest.approx(best, rel=1e-4)
+
+
+def judged(recipe, fitted, examples, split) -> float:
+    """The mean pinball loss of the validation subjects' forecasts, in units of the usual change."""
+    truth = examples.asked.truth["score"]
+    where = truth.observed & split.validation[:, None]
+    errors = (truth.value[..., None] - told(fitted, examples))[where]
+    levels = np.array(LEVELS)
+    unit = next(x for path, x in jax.tree_util.tree_leaves_with_path(fitted.statistics) if "change_scale" in str(path))
+    return float(np.maximum(levels * errors, (levels - 1) * errors).mean() / unit[0])
+
+
+def test_without_validation_it_runs_its_full_length(trend):
+    rows = []
+    recipe(steps=8, round=2, patience=1).fit(trend, thirds(0, validation=False), KEY, log=rows.append)
+    assert [row["step"] for row in rows] == [2, 4, 6, 8]
+    assert all(np.isnan(row["validation"]) for row in rows)
+
+
+def stop_at(step: int, row: dict) -> None:
+    if row["step"] == step:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stopped", [4, 8])
+def test_an_interrupted_run_ends_bit_equal_to_one_that_was_not(trend, split, tmp_path, stopped):
+    """Dropout is on: its randomness, the order of batches, the momenta and the best so far all go on."""
+    learner = recipe(steps=12, round=2, dropout=0.3, learning_rate=0.01)
+    whole = learner.fit(trend, split, KEY)
+    with pytest.raises(KeyboardInterrupt):
+        learner.fit(trend, split, KEY, folder=tmp_path / "run", log=partial(stop_at, stopped))
+    steps = []
+    again = learner.fit(trend, split, KEY, folder=tmp_path / "run", log=lambda row: steps.append(row["step"]))
+    assert steps == list(range(stopped, 13, 2)), "it goes on from the last checkpoint, the round before"
+    for one, other in zip(jax.tree.leaves(again.params), jax.tree.leaves(whole.params), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(told(again, trend), told(whole, trend))
+
+
+def test_what_is_finished_is_not_trained_again(trend, split, tmp_path):
+    """Neither at the last step nor where patience ended it."""
+    for name, learner in {
+        "steps": recipe(steps=4, round=2),
+        "patience": recipe(steps=99, patience=2, learning_rate=0.0),
+    }.items():
+        first = learner.fit(trend, split, KEY, folder=tmp_path / name)
+        again = learner.fit(trend, split, KEY, folder=tmp_path / name, log=partial(pytest.fail, "trained again"))
+        np.testing.assert_array_equal(told(again, trend), told(first, trend))
+
+
+class Spoilt(Loader):
+    """A loader whose values are NaN in training from its fourth batch on, or always in those with some subjects."""
+
+    subjects: frozenset[int] = frozenset()
+    count = 0
+
+    def batch(self, rows, size, questions):
+        made = super().batch(rows, size, questions)
+        self.count += questions is self.examples.taught
+        late = self.count > 3 and questions is self.examples.taught
+        if self.subjects & set(rows) or (late and not self.subjects):
+            made.visits.values[:] = np.nan
+        return made
+
+
+def test_a_loss_that_is_no_number_is_one_line_and_leaves_the_last_checkpoint(trend, split, tmp_path, monkeypatch):
+    learner = recipe(steps=8, round=2, dropout=0.0)
+    whole = told(learner.fit(trend, split, KEY), trend)
+    with monkeypatch.context() as patch:
+        patch.setattr("framework.forecast.deep.Loader", Spoilt)
+        with pytest.raises(UserError, match=r"no number any more by step 4; lower optimizer.learning_rate") as raised:
+            learner.fit(trend, split, KEY, folder=tmp_path / "run")
+    assert "\n" not in str(raised.value)
+    steps = []
+    again = learner.fit(trend, split, KEY, folder=tmp_path / "run", log=lambda row: steps.append(row["step"]))
+    assert steps == [4, 6, 8], "the healthy checkpoint of step 2 is what it goes on from"
+    np.testing.assert_array_equal(told(again, trend), whole)
+
+
+def test_a_validation_loss_that_is_no_number_is_told_too(trend, split, monkeypatch):
+    monkeypatch.setattr("framework.forecast.deep.Loader", Spoilt)
+    monkeypatch.setattr(Spoilt, "subjects", frozenset(np.flatnonzero(split.validation).tolist()))
+    with pytest.raises(UserError, match="no number any more by step 2"):
+        recipe(steps=8, round=2).fit(trend, split, KEY)
+
+
+@pytest.mark.parametrize(("part", "complaint"), [("train", "to learn from"), ("validation", "to judge by")])
+def test_nothing_to_learn_from_or_to_judge_by_is_told_before_training(trend, split, part, complaint):
+    old = trend.cohort
+    blank = dataclasses.replace(old, observed=old.observed & ~getattr(split, part)[:, None, None])
+    with pytest.raises(UserError, match=complaint):
+        recipe(steps=2).fit(dataclasses.replace(trend, cohort=blank), split, KEY)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"batch": 0}, "optimizer.batch"),
+        ({"steps": 0}, "optimizer.steps"),
+        ({"round": 0}, "optimizer.round"),
+        ({"patience": 0}, "optimizer.patience"),
+        ({"dropout": 1.0}, "optimizer.dropout"),
+        ({"dropout": -0.1}, "optimizer.dropout"),
+        ({"clip": 0.0}, "optimizer.clip"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, complaint):
+    with pytest.raises(UserError, match=complaint):
+        dataclasses.replace(recipe().training, **changes)
+
+
+def test_target_weights_are_one_a_target():
+    training: Training = dataclasses.replace(recipe().training, target_weights=[1.0, 2.0])
+    np.testing.assert_array_equal(training.dynamic(2).target_weights, [1, 2])
+    with pytest.raises(UserError, match="expected one a target: 3"):
+        training.dynamic(3)
