@@ -24,12 +24,22 @@ def main(config) -> None:
         ingest(instantiate(config.data.reader, _convert_="all"), store, config.existing, shown)
         print(Ledger.read(f"{store}/{LEDGER}").summary())
         print(f"store:  {store}\nledger: {store}/{LEDGER}")
-    problems = list(verify(store, config.data.get("path")))
+    problems = list(verify(store, _folder(config.data.path)))
     for problem in problems:
         print(problem)
     if problems:
         raise UserError(f"{store} has {len(problems)} faults, listed above; ingest it anew with existing=overwrite")
     print("verify: every scan and table is as it was written, and every source file as it was read")
+
+
+def _folder(path: str | None) -> str | None:
+    """Where the source files lie; None for data without any (a simulation)."""
+    from framework.data.ingest.sheet import locate
+
+    if path is None:
+        return None
+    found = locate(path)
+    return str(found if found.is_dir() else found.parent)
 
 
 if __name__ == "__main__":

@@ -287,7 +287,11 @@ def verify(path: str, sources: str | None = None) -> Iterator[str]:
         if _digest(voxels) != listed["voxels"]:
             yield f"subject {cohort.subjects[i]!r}, visit {cohort.visits[i][j]!r}, {name}: voxels changed{file}"
         if sources is not None and "source" in listed:
-            yield from _verify_source(sources, listed, f"subject {cohort.subjects[i]!r}, visit {cohort.visits[i][j]!r}")
+            where = f"subject {cohort.subjects[i]!r}, visit {cohort.visits[i][j]!r}"
+            yield from _verify_source(sources, listed["source"], listed["sha256"], where)
+    if sources is not None:  # the tables of the first ingest; those appended later may lie elsewhere
+        for name, digest in cohort.manifest["provenance"].get("sources", {}).items():
+            yield from _verify_source(sources, name, digest, "clinical variables")
 
 
 def sha256_file(path: str) -> str:
@@ -297,13 +301,13 @@ def sha256_file(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _verify_source(root: str, listed: Mapping, where: str) -> Iterator[str]:
-    file = f"{root.rstrip('/')}/{listed['source']}"
+def _verify_source(root: str, name: str, digest: str, where: str) -> Iterator[str]:
+    file = f"{root.rstrip('/')}/{name}"
     files, path = fsspec.url_to_fs(file)
     if not files.exists(path):
-        yield f"{where}: source file {listed['source']} is missing"
-    elif sha256_file(file) != listed["sha256"]:
-        yield f"{where}: source file {listed['source']} changed since ingest"
+        yield f"{where}: source file {name} is missing"
+    elif sha256_file(file) != digest:
+        yield f"{where}: source file {name} changed since ingest"
 
 
 def _listed(manifest: Mapping) -> Iterator[tuple[int, int, str, Mapping]]:

@@ -83,7 +83,7 @@ def _walk(node: object, path: str, trusted: tuple[str, ...]) -> None:
 def _check_call(node: Mapping, path: str, trusted: tuple[str, ...]) -> None:
     target = _resolve(node["_target_"], path, trusted)
     called = target.__init__ if inspect.isclass(target) else target
-    hints = typing.get_type_hints(called)
+    hints = _hints(called)
     parameters = {name: p for name, p in inspect.signature(called).parameters.items() if name != "self"}
     for key, value in node.items():
         if key in SPECIAL:
@@ -104,6 +104,13 @@ def _check_call(node: Mapping, path: str, trusted: tuple[str, ...]) -> None:
     absent = [name for name in required if name not in node]
     if absent and not node.get("_partial_"):
         raise UserError(f"{path}: {node['_target_']} needs {absent[0]!r}; give {path}.{absent[0]}=...")
+
+
+def _hints(called: Callable) -> dict[str, object]:
+    try:
+        return typing.get_type_hints(called)
+    except NameError:  # others' annotations may name what is there for type checkers alone: then any value fits
+        return {}
 
 
 def _resolve(name: object, path: str, trusted: tuple[str, ...]) -> Callable:

@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.resources import files
 
 import hydra
 from hydra import compose, initialize_config_module
@@ -75,7 +76,7 @@ def explain(error: BaseException, config_name: str) -> str | None:
 
 def _raised_by_hydra(error: BaseException) -> bool:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return bool(frames) and frames[-1].f_globals.get("__name__", "").startswith("hydra.")
+    return bool(frames) and frames[-1].f_globals.get("__name__", "").startswith(("hydra.", "omegaconf."))
 
 
 def _config_error(error: BaseException, chain: list[BaseException], config_name: str) -> str:
@@ -84,17 +85,18 @@ def _config_error(error: BaseException, chain: list[BaseException], config_name:
         key = misspelt[1]
         near = difflib.get_close_matches(key, _keys(config_name), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else "see --help for the keys there are"
-        if near == [key]:  # Hydra will not put new entries into a mapping without being told so
+        if near == [key]:  # there is such a mapping, into which Hydra puts nothing new unless told so
             return f"{key!r} has no such entries yet; add them one by one: +{key}.<name>=..."
         return f"no key {key!r} in the config of this command; {hint}"
     return f"config: {text.split(' full_key:')[0].split(' Config search path:')[0]}"
 
 
 def _keys(config_name: str) -> list[str]:
-    """Every dotted key of the default config, for suggestions."""
+    """Every dotted key of the config with the groups that the command line chose, for suggestions."""
+    chosen = [word for word in sys.argv[1:] if "=" in word and files("conf").joinpath(word.split("=")[0]).is_dir()]
     GlobalHydra.instance().clear()
     with initialize_config_module("conf", version_base="1.3"):
-        tree = OmegaConf.to_container(compose(config_name), resolve=False)
+        tree = OmegaConf.to_container(compose(config_name, [word for word in chosen if "," not in word]), resolve=False)
 
     def walk(node: object, prefix: str) -> list[str]:
         if not isinstance(node, dict):

@@ -2,8 +2,10 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -70,34 +72,49 @@ def study(folder: Path) -> list[str]:
     ]
 
 
-def call(capture: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, experiment: str, *arguments: str) -> Told:
+def call(experiment: str, *arguments: str) -> Told:
     """Run a command in this process."""
-    main = import_module(f"experiments.{experiment}").main
-    capture.readouterr()
-    with monkeypatch.context() as patch:
+    main, out, err = import_module(f"experiments.{experiment}").main, StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", [experiment, *arguments])
         with pytest.raises(SystemExit) as stopped:
             main()
-    out, err = capture.readouterr()
-    return Told(int(stopped.value.code or 0), out, err.splitlines())
+    return Told(int(stopped.value.code or 0), out.getvalue(), err.getvalue().splitlines())
 
 
 Run = Callable[..., Told]
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys) -> Run:
-    """A command on the table in tmp_path, with its runs there."""
-    write_table(tmp_path / "visits.csv", rows())
+def runner(folder: Path) -> Run:
+    """Commands on the table in a folder, with their store and their runs there."""
 
-    def command(experiment: str, *arguments: str) -> Told:
-        places = [*study(tmp_path), f"runs={tmp_path}/runs"]
-        targets = [] if experiment in ("ingest", "predict") else ["data.targets=[score,stage]", "split.folds=3"]
-        return call(capsys, monkeypatch, experiment, *places, *targets, *arguments)
+    def command(experiment: str, *arguments: str, folds: int | None = 3) -> Told:
+        places = [*study(folder), f"runs={folder}/runs"]
+        if experiment in ("forecast", "compare"):
+            places += ["data.targets=[score,stage]", *([f"split.folds={folds}"] if folds else [])]
+        return call(experiment, *places, *arguments)
 
     return command
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    write_table(tmp_path / "visits.csv", rows())
+    return runner(tmp_path)
 
 
 def whole_or_absent(store: Path) -> bool:
     """Nothing half-written: there is no folder, or a cohort without a fault."""
     return not store.exists() or (exists(str(store)) and not list(verify(str(store))))
+
+
+def runs_of(folder: Path, experiment: str) -> list[Path]:
+    return sorted((folder / "runs" / experiment).iterdir())
+
+
+@pytest.fixture(scope="package")
+def fitted(tmp_path_factory) -> tuple[Path, Told]:
+    """A folder with one finished forecast in it, and what the command said."""
+    folder = tmp_path_factory.mktemp("study")
+    write_table(folder / "visits.csv", rows())
+    return folder, runner(folder)("forecast", "model=gru", *QUICK)

@@ -45,7 +45,7 @@ def atrophy_schema(voxels: int = 32, p: Parameters | None = None) -> Schema:
     spacing = FIELD_OF_VIEW / voxels
     return Schema(
         variables=(
-            Variable("age", ("input", "known_ahead"), "years"),
+            Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
             Variable("cognition", BOTH, "points", description="an MMSE, 0 to 30"),
             Variable("ventricles", BOTH, "mL", description="lateral ventricles as segmented"),
             Variable("cortex", BOTH, "mL", description="cortical grey matter as segmented"),

@@ -1,0 +1,129 @@
+"""What a command prints and how it exits, whatever the function within it does."""
+
+import sys
+
+import pytest
+
+from framework.errors import UserError
+from framework.launch.command import command, explain
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(function, *arguments: str):
+        monkeypatch.setattr(sys, "argv", ["forecast", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            command("forecast")(function)()
+        out, err = capsys.readouterr()
+        return int(stopped.value.code or 0), out, err.splitlines()
+
+    return call
+
+
+def test_the_function_gets_the_composed_config(run):
+    seen = []
+    assert run(seen.append, "seed=3", "model=lstm") == (0, "", [])
+    assert (seen[0].seed, seen[0].model.head.cell._target_) == (3, "framework.nn.heads.lstm.LSTM")
+
+
+def test_interpolations_are_resolved_before_it_is_called(run):
+    seen = []
+    run(seen.append, "optimizer.steps=7")
+    assert seen[0].model.training.steps == 7
+
+
+def fails_with(error):
+    def function(config):
+        raise error
+
+    return function
+
+
+def test_what_the_user_can_mend_is_one_line_and_exit_1(run):
+    assert run(fails_with(UserError("a\n  b; c"))) == (1, "", ["error: a b; c"])
+
+
+def test_a_user_error_is_told_though_others_wrap_it(run):
+    def function(config):
+        try:
+            raise UserError("the cause")
+        except UserError as error:
+            raise RuntimeError("wrapped") from error
+
+    assert run(function) == (1, "", ["error: the cause"])
+
+
+def test_a_path_that_cannot_be_used_is_one_line(run):
+    def function(config):
+        open("/nowhere/at/all")  # noqa: SIM115
+
+    code, _, err = run(function)
+    assert (code, len(err)) == (1, 1)
+    assert "/nowhere/at/all" in err[0]
+
+
+def test_what_is_our_fault_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["forecast"])
+    with pytest.raises(ZeroDivisionError):
+        command("forecast")(fails_with(ZeroDivisionError("ours")))()
+
+
+def test_an_interruption_says_how_to_go_on(run):
+    code, _, err = run(fails_with(KeyboardInterrupt()))
+    assert code == 130
+    assert err == ["interrupted; the same command goes on from the last checkpoint"]
+
+
+def test_in_a_sweep_one_mistake_leaves_the_other_jobs_alone(run):
+    seen = []
+
+    def function(config):
+        if config.seed == 1:
+            raise UserError("seed 1 is bad")
+        seen.append(config.seed)
+
+    assert run(function, "-m", "seed=0,1,2")[::2] == (1, ["error: seed 1 is bad"])
+    assert seen == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["optimizer.learnin_rate=1"], "error: no key 'optimizer.learnin_rate' in the config of this command; did you mean 'optimizer.learning_rate'?"),
+        (["modle=gru"], "error: no key 'modle' in the config of this command; did you mean 'model'?"),
+        (["data=table", "data.pth=x"], "error: no key 'data.pth' in the config of this command; did you mean 'data.path'?"),
+        (["data=atrophy", "data.voxel=64"], "error: no key 'data.voxel' in the config of this command; did you mean 'data.voxels'?"),
+        (["zzzzz=1"], "error: no key 'zzzzz' in the config of this command; see --help for the keys there are"),
+        (["data=table", "data.reader.variables={score: {}}"], "error: 'data.reader.variables' has no such entries yet; add them one by one: +data.reader.variables.<name>=..."),
+        (["data=table"], "error: the config has no value for 'data.path'; give it on the command line: data.path=..."),
+    ],
+)  # fmt: skip
+def test_a_misspelt_key_is_told_with_what_was_meant(run, arguments, complaint):
+    assert run(pytest.fail, *arguments) == (1, "", [complaint])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["model=gruu"], "Available options in 'model': "),
+        (["+experiment=none"], "Could not find 'experiment/none'"),
+        (["optimizer.steps=[1"], "no viable alternative"),
+        (["seed=${nothing}"], "nothing"),
+        (["seed=${oc.env:NO_SUCH_VARIABLE}"], "NO_SUCH_VARIABLE"),
+        (["~foo"], "foo"),
+        (["data.targets.x=1"], "check the overrides"),
+        (["+experimen=demo_oasis2"], "did you mean 'experiment'?"),
+        (["optimizer.steps=many"], "optimizer.steps: got 'many'; expected int"),
+        (["model._target_=numpy.load"], "trust=[its package]"),
+    ],
+)
+def test_whatever_hydra_makes_of_a_mistake_is_one_line(run, arguments, complaint):
+    code, out, err = run(pytest.fail, *arguments)
+    assert (code, out, len(err)) == (1, "", 1), err
+    assert err[0].startswith("error: ")
+    assert complaint in err[0]
+
+
+def test_nothing_but_user_errors_are_explained():
+    assert explain(ValueError("ours"), "forecast") is None
+    assert explain(UserError("theirs"), "forecast") == "theirs"

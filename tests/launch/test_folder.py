@@ -1,0 +1,119 @@
+"""A run's folder is found again by what the run is made of, and by nothing else."""
+
+import json
+import os
+
+import pytest
+import yaml
+
+import framework.launch.folder as folders
+from framework.errors import UserError
+from framework.launch.folder import RunFolder, sources_digest, write_whole
+
+CONFIG = {
+    "experiment": "forecast",
+    "runs": "runs",
+    "trust": [],
+    "seed": 0,
+    "data": {"targets": ["a", "b"]},
+    "rate": 0.1,
+}
+
+
+def name(fingerprint: str = "f", **changes) -> str:
+    return RunFolder.of({**CONFIG, **changes}, fingerprint).path.name
+
+
+def test_the_same_command_finds_the_same_folder():
+    assert name() == name()
+    assert RunFolder.of(CONFIG, "f").path.parts[:2] == ("runs", "forecast")
+    assert RunFolder.of(dict(reversed(CONFIG.items())), "f") == RunFolder.of(CONFIG, "f"), "order is no setting"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"rate": 0.2},
+        {"data": {"targets": ["b", "a"]}},
+        {"data": {"targets": ["a"]}},
+        {"fingerprint": "g"},
+        {"new": None},
+    ],
+    ids=str,
+)
+def test_another_seed_setting_or_cohort_is_another_run(changes):
+    assert name(**changes) != name()
+
+
+@pytest.mark.parametrize("changes", [{"runs": "elsewhere"}, {"trust": ["mine"]}, {"hydra": {"verbose": True}}], ids=str)
+def test_where_things_lie_is_no_part_of_the_run(changes):
+    assert name(**changes) == name()
+
+
+def test_other_code_is_another_run(monkeypatch):
+    before = name()
+    monkeypatch.setattr(folders, "sources_digest", lambda: "other")
+    assert name() != before
+
+
+def test_the_digest_sees_every_module_of_the_framework(tmp_path, monkeypatch):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "__init__.py").write_text("")
+    (tmp_path / "inner" / "a.py").write_text("x = 1\n")
+    monkeypatch.setattr(folders.framework, "__file__", str(tmp_path / "__init__.py"))
+    seen = [sources_digest()]
+    (tmp_path / "inner" / "a.py").write_text("x = 2\n")
+    seen.append(sources_digest())
+    (tmp_path / "inner" / "a.py").rename(tmp_path / "inner" / "b.py")
+    seen.append(sources_digest())
+    assert len(set(seen)) == 3
+
+
+def started(tmp_path) -> RunFolder:
+    folder = RunFolder.of({**CONFIG, "runs": str(tmp_path)}, "f")
+    folder.start(CONFIG, {"data": {"subjects": 3}})
+    return folder
+
+
+def test_a_folder_tells_what_made_it(tmp_path):
+    folder = started(tmp_path)
+    assert yaml.safe_load((folder.path / "config.yaml").read_text()) == CONFIG
+    manifest = folder.manifest()
+    assert manifest["data"] == {"subjects": 3}
+    assert manifest["device"]["platform"] == "cpu"
+    assert {"jax", "numpy", "prognax"} <= set(manifest["versions"])
+    assert not folder.finished
+    folder.note(models=["gru"])
+    assert not folder.finished
+    folder.finish()
+    assert folder.finished
+    assert folder.manifest() == manifest | {"models": ["gru"], "finished": folder.manifest()["finished"]}
+
+
+def test_starting_again_keeps_what_is_there(tmp_path):
+    folder = started(tmp_path)
+    (folder.path / "checkpoints").mkdir()
+    folder.start(CONFIG, {})
+    assert (folder.path / "checkpoints").is_dir()
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write to .*; choose another place with runs=") as told:
+        RunFolder.of({**CONFIG, "runs": str(tmp_path / "file")}, "f").start(CONFIG, {})
+    assert "\n" not in str(told.value)
+
+
+def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert started(tmp_path).manifest()["commit"] is None
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = tmp_path / "a.json"
+    write_whole(file, json.dumps([1]))
+    monkeypatch.setattr(os, "replace", lambda *_: pytest.fail("killed here", pytrace=False))
+    with pytest.raises(pytest.fail.Exception):
+        write_whole(file, json.dumps([2]))
+    assert file.read_text() == "[1]"
