@@ -65,7 +65,8 @@ class Deep(Forecaster):
         layout = self._reads(layout)
         program = self._program(layout)
         members, statistics = program.initial(jax.random.split(jax.random.key(0), 1))
-        params, statistics = load_arrays(path, jax.tree.map(lambda x: x[0], (members.params, statistics)))
+        each = jax.tree.map(lambda x: jnp.repeat(x, len(layout.targets), axis=0), members.params)
+        params, statistics = load_arrays(path, (each, jax.tree.map(lambda x: x[0], statistics)))
         return FittedDeep(layout, jax.jit(program.forecast), params, statistics)
 
     def _reads(self, layout: Layout) -> Layout:
@@ -75,7 +76,7 @@ class Deep(Forecaster):
         def build(rngs: nnx.Rngs) -> Model:
             return Model(layout, self.encoder, self.head, self.width, rngs=rngs)
 
-        return Program(build, self.augment, self.training.clip, self.training.warmup, self.training.steps)
+        return Program(build, tuple(t.name for t in layout.targets), self.augment, self.training.clip, self.training.warmup, self.training.steps)
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ SETTINGS = {  # what the experiments' configs hold beside targets, and the small
     "resamples": (int, 100),
     "repeats": (int, 1),
     "models": (Sequence[str], None),
-    "settings": (Mapping | None, None),
+    "settings": (Mapping[str, Sequence[str]] | None, None),
     "run": (str, None),
     "ahead": (Sequence[float], None),
-    "known": (Mapping | None, None),
+    "known": (Mapping[str, float] | None, None),
     "action": (str, None),
     "existing": (str, None),
     "fitted": (Mapping, None),  # in the config that a run keeps
@@ -140,7 +140,7 @@ def fits(value: object, hint: object) -> bool:
         return _fits_scalar(value, hint)
     kind = origin or hint
     if inspect.isclass(kind) and issubclass(kind, Mapping):
-        return isinstance(value, dict)
+        return isinstance(value, dict) and all(fits(item, args[1]) for item in value.values() if args)
     if inspect.isclass(kind) and issubclass(kind, Sequence):
         inner = args[0] if args else object
         return isinstance(value, list) and all(fits(item, inner) for item in value)

@@ -35,6 +35,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
                     failures.append(error)
                     return None
 
+            task.__module__ = f"experiments.{config_name}"  # what Hydra calls the program in its help
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its own exceptions on instead of printing them
             try:
                 hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()

@@ -38,7 +38,12 @@ def predict(config: DictConfig) -> None:
     folder = RunFolder.of(
         what | {"fitted": json.loads((run / "manifest.json").read_text())["finished"]}, cohort.fingerprint
     )
-    questions = _ahead(cohort, shape, tuple(config.ahead), dict(config.known or {}))
+    questions = _ahead(
+        cohort,
+        shape,
+        [float(years) for years in config.ahead],
+        {name: float(value) for name, value in (config.known or {}).items()},
+    )
     told = answers(fitted, Examples(cohort, shape, "ahead"), range(len(cohort.subjects)), questions)
     folder.start(what, facts(config, cohort))
     table = pd.concat([_table(cohort, questions.query, shape, target, numbers) for target, numbers in told.items()])
@@ -69,7 +74,7 @@ def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout
     return name, config.fitted[name], schema, layout(schema, list(config.data.targets), list(config.data.hidden))
 
 
-def _ahead(cohort: Cohort, shape: Layout, ahead: tuple[float, ...], planned: Mapping[str, float]) -> Questions:
+def _ahead(cohort: Cohort, shape: Layout, ahead: list[float], planned: Mapping[str, float]) -> Questions:
     """One question for each subject and horizon, from its last visit."""
     unknown = sorted(set(planned) - {column.name for column in shape.known})
     if unknown:

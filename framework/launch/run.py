@@ -170,6 +170,8 @@ def _model(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     told = [
         o for o in HydraConfig.get().overrides.task if not o.lstrip("+~").startswith(("model", "settings", "repeats"))
     ]
+    if name in FLOORS:  # they have nothing to set, and an experiment may set parts that they lack
+        told = []
     config = compose("forecast", [*told, f"model={name}", *overrides])
     check(config)
     return config.model

@@ -63,11 +63,13 @@ class Training:
 
 @pytree
 class Progress:
-    """All that a run needs to go on: the members, the best of each so far, and for how long it was the best."""
+    """All that a run needs to go on: the members, the best parameters of each for each target so far, and for how
+    many rounds no target of a member has got better.
+    """
 
     members: Member
     best: PyTree
-    best_loss: Float[Array, " m"]
+    best_loss: Float[Array, "m k"]
     waited: Int[Array, " m"]
 
 
@@ -94,7 +96,9 @@ def train(
     folder: Path | None = None,
     log: Log = lambda row: None,
 ) -> tuple[PyTree, Cost]:
-    """Fit one member a split; the best parameters of each (leading axis m) by its validation loss.
+    """Fit one member a split; its best parameters for each target by validation loss (leading axes m and k).
+
+    Targets overfit at different times, so each keeps the parameters of its own best round.
 
     With a folder the run is checkpointed there and goes on from its last checkpoint. Raises UserError where
     a loss is no number (the last healthy checkpoint stays), or a split holds no answer to learn from or judge by.
@@ -103,7 +107,7 @@ def train(
     _answerable(loader, splits)
     feed = Feed(loader, splits, keys, training.batch, training.round)
     checkpoints = Checkpoints(folder) if folder else None
-    progress, done = _start(program, keys, checkpoints)
+    progress, done = _start(program, keys, dynamics.target_weights.shape[1], checkpoints)
     advance, losses = jax.jit(program.advance, donate_argnums=0), jax.jit(program.losses)
     validates = any(split.validation.any() for split in splits)
     rounds = -(-training.steps // training.round)
@@ -156,33 +160,42 @@ def _answerable(loader: Loader, splits: Sequence[Split]) -> None:
             )
 
 
-def _start(program: Program, keys: Key[Array, " m"], checkpoints: Checkpoints | None) -> tuple[Progress, int]:
+def _start(
+    program: Program, keys: Key[Array, " m"], targets: int, checkpoints: Checkpoints | None
+) -> tuple[Progress, int]:
     members, _ = program.initial(keys)
     count = len(keys)
-    # the best is a copy, because the step overwrites the members in place
-    best = jax.tree.map(jnp.copy, members.params)
-    progress = Progress(members, best, jnp.full(count, jnp.inf), jnp.zeros(count, int))
+    best_loss = jnp.full((count, targets), jnp.inf)
+    progress = Progress(members, _for_each(members.params, targets), best_loss, jnp.zeros(count, int))
     if checkpoints and (found := checkpoints.latest(progress)):
         return found[1], found[0]
     return progress, 0
 
 
+def _for_each(params: PyTree, targets: int) -> PyTree:
+    """A copy for each target (m, k, ...), because the step overwrites the members in place."""
+    return jax.tree.map(lambda x: jnp.repeat(x[:, None], targets, axis=1), params)
+
+
 def _validate(
     losses: Callable, params: PyTree, statistics: PyTree, dynamics: Dynamic, feed: Feed
-) -> Float[Array, " m"]:
+) -> Float[Array, "m k"]:
     sums, counts = zip(*(losses(params, statistics, dynamics, batch) for batch in feed.validation()), strict=True)
-    return (sum(sums) / jnp.maximum(sum(counts), 1)).sum(-1)
+    return sum(sums) / jnp.maximum(sum(counts), 1)
 
 
 def _judge(progress: Progress, members: Member, validation: Array | None, active: Bool[Array, " m"]) -> Progress:
     """Keep what is the best so far; without validation that is the latest."""
+    latest = _for_each(members.params, progress.best_loss.shape[1])
     if validation is None:
-        return Progress(members, jax.tree.map(jnp.copy, members.params), progress.best_loss, progress.waited)
-    better = active & (validation < progress.best_loss)
+        return Progress(members, latest, progress.best_loss, progress.waited)
+    better = active[:, None] & (validation < progress.best_loss)
     best = jax.tree.map(
-        lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), members.params, progress.best
+        lambda new, old: jnp.where(better.reshape(*better.shape, *[1] * (new.ndim - 2)), new, old),
+        latest,
+        progress.best,
     )
-    waited = jnp.where(better, 0, progress.waited + active)
+    waited = jnp.where(better.any(1), 0, progress.waited + active)
     return Progress(members, best, jnp.where(better, validation, progress.best_loss), waited)
 
 
@@ -196,7 +209,7 @@ def _report(
     validation: Array | None,
     meter: "Meter",
 ) -> None:
-    judged = np.full(len(train_loss), np.nan) if validation is None else np.asarray(validation)
+    judged = np.full(len(train_loss), np.nan) if validation is None else np.asarray(validation).sum(1)
     for member in np.flatnonzero(np.asarray(active)):
         log(
             {

@@ -30,11 +30,12 @@ class Member:
 class Program:
     """The pure functions of one network, each over a leading axis of members.
 
-    `build(rngs)` makes the network; `augment(scans, key)` varies training scans, None leaves them; `warmup` and
+    `build(rngs)` makes the network for `targets`; `augment(scans, key)` varies training scans, None leaves them; `warmup` and
     `steps` are the length of the schedule, `clip` the largest gradient norm.
     """
 
     build: Callable[[nnx.Rngs], Model]
+    targets: tuple[str, ...]
     augment: Callable[[Scans, Key[Array, ""]], Scans] | None
     clip: float
     warmup: int
@@ -79,9 +80,13 @@ class Program:
         return jax.vmap(one)(params, statistics, dynamics, batch)
 
     def forecast(self, params: PyTree, statistics: PyTree, visits: Visits, query: Query) -> dict[str, Classes | Values]:
-        """The forecast of one member."""
-        model = nnx.merge(self.graph, params, statistics)
-        return model.forecast(model(visits, query))
+        """The forecast of one member, each target by its own parameters (leading axis k)."""
+        told = {}
+        for name in self.targets:
+            own = jax.tree.map(lambda x, place=len(told): x[place], params)
+            model = nnx.merge(self.graph, own, statistics)
+            told[name] = model.forecast(model(visits, query))[name]
+        return told
 
 
 def _step(

@@ -122,7 +122,7 @@ def test_an_interrupted_run_says_so_goes_on_and_ends_the_same(fitted, tmp_path, 
 
 
 def test_a_sweep_makes_a_folder_for_each_job(fitted, tmp_path):
-    told = runner(fitted[0])("forecast", "-m", "model=last_visit", "seed=0,1", "resamples=100", f"runs={tmp_path}/runs")
+    told = runner(fitted[0])("forecast", "model=last_visit", "seed=0,1", "resamples=100", f"runs={tmp_path}/runs", "-m")
     assert told.code == 0, told.err
     folders = runs_of(tmp_path, "forecast")
     assert len(folders) == 2

@@ -112,6 +112,8 @@ def test_what_is_trusted_by_name_is_allowed(tmp_path, monkeypatch):
         ({"resamples": 10}, "resamples: got 10; expected 100 or more"),
         ({"models": "gru"}, "models: got 'gru'; expected Sequence[str]"),
         ({"ahead": [1, "two"]}, "expected Sequence[float]"),
+        ({"known": {"treated": "yes"}}, "known: got {'treated': 'yes'}"),
+        ({"settings": {"gru": "optimizer.steps=3"}}, "settings: got"),
         ({"runs": None}, "runs: got None; expected str"),
         ({"trust": "numpy"}, "trust: got 'numpy'"),
         ({"data": {"targets": "MMSE"}}, "data.targets: got 'MMSE'; expected Sequence[str]"),
@@ -141,6 +143,7 @@ def test_settings_at_the_root(parts, complaint):
         ({"a": 1}, Mapping, True),
         ({"a": 1}, Mapping[str, int] | None, True),
         ([1], Mapping, False),
+        ({"a": "1"}, Mapping[str, int], False),
         ({"_target_": "x"}, int, True),  # what it makes is not known yet
         (object(), Any, True),
     ],

@@ -1,0 +1,79 @@
+"""Help and completion answer without loading what computes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.recipes import names
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = sorted(file.stem for file in (ROOT / "experiments").glob("*.py") if file.stem != "__init__")
+HEAVY = {"jax", "flax", "numpy", "pandas", "zarr", "matplotlib"}
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_tells_the_choices_and_loads_nothing_heavy(name):
+    script = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{name}', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('experiments.{name}', run_name='__main__')\n"
+        "except SystemExit as stopped:\n"
+        "    code = stopped.code\n"
+        f"print(code or 0, *sorted({HEAVY} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    told = python("-c", script)
+    assert told.stderr.split() == ["0"]
+    assert told.stdout.splitlines()[0] == f"{name} is powered by Hydra."
+    assert f"data: {', '.join(names('data'))}" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("model=", [f"model={name}" for name in names("model")]),
+        ("model=l", ["model=last_visit", "model=lstm"]),
+        ("model/head=", [f"model/head={name}" for name in names("model/head")]),
+        ("model=lstm optimizer.learning", ["optimizer.learning_rate="]),
+        ("see", ["seed="]),
+    ],
+)
+def test_a_word_half_typed_is_completed(line, expected):
+    """Hydra's own completion; bash asks it with the whole line in COMP_LINE."""
+    told = python("experiments/forecast.py", "-sc", "query=bash", COMP_LINE=f"python experiments/forecast.py {line}")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.split() == expected
+
+
+def test_bash_itself_completes():
+    """What a user gets from `eval "$(python experiments/forecast.py -sc install=bash)"` and the tab key."""
+    line = "python experiments/forecast.py model/head="
+    script = (
+        'eval "$(python experiments/forecast.py -sc install=bash)"\n'
+        f"COMP_LINE='{line}' COMP_POINT={len(line)} COMP_CWORD=2\n"
+        "hydra_bash_completion\n"
+        'echo "${COMPREPLY[@]}"\n'
+        "complete -p python\n"
+    )
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    told = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    offered, registered = told.stdout.splitlines()
+    assert offered.split() == [f"model/head={name}" for name in names("model/head")]
+    assert "hydra_bash_completion" in registered
