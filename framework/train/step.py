@@ -64,7 +64,7 @@ class Program:
         def body(members: Member, batch: Batch) -> tuple[Member, Array]:
             return step(members, active, statistics, dynamics, batch)
 
-        if batches.weight.shape[0] == 1:  # a loop keeps XLA from spreading convolutions over a CPU's cores
+        if batches.weight.shape[0] == 1:  # a round of scans would not fit in memory
             members, loss = body(members, jax.tree.map(lambda x: x[0], batches))
             return members, loss[None]
         return jax.lax.scan(body, members, batches)
