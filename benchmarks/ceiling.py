@@ -26,6 +26,7 @@ RESULTS = Path(__file__).parent / "results" / "ceiling.json"
 
 
 def main(run: Path) -> None:
+    """Measure one finished run and leave the result beside this module."""
     manifest = json.loads((run / "manifest.json").read_text())
     cohort = open_cohort(manifest["data"]["store"])
     found = next(one for one in outcomes.read(run) if one.target.name == "ventricles")

@@ -8,7 +8,7 @@ from jaxtyping import Array, Key
 
 from framework.data.examples import Examples
 from framework.data.split import Split
-from framework.train.loop import Cost
+from framework.train.meter import Cost
 from framework.train.optimizer import Dynamic
 from framework.types import Forecast, Layout, Query, Visits
 

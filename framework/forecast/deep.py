@@ -18,7 +18,8 @@ from framework.forecast.base import Fitted, Forecaster, Log
 from framework.history import at_origin, last_observed
 from framework.nn.model import Model
 from framework.train.checkpoint import load_arrays, save_arrays
-from framework.train.loop import Cost, Training, train
+from framework.train.loop import Training, train
+from framework.train.meter import Cost
 from framework.train.optimizer import Dynamic
 from framework.train.step import Program
 from framework.types import Column, Forecast, Layout, Query, Target, Visits
@@ -76,7 +77,14 @@ class Deep(Forecaster):
         def build(rngs: nnx.Rngs) -> Model:
             return Model(layout, self.encoder, self.head, self.width, rngs=rngs)
 
-        return Program(build, tuple(t.name for t in layout.targets), self.augment, self.training.clip, self.training.warmup, self.training.steps)
+        return Program(
+            build,
+            tuple(t.name for t in layout.targets),
+            self.augment,
+            self.training.clip,
+            self.training.warmup,
+            self.training.steps,
+        )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +31,8 @@ class Member:
 class Program:
     """The pure functions of one network, each over a leading axis of members.
 
-    `build(rngs)` makes the network for `targets`; `augment(scans, key)` varies training scans, None leaves them; `warmup` and
-    `steps` are the length of the schedule, `clip` the largest gradient norm.
+    `build(rngs)` makes the network for `targets`; `augment(scans, key)` varies training scans, None leaves them;
+    `warmup` and `steps` are the length of the schedule, `clip` the largest gradient norm.
     """
 
     build: Callable[[nnx.Rngs], Model]
@@ -82,8 +83,8 @@ class Program:
     def forecast(self, params: PyTree, statistics: PyTree, visits: Visits, query: Query) -> dict[str, Classes | Values]:
         """The forecast of one member, each target by its own parameters (leading axis k)."""
         told = {}
-        for name in self.targets:
-            own = jax.tree.map(lambda x, place=len(told): x[place], params)
+        for place, name in enumerate(self.targets):
+            own = jax.tree.map(itemgetter(place), params)
             model = nnx.merge(self.graph, own, statistics)
             told[name] = model.forecast(model(visits, query))[name]
         return told

@@ -91,4 +91,11 @@ def sees_how_far_ahead(head) -> None:
     assert np.abs(np.asarray(head(sequence, far)) - np.asarray(head(sequence, query))).max() > 0
 
 
-LAWS = (blind_to_the_future, deaf_to_what_is_masked, the_same_in_any_company, the_same_compiled, finite_gradients, sees_how_far_ahead)
+LAWS = (
+    blind_to_the_future,
+    deaf_to_what_is_masked,
+    the_same_in_any_company,
+    the_same_compiled,
+    finite_gradients,
+    sees_how_far_ahead,
+)

@@ -42,7 +42,9 @@ def config(*overrides: str) -> DictConfig:
 
 
 def forecaster(name: str, *overrides: str) -> Forecaster:
-    made = config(f"model={name}", *(o for o in SMALL if name not in ("last_visit", "slope") or "model." not in o), *overrides)
+    made = config(
+        f"model={name}", *(o for o in SMALL if name not in ("last_visit", "slope") or "model." not in o), *overrides
+    )
     return instantiate(made.model, _convert_="all")
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -39,6 +40,22 @@ def fitted(recipe, cohort) -> Fitted:
     return recipe.fit(cohort, split(), KEY)
 
 
+SPLITS = [split(0), split(4), split(8)]
+
+
+@pytest.fixture(scope="module")
+def together(recipe, cohort) -> list[Fitted]:
+    return recipe.fit_many(cohort, SPLITS, jnp.stack([KEY, *jax.random.split(KEY)]))
+
+
+@pytest.fixture(scope="module")
+def spoilt(recipe, cohort) -> list[Fitted]:
+    """The same with noise in place of the first split's test subjects, on whom the second trains."""
+    assert (SPLITS[0].test & SPLITS[1].train).any()
+    where = np.broadcast_to(SPLITS[0].test[:, None], cohort.cohort.times.shape)
+    return recipe.fit_many(changed(cohort, where), SPLITS, jnp.stack([KEY, *jax.random.split(KEY)]))
+
+
 def numbers(fitted: Fitted, cohort) -> dict[str, np.ndarray]:
     return answers(fitted, cohort, range(len(cohort.subjects)), cohort.asked)
 
@@ -50,9 +67,7 @@ def changed(cohort, where: np.ndarray, present: np.ndarray | None = None):
     cell = where[..., None]
     values = np.where(cell, rng.integers(0, 3, old.values.shape), old.values)
     observed = np.where(cell, rng.random(old.observed.shape) > 0.5, old.observed)
-    noisy = Noisy(
-        old.path, old.schema, old.manifest, old.times, values, observed, old.static, old.static_observed
-    )
+    noisy = Noisy(old.path, old.schema, old.manifest, old.times, values, observed, old.static, old.static_observed)
     noisy.__dict__["where"] = where
     return dataclasses.replace(cohort, cohort=noisy)
 
@@ -103,19 +118,15 @@ def test_a_forecaster_that_peeks_is_caught(cohort):
         blind_to_the_future(Peeks(), cohort)
 
 
-def test_test_subjects_leave_the_fit_bit_equal(recipe, cohort, fitted):
-    where = np.broadcast_to(split().test[:, None], cohort.cohort.times.shape)
-    again = recipe.fit(changed(cohort, where), split(), KEY)
-    first, second = (numbers(one, cohort) for one in (fitted, again))
+def test_test_subjects_leave_the_fit_bit_equal(together, spoilt, cohort):
+    first, second = (numbers(lanes[0], cohort) for lanes in (together, spoilt))
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
 
 
-def test_training_subjects_do_matter(recipe, cohort, fitted):
-    """The law above has teeth: the same noise in a training subject moves the fit."""
-    where = np.broadcast_to(split().train[:, None], cohort.cohort.times.shape)
-    again = recipe.fit(changed(cohort, where), split(), KEY)
-    first, second = (numbers(one, cohort) for one in (fitted, again))
+def test_training_subjects_do_matter(together, spoilt, cohort):
+    """The law above has teeth: the same noise moves the lane that trains on these subjects."""
+    first, second = (numbers(lanes[1], cohort) for lanes in (together, spoilt))
     assert any(not np.array_equal(first[name], second[name]) for name in first)
 
 
@@ -130,15 +141,11 @@ def test_values_under_a_mask_never_matter(fitted, cohort):
         np.testing.assert_array_equal(first[name], second[name])
 
 
-def test_a_lane_of_fit_many_is_fit(recipe, cohort):
-    splits, keys = [split(0), split(4), split(8)], jax.random.split(KEY, 3)
-    together = recipe.fit_many(cohort, splits, keys)
-    alone = recipe.fit_many(cohort, splits[1:2], keys[1:2])[0]
-    first, second = numbers(together[1], cohort), numbers(alone, cohort)
-    for name in first:
-        np.testing.assert_allclose(first[name], second[name], rtol=1e-4, atol=1e-5)
-    other = numbers(together[0], cohort)
-    assert any(not np.allclose(other[name], first[name]) for name in first)
+def test_a_lane_of_fit_many_is_fit(fitted, together, cohort):
+    alone, lane, other = (numbers(one, cohort) for one in (fitted, *together[:2]))
+    for name in alone:
+        np.testing.assert_allclose(lane[name], alone[name], rtol=1e-4, atol=1e-5)
+    assert any(not np.allclose(other[name], alone[name]) for name in alone)
 
 
 def test_batch_composition_never_matters(fitted, cohort):

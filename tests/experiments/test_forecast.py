@@ -37,7 +37,7 @@ def test_it_prints_a_leaderboard_and_where_the_report_lies(fitted, folder):
     for name in ("last_visit", "slope", "gru", "score", "stage"):
         assert name in told.out
     assert told.out.splitlines()[-1] == f"report: {folder / 'report.html'}"
-    assert told.err == [f"no cohort at {fitted[0]}/store yet; ingesting table"]
+    assert told.err[0] == f"no cohort at {fitted[0]}/store yet; ingesting table"
 
 
 def test_a_run_folder_holds_everything_and_no_scaffold(folder):

@@ -8,15 +8,15 @@ from framework.nn.conv import _native, convolve, space_to_depth
 
 
 @pytest.mark.parametrize("size", [(8, 8, 8), (7, 5, 6), (1, 3, 2)])
-@pytest.mark.parametrize(("kernel", "stride", "c_in", "c_out"), [(3, 1, 1, 4), (3, 2, 3, 5), (5, 2, 2, 3), (1, 3, 2, 2)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "c_in", "c_out"), [(3, 1, 1, 4), (3, 2, 3, 5), (5, 2, 2, 3), (1, 3, 2, 2)]
+)
 def test_convolution_is_xlas(size, kernel, stride, c_in, c_out):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, *size, c_in)).astype(np.float32)
     w = rng.normal(size=(kernel, kernel, kernel, c_in, c_out)).astype(np.float32)
     np.testing.assert_allclose(convolve(x, w, stride), _native(x, w, stride), rtol=1e-4, atol=1e-4)
-    ours, theirs = (
-        jax.grad(lambda x, w, f=f: (f(x, w, stride) ** 2).sum(), (0, 1))(x, w) for f in (convolve, _native)
-    )
+    ours, theirs = (jax.grad(lambda x, w, f=f: (f(x, w, stride) ** 2).sum(), (0, 1))(x, w) for f in (convolve, _native))
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(b).max())
 

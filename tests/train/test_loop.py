@@ -18,11 +18,18 @@ from tests.train.conftest import thirds
 
 KEY = jax.random.key(0)
 MIDDLE = LEVELS.index(0.5)
-SMALL = ("model.head.cell.features=8", "optimizer.checkpoint_seconds=0.0")
+# one program for most of the tests: what is compiled depends on these
+SMALL = ("model.head.cell.features=8", "optimizer.steps=12", "optimizer.round=2", "optimizer.checkpoint_seconds=0.0")
 
 
 def recipe(**optimizer):
     return forecaster("gru", *SMALL, *(f"optimizer.{name}={value}" for name, value in optimizer.items()))
+
+
+@pytest.fixture(scope="module")
+def whole(trend, split):
+    """A run that nobody interrupted, with dropout on."""
+    return recipe(dropout=0.3, learning_rate=0.01).fit(trend, split, KEY)
 
 
 def told(fitted, examples) -> np.ndarray:
@@ -80,8 +87,8 @@ def judged(recipe, fitted, examples, split) -> float:
 
 def test_without_validation_it_runs_its_full_length(trend):
     rows = []
-    recipe(steps=8, round=2, patience=1).fit(trend, thirds(0, validation=False), KEY, log=rows.append)
-    assert [row["step"] for row in rows] == [2, 4, 6, 8]
+    recipe(patience=1).fit(trend, thirds(0, validation=False), KEY, log=rows.append)
+    assert [row["step"] for row in rows] == [2, 4, 6, 8, 10, 12]
     assert all(np.isnan(row["validation"]) for row in rows)
 
 
@@ -90,11 +97,10 @@ def stop_at(step: int, row: dict) -> None:
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("stopped", [4, 8])
-def test_an_interrupted_run_ends_bit_equal_to_one_that_was_not(trend, split, tmp_path, stopped):
-    """Dropout is on: its randomness, the order of batches, the momenta and the best so far all go on."""
-    learner = recipe(steps=12, round=2, dropout=0.3, learning_rate=0.01)
-    whole = learner.fit(trend, split, KEY)
+@pytest.mark.parametrize("stopped", [4, 10])
+def test_an_interrupted_run_ends_bit_equal_to_one_that_was_not(trend, split, whole, tmp_path, stopped):
+    """Dropout's randomness, the order of batches, the momenta and the best so far all go on."""
+    learner = recipe(dropout=0.3, learning_rate=0.01)
     with pytest.raises(KeyboardInterrupt):
         learner.fit(trend, split, KEY, folder=tmp_path / "run", log=partial(stop_at, stopped))
     steps = []
@@ -105,15 +111,16 @@ def test_an_interrupted_run_ends_bit_equal_to_one_that_was_not(trend, split, tmp
     np.testing.assert_array_equal(told(again, trend), told(whole, trend))
 
 
-def test_what_is_finished_is_not_trained_again(trend, split, tmp_path):
-    """Neither at the last step nor where patience ended it."""
-    for name, learner in {
-        "steps": recipe(steps=4, round=2),
-        "patience": recipe(steps=99, patience=2, learning_rate=0.0),
-    }.items():
-        first = learner.fit(trend, split, KEY, folder=tmp_path / name)
-        again = learner.fit(trend, split, KEY, folder=tmp_path / name, log=partial(pytest.fail, "trained again"))
-        np.testing.assert_array_equal(told(again, trend), told(first, trend))
+@pytest.mark.parametrize(
+    ("settings", "steps"), [({}, 12), ({"patience": 2, "learning_rate": 0.0}, 6)], ids=["length", "patience"]
+)
+def test_what_is_finished_is_not_trained_again(trend, split, tmp_path, settings, steps):
+    """Neither where it ran its length nor where patience ended it."""
+    learner, rows = recipe(**settings), []
+    first = learner.fit(trend, split, KEY, folder=tmp_path / "run", log=rows.append)
+    assert rows[-1]["step"] == steps
+    again = learner.fit(trend, split, KEY, folder=tmp_path / "run", log=partial(pytest.fail, "trained again"))
+    np.testing.assert_array_equal(told(again, trend), told(first, trend))
 
 
 class Spoilt(Loader):
@@ -131,9 +138,10 @@ class Spoilt(Loader):
         return made
 
 
-def test_a_loss_that_is_no_number_is_one_line_and_leaves_the_last_checkpoint(trend, split, tmp_path, monkeypatch):
-    learner = recipe(steps=8, round=2, dropout=0.0)
-    whole = told(learner.fit(trend, split, KEY), trend)
+def test_a_loss_that_is_no_number_is_one_line_and_leaves_the_last_checkpoint(
+    trend, split, whole, tmp_path, monkeypatch
+):
+    learner = recipe(dropout=0.3, learning_rate=0.01)
     with monkeypatch.context() as patch:
         patch.setattr("framework.forecast.deep.Loader", Spoilt)
         with pytest.raises(UserError, match=r"no number any more by step 4; lower optimizer.learning_rate") as raised:
@@ -141,15 +149,15 @@ def test_a_loss_that_is_no_number_is_one_line_and_leaves_the_last_checkpoint(tre
     assert "\n" not in str(raised.value)
     steps = []
     again = learner.fit(trend, split, KEY, folder=tmp_path / "run", log=lambda row: steps.append(row["step"]))
-    assert steps == [4, 6, 8], "the healthy checkpoint of step 2 is what it goes on from"
-    np.testing.assert_array_equal(told(again, trend), whole)
+    assert steps == [4, 6, 8, 10, 12], "the healthy checkpoint of step 2 is what it goes on from"
+    np.testing.assert_array_equal(told(again, trend), told(whole, trend))
 
 
 def test_a_validation_loss_that_is_no_number_is_told_too(trend, split, monkeypatch):
     monkeypatch.setattr("framework.forecast.deep.Loader", Spoilt)
     monkeypatch.setattr(Spoilt, "subjects", frozenset(np.flatnonzero(split.validation).tolist()))
     with pytest.raises(UserError, match="no number any more by step 2"):
-        recipe(steps=8, round=2).fit(trend, split, KEY)
+        recipe().fit(trend, split, KEY)
 
 
 @pytest.mark.parametrize(("part", "complaint"), [("train", "to learn from"), ("validation", "to judge by")])
