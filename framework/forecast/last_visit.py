@@ -118,16 +118,17 @@ def _last(
     Strictly before: asked about a visit, the floor does not read the answer from it.
     """
     column = slice(target.index, target.index + 1)
-    before = observed[..., column]
-    series = [at_origin(x, query.origin)[..., 0] for x in last_observed(values[..., column], before, times)]
-    value, has, when = (np.asarray(x) for x in series)
+    series = last_observed(values[..., column], observed[..., column], times)
+
+    def at(visit: np.ndarray) -> list[np.ndarray]:
+        return [np.asarray(at_origin(part, visit))[..., 0] for part in series]
+
+    origin = np.asarray(query.origin)
+    value, has, when = at(origin)
     now = has & (when >= np.asarray(query.time))
-    if now.any():
-        earlier = before & (np.arange(before.shape[1])[None, :, None] < np.asarray(query.origin).max(1)[:, None, None])
-        series = [at_origin(x, query.origin)[..., 0] for x in last_observed(values[..., column], earlier, times)]
-        value, has, when = (
-            np.where(now, np.asarray(new), old) for new, old in zip(series, (value, has, when), strict=True)
-        )
+    earlier = at(np.maximum(origin - 1, 0))
+    earlier[1] = earlier[1] & (origin > 0)
+    value, has, when = (np.where(now, new, old) for new, old in zip(earlier, (value, has, when), strict=True))
     return value, has, when
 
 

@@ -76,7 +76,8 @@ class Model(nnx.Module):
             self.static(visits.static, visits.static_observed),
         )
         parts, masks = [x, static[0]], [observed, static[1]]
-        for name, encoder in self.encoders.items():
+        for name in sorted(self.encoders):  # the order that taking the network apart keeps
+            encoder = self.encoders[name]
             embedded, mask = _place(encoder, visits.scans[name], visits.valid.shape)
             parts.append(embedded)
             masks.append(mask)

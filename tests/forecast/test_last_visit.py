@@ -118,9 +118,6 @@ def test_it_reads_a_target_that_is_hidden_from_others(cohort):
     assert told(*fitted(cohort, hidden=("score",)), "score")["a", 0, 2][MIDDLE] == 10
 
 
-@pytest.mark.xfail(
-    strict=True, reason="`earlier` reaches up to the last origin of the subject instead of each query's own"
-)
 def test_asked_about_a_visit_it_does_not_read_the_answer_from_it(cohort):
     found = told(*fitted(cohort, hidden=NAMES, ask="now"), "score")
     prior = float(np.median([10, 6, 10, 7]))

@@ -163,7 +163,6 @@ def test_dropout_needs_a_key_and_follows_it(model, batch):
     assert (told(key, 0.5) != told(jax.random.key(1), 0.5)).any()
 
 
-@pytest.mark.xfail(strict=True, reason="tokens follow the order of nnx.Dict, which merging sorts by name")
 def test_taken_apart_and_put_together_it_is_the_same_network(made, batch):
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
     fresh = Model(made.layout, Mean, recipe, 4, rngs=nnx.Rngs(0))
