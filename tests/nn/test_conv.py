@@ -6,10 +6,13 @@ import pytest
 
 from framework.nn.conv import _native, convolve, space_to_depth
 
+SHAPES = [(3, 1, 1, 4), (3, 2, 3, 5), (1, 3, 2, 2)]  # kernel, stride, channels in and out
+SIZES = [(8, 8, 8), (7, 5, 6), (1, 3, 2)]
 
-@pytest.mark.parametrize("size", [(8, 8, 8), (7, 5, 6), (1, 3, 2)])
+
 @pytest.mark.parametrize(
-    ("kernel", "stride", "c_in", "c_out"), [(3, 1, 1, 4), (3, 2, 3, 5), (5, 2, 2, 3), (1, 3, 2, 2)]
+    ("size", "kernel", "stride", "c_in", "c_out"),
+    [*((size, *shape) for size in SIZES for shape in SHAPES), ((7, 5, 6), 5, 2, 2, 3)],
 )
 def test_convolution_is_xlas(size, kernel, stride, c_in, c_out):
     rng = np.random.default_rng(0)
