@@ -125,7 +125,7 @@ def _last(
 
     origin = np.asarray(query.origin)
     value, has, when = at(origin)
-    now = has & (when >= np.asarray(query.time))
+    now = has & (when >= np.asarray(query.time, when.dtype))  # 0.7 years in float32 lies before 0.7 in float64
     earlier = at(np.maximum(origin - 1, 0))
     earlier[1] = earlier[1] & (origin > 0)
     value, has, when = (np.where(now, new, old) for new, old in zip(earlier, (value, has, when), strict=True))

@@ -1,6 +1,6 @@
 """Batches: nothing lost, nothing twice, nothing where it does not belong."""
 
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -39,19 +39,30 @@ def scans_of(made, row: int) -> dict[str, int]:
     return {name: int(present[row].sum()) for name, present in made.cohort.present.items()}
 
 
-@given(orders, st.integers(1, 12))
-def test_packing_keeps_every_row_in_order_within_its_room(made, loader, rows, subjects):
-    size = loader.size(subjects, rows)
+def fits(size: Size, made, rows) -> bool:
+    scans = [sum(scans_of(made, row)[name] for row in rows) for name in size.scans]
+    return len(rows) <= size.subjects and all(
+        used <= room for used, room in zip(scans, size.scans.values(), strict=True)
+    )
+
+
+@given(orders, st.integers(1, 12), st.integers(5, 12), st.integers(5, 12))
+def test_packing_keeps_every_row_in_order_within_its_room(made, loader, rows, subjects, t1, flair):
+    size = Size(subjects, {"t1": t1, "flair": flair})
     batches = list(loader.pack(rows, size))
     assert [row for batch in batches for row in batch] == rows
-    need = [{name: sum(scans_of(made, row)[name] for row in batch) for name in size.scans} for batch in batches]
-    assert all(len(batch) <= subjects for batch in batches)
-    assert all(used[name] <= size.scans[name] for used in need for name in size.scans)
-    for batch, used, after in zip(
-        batches, need, batches[1:], strict=False
-    ):  # a batch ends because the next row had no room
-        more = scans_of(made, after[0])
-        assert len(batch) == subjects or any(used[name] + more[name] > size.scans[name] for name in size.scans)
+    assert all(fits(size, made, batch) for batch in batches)
+    for batch, after in pairwise(batches):  # a batch ends because the next row had no room
+        assert not fits(size, made, [*batch, after[0]])
+
+
+@given(orders, st.integers(1, 12))
+def test_a_size_has_room_for_each_row_and_for_most_batches(made, loader, rows, subjects):
+    size = loader.size(subjects, rows)
+    assert all(fits(size, made, [row]) for row in rows)
+    assert all(room % 8 == 0 for room in size.scans.values())
+    mean = {name: np.mean([scans_of(made, row)[name] for row in rows]) for name in size.scans}
+    assert all(size.scans[name] >= min(subjects, len(rows)) * mean[name] for name in mean)
 
 
 def test_every_row_exactly_once_an_epoch(loader):

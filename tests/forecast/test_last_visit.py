@@ -183,3 +183,12 @@ def test_oasis2_demented_or_not(tested):
     rank = rankdata(found["CDR", False][truth.observed][:, 1:].sum(-1))[positive].sum()
     n, m = positive.sum(), (~positive).sum()
     assert (rank - n * (n + 1) / 2) / (n * m) == pytest.approx(0.903, abs=5e-4)
+
+
+def test_nor_does_it_learn_from_the_answer_at_times_that_no_float32_holds(tmp_path):
+    """Everyone loses four points in 0.7 years: asked about each visit, that is the error of the visit before."""
+    series = {name: [(0.0, {"score": 10.0}), (0.7, {"score": 6.0})] for name in "abcd"}
+    cohort = table(tmp_path / "c", VARIABLES[:1], series)
+    examples = Examples(cohort, layout(cohort.schema, ["score"], ["score"]), "now")
+    learnt = LastVisit(False).fit(examples, Split(TRAIN, np.zeros(4, bool), ~TRAIN), KEY).learnt["score"]
+    np.testing.assert_array_equal(learnt.spread, [-4, -4, 0, 0, 0])
