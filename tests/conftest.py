@@ -9,6 +9,7 @@ from hypothesis import settings
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # the suite compiles more than it computes
 
 # the same examples on every machine, however slow it is
 settings.register_profile("prognax", deadline=None, derandomize=True, database=None, max_examples=40)
