@@ -4,24 +4,39 @@ import jax
 import numpy as np
 import pytest
 
-from framework.nn.conv import _native, convolve, space_to_depth
+from framework.nn.conv import convolve, space_to_depth
 
-SHAPES = [(3, 1, 1, 4), (3, 2, 3, 5), (1, 3, 2, 2)]  # kernel, stride, channels in and out
-SIZES = [(8, 8, 8), (7, 5, 6), (1, 3, 2)]
+CASES = [  # size, kernel, stride, padding, channels in and out
+    ((8, 8, 8), 3, 1, None, 1, 4),
+    ((8, 8, 8), 3, 2, None, 3, 5),
+    ((7, 5, 6), 3, 2, None, 3, 5),
+    ((7, 5, 6), 5, 2, None, 2, 3),
+    ((7, 5, 6), 2, 1, 1, 2, 3),
+    ((7, 5, 6), 4, 3, 0, 1, 2),
+    ((1, 3, 2), 1, 3, None, 2, 2),
+    ((9, 8), 3, 2, None, 3, 4),
+    ((6, 7), 4, 1, 2, 1, 2),
+]
 
 
-@pytest.mark.parametrize(
-    ("size", "kernel", "stride", "c_in", "c_out"),
-    [*((size, *shape) for size in SIZES for shape in SHAPES), ((7, 5, 6), 5, 2, 2, 3)],
-)
-def test_convolution_is_xlas(size, kernel, stride, c_in, c_out):
+def xlas(x, w, stride, padding):
+    space = "XYZ"[: x.ndim - 2]
+    layout = (f"N{space}C", f"{space}IO", f"N{space}C")
+    pads = [(k // 2 if padding is None else padding,) * 2 for k in w.shape[:-2]]
+    return jax.lax.conv_general_dilated(x, w, (stride,) * len(space), pads, dimension_numbers=layout)
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding", "c_in", "c_out"), CASES)
+def test_convolution_is_xlas(size, kernel, stride, padding, c_in, c_out):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, *size, c_in)).astype(np.float32)
-    w = rng.normal(size=(kernel, kernel, kernel, c_in, c_out)).astype(np.float32)
-    np.testing.assert_allclose(convolve(x, w, stride), _native(x, w, stride), rtol=1e-4, atol=1e-4)
-    ours, theirs = (jax.grad(lambda x, w, f=f: (f(x, w, stride) ** 2).sum(), (0, 1))(x, w) for f in (convolve, _native))
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(b).max())
+    w = rng.normal(size=(*(kernel,) * len(size), c_in, c_out)).astype(np.float32)
+
+    def values_and_gradients(f):
+        return f(x, w, stride, padding), *jax.grad(lambda x, w: (f(x, w, stride, padding) ** 2).sum(), (0, 1))(x, w)
+
+    for ours, theirs in zip(*(values_and_gradients(f) for f in (convolve, xlas)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
 
 
 def test_convolution_of_a_batch_of_weights():
