@@ -5,7 +5,7 @@ stopped, and a fold trained beside others sees the very batches it would see alo
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import SupportsInt
@@ -20,6 +20,7 @@ from framework.image.normalise import normalise
 from framework.types import Query, Scans, Truth, Visits, pytree
 
 Rows = Collection[SupportsInt]  # places of subjects in the cohort
+Prepare = Callable[[str, np.ndarray], np.ndarray]
 
 
 @pytree
@@ -41,10 +42,13 @@ class Size:
 
 
 class Loader:
-    """Builds batches from a cohort, keeping prepared scans in memory up to `cache_bytes`."""
+    """Builds batches from a cohort, keeping prepared scans in memory up to `cache_bytes`.
 
-    def __init__(self, examples: Examples, cache_bytes: int = 2 << 30):
-        self.examples = examples
+    `prepare(modality, voxels)` makes of a scan what its modality's grid in the layout says.
+    """
+
+    def __init__(self, examples: Examples, cache_bytes: int = 2 << 30, prepare: Prepare | None = None):
+        self.examples, self._prepare = examples, prepare or (lambda modality, voxels: normalise(voxels))
         cohort, layout = examples.cohort, examples.layout
         self._counts = {name: cohort.present[name].sum(1) for name in layout.modalities}
         self._cache: OrderedDict[tuple[str, int, int], np.ndarray] = OrderedDict()
@@ -126,7 +130,7 @@ class Loader:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
-        voxels = normalise(self.examples.cohort.voxels(modality, subject, visit))
+        voxels = self._prepare(modality, self.examples.cohort.voxels(modality, subject, visit))
         with self._lock:
             while self._cache and self._room < voxels.nbytes:
                 self._room += self._cache.popitem(last=False)[1].nbytes
