@@ -1,0 +1,85 @@
+"""What `step` and `inference` share: the command line, both sides in turns, the table and the record."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+from benchmarks import measure
+from benchmarks.cases import CASES
+from benchmarks.worker import Worker
+
+SHARED = {"GLIBC_TUNABLES": measure.ALLOCATOR, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # both sides on one device
+
+
+def main(task: str, more: Sequence[str], description: str) -> None:
+    """Time every case asked for, print a table and leave the record."""
+    told = _arguments(task, more, description)
+    native = "0" if told.plain else os.environ.get("PROGNAX_NATIVE", "1")
+    with ExitStack() as stack:
+        ours = stack.enter_context(Worker("benchmarks.networks", {**SHARED, "PROGNAX_NATIVE": native}))
+        peer = stack.enter_context(Worker("benchmarks.peers.pytorch", SHARED)) if told.peers else None
+        cases = {}
+        for name in told.cases:
+            cases[name] = one(ours, None if name in more else peer, task, name, told)
+            print(_row(name, cases[name]), flush=True)
+        result = measure.record(task, _environment(ours, peer), cases, **_how(told, ours, peer))
+    measure.write(result, "-plain" if told.plain else "")
+
+
+def one(ours: Worker, peer: Worker | None, task: str, name: str, told: argparse.Namespace) -> dict:
+    """One case: each contender's times, and the ratio to ours of the fastest other one."""
+    labels, facts = ours.prepare(task, name)
+    turns = {label: partial(ours.turn, label) for label in labels}
+    if peer is not None:
+        turns |= {label: partial(peer.turn, label) for label in peer.prepare(task, name, compiled=not told.eager)[0]}
+    for turn in turns.values():
+        turn(told.warmup)
+    seconds = measure.interleave(turns, told.rounds, told.calls)
+    case = {**facts, "times": {label: measure.summary(taken) for label, taken in seconds.items()}}
+    if "flops" in facts:
+        case["flops_per_second"] = facts["flops"] / (case["times"][labels[0]]["median_ms"] / 1e3)
+    others = [label for label in turns if label != labels[0]]
+    if others:
+        best = min(others, key=lambda label: case["times"][label]["median_ms"])
+        case |= {"peer" if peer else "against": best, **measure.against(seconds[labels[0]], seconds[best])}
+    return case
+
+
+def _arguments(task: str, more: Sequence[str], description: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{task}", description=description)
+    parser.add_argument("--peers", action="store_true", help="measure PyTorch in the same run, in turns")
+    parser.add_argument("--eager", action="store_true", help="spare torch.compile, which takes a minute a case")
+    parser.add_argument("--plain", action="store_true", help="without the native convolution, even where installed")
+    parser.add_argument("--cases", nargs="+", choices=[*CASES, *more], default=[*CASES, *more])
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--calls", type=int, default=3, help="timed calls in a turn, after one that is not")
+    parser.add_argument("--warmup", type=int, default=3, help="untimed calls before the first round")
+    return parser.parse_args()
+
+
+def _environment(ours: Worker, peer: Worker | None) -> dict:
+    theirs = peer.environment["versions"] if peer else {}
+    return {**ours.environment, "versions": {**ours.environment["versions"], **theirs}}
+
+
+def _how(told: argparse.Namespace, ours: Worker, peer: Worker | None) -> dict:
+    """How it was measured, as far as it bears on the figures."""
+    return {
+        "warmup": told.warmup,
+        "repeats": told.rounds * told.calls,
+        "rounds": told.rounds,
+        "native": ours.environment["native"],
+        "allocator": SHARED["GLIBC_TUNABLES"],
+        "peer_settings": peer.environment["settings"] if peer else None,
+        "idle_seconds": round(max(ours.idle, peer.idle if peer else 0), 4),  # of processor time, in the worst pause
+    }
+
+
+def _row(name: str, case: Mapping) -> str:
+    times = "  ".join(
+        f"{label} {times['median_ms']:.1f} ms [{times['spread_ms'][0]:.1f}, {times['spread_ms'][1]:.1f}]"
+        for label, times in case["times"].items()
+    )
+    return f"{name:9} {times}" + (f"  ratio {case['ratio']:.2f} {case['ratio_spread']}" if "ratio" in case else "")
