@@ -68,6 +68,7 @@ def record(benchmark: str, environment: Mapping, cases: Mapping[str, Mapping], *
         **more,
         "versions": environment["versions"],
         "machine": machine(),
+        "rates": environment.get("rates"),  # FLOP/s by type and B/s that one device reaches at best
         "commit": commit(),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -19,6 +19,7 @@ from framework.nn.heads.gru import GRU
 from framework.nn.heads.recurrence import Recurrence
 from framework.nn.layers import Dense
 from framework.nn.native import library
+from framework.train import machine
 from framework.train.flops import work_of
 from framework.types import Query, Sequence
 
@@ -157,5 +158,6 @@ def environment() -> dict:
     return {
         "device": device.device_kind,
         "native": library.name() if device.platform == "cpu" else "xla",
+        "rates": machine.measured(["float32", machine.MEMORY]),
         "versions": {"jax": jax.__version__, "numpy": np.__version__, "optax": optax.__version__},
     }

@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -18,19 +19,28 @@ MEMORY = "memory"  # the rate that is bytes a second, where the others are FLOPs
 LARGEST = 2**31  # bytes of the largest array used to measure
 
 
-def rates(kinds: Collection[str], measure: bool) -> dict[str, float]:
-    """The best rates of one device: FLOP/s of a matrix product by its type, B/s of memory; `kinds` names which.
+def known(kinds: Collection[str]) -> dict[str, float]:
+    """The best rates seen of a device like this: FLOP/s of a matrix product by its type, B/s of memory.
 
-    What is not known yet is measured (about a second each) and kept for this kind of device; without `measure` it is
-    left out.
+    What was never measured is left out.
     """
-    path = CACHE / f"{re.sub('[^a-z0-9]+', '-', name().lower()).strip('-')}.json"
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    missing = [kind for kind in kinds if kind not in known]
-    if missing and measure:
-        known |= {kind: _bandwidth() if kind == MEMORY else _products(kind) for kind in missing}
-        _keep(path, known)
-    return {kind: known[kind] for kind in kinds if kind in known}
+    path = _path()
+    rates = json.loads(path.read_text()) if path.is_file() else {}
+    return {kind: rates[kind] for kind in kinds if kind in rates}
+
+
+def measured(kinds: Collection[str]) -> dict[str, float]:
+    """The same, measured now, about a second each; a slower moment than an earlier one changes nothing."""
+    path = _path()
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    now = {kind: _bandwidth() if kind == MEMORY else _products(kind) for kind in kinds}
+    best = {kind: max(rate, before.get(kind, 0)) for kind, rate in now.items()}
+    with suppress(OSError):  # where nothing can be kept, the next run measures again, and this one goes on
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(f".{os.getpid()}")
+        aside.write_text(json.dumps(before | best, indent=1))
+        aside.replace(path)
+    return best
 
 
 def name() -> str:
@@ -93,8 +103,5 @@ def _fastest(call: Callable[[], jax.Array], calls: int) -> float:
     return min(taken)
 
 
-def _keep(path: Path, known: dict[str, float]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(known, indent=1))
-    aside.replace(path)
+def _path() -> Path:
+    return CACHE / f"{re.sub('[^a-z0-9]+', '-', name().lower()).strip('-')}.json"

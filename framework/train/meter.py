@@ -140,11 +140,13 @@ def _limits(done: Work, measure: bool) -> tuple[float | None, float | None]:
     flops = dict.fromkeys((_kind(kind) for kind in done.by_type), 0.0)
     for kind, count in done.by_type.items():
         flops[_kind(kind)] += count
-    known = machine.rates([*flops, machine.MEMORY], measure)
-    if not flops or len(known) <= len(flops):
+    rates = machine.known([*flops, machine.MEMORY])
+    if measure:
+        rates |= machine.measured({*flops, machine.MEMORY} - rates.keys())
+    if not flops or len(rates) <= len(flops):
         return None, None
-    least = sum(count / known[kind] for kind, count in flops.items())
-    return least, done.flops / least / known[machine.MEMORY]
+    least = sum(count / rates[kind] for kind, count in flops.items())
+    return least, done.flops / least / rates[machine.MEMORY]
 
 
 def _kind(of: str) -> str:

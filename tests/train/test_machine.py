@@ -6,28 +6,40 @@ from framework.train import machine
 
 @pytest.fixture
 def counted(tmp_path, monkeypatch) -> list:
-    measured = []
+    measured: list[str] = []
     monkeypatch.setattr(machine, "CACHE", tmp_path / "machines")
     monkeypatch.setattr(machine, "_products", lambda kind: measured.append(kind) or 2e9)
     monkeypatch.setattr(machine, "_bandwidth", lambda: measured.append("memory") or 1e9)
     return measured
 
 
-def test_rates_are_measured_once_and_kept(counted):
-    assert machine.rates(["float32", "memory"], measure=False) == {}
+def test_rates_are_kept(counted):
+    assert machine.known(["float32", "memory"]) == {}
     told = {"float32": 2e9, "memory": 1e9}
-    assert machine.rates(["float32", "memory"], measure=True) == told
-    assert machine.rates(["float32", "memory"], measure=True) == told
-    assert machine.rates(["memory", "bfloat16"], measure=False) == {"memory": 1e9}
-    assert counted == ["float32", "memory"]
-    assert machine.rates(["bfloat16"], measure=True) == {"bfloat16": 2e9}
-    assert machine.rates(["float32"], measure=False) == {"float32": 2e9}
+    assert machine.measured(["float32", "memory"]) == told
+    assert machine.known(["float32", "memory"]) == told
+    assert machine.known(["memory", "bfloat16"]) == {"memory": 1e9}
+    assert machine.measured(["bfloat16"]) == {"bfloat16": 2e9}
+    assert machine.known(["float32"]) == {"float32": 2e9}
+    assert counted == ["float32", "memory", "bfloat16"]
+
+
+def test_the_best_moment_counts(counted, monkeypatch):
+    for rate, best in ((2e9, 2e9), (1e9, 2e9), (3e9, 3e9)):
+        monkeypatch.setattr(machine, "_bandwidth", lambda rate=rate: rate)
+        assert machine.measured(["memory"]) == machine.known(["memory"]) == {"memory": best}
+
+
+def test_a_home_that_cannot_be_written_costs_nothing(counted, tmp_path):
+    (tmp_path / "machines").write_text("in the way")
+    assert machine.measured(["memory"]) == {"memory": 1e9}
+    assert machine.known(["memory"]) == {}
 
 
 def test_each_kind_of_machine_has_its_own(counted, monkeypatch):
-    machine.rates(["memory"], measure=True)
+    machine.measured(["memory"])
     monkeypatch.setattr(machine, "name", lambda: "another, 96 cores")
-    assert machine.rates(["memory"], measure=False) == {}
+    assert machine.known(["memory"]) == {}
 
 
 def test_measuring(monkeypatch):

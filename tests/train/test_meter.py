@@ -22,9 +22,10 @@ def batch(trend) -> Batch:
 
 @pytest.fixture
 def known(monkeypatch) -> list:
-    """The machine's rates, and whether each question for them wanted them measured."""
-    asked = []
-    monkeypatch.setattr(machine, "rates", lambda kinds, measure: asked.append(measure) or {k: RATES[k] for k in kinds})
+    """The machine's rates; what of them was measured anew."""
+    asked: list[str] = []
+    monkeypatch.setattr(machine, "known", lambda kinds: {kind: RATES[kind] for kind in kinds})
+    monkeypatch.setattr(machine, "measured", lambda kinds: asked.extend(kinds) or {kind: 1e9 for kind in kinds})
     return asked
 
 
@@ -50,7 +51,7 @@ def test_work_and_rates(batch, known):
     assert cost.visits_per_second == pytest.approx(3 * 2 * 3 * 4 / whole)
     assert cost.scans_per_second is None
     assert whole - steady >= 3 * 0.01  # and not the wait before the first step
-    assert (cost.uncounted, known) == ((), [False])
+    assert (cost.uncounted, known) == ((), [])
     assert cost.peak_memory > 0
 
 
@@ -62,17 +63,14 @@ def test_what_binds_a_step(batch, known, monkeypatch):
     assert run(batch, 2).cost(4, 1).bound == "compute"
 
 
-def test_a_long_run_measures_its_machine(batch, known, monkeypatch):
-    monkeypatch.setattr(meter, "WORTH_MEASURING", 0)
-    run(batch, 2).cost(4, 1)
-    assert known == [True]
-
-
-def test_without_the_machines_rates(batch, monkeypatch):
-    monkeypatch.setattr(machine, "rates", lambda kinds, measure: {})
+def test_only_a_long_run_measures_its_machine(batch, known, monkeypatch):
+    monkeypatch.setattr(machine, "known", lambda kinds: {"float32": 1e9})
     cost = run(batch, 2).cost(4, 1)
-    assert (cost.peak_share, cost.ridge, cost.bound) == (None, None, None)
+    assert (cost.peak_share, cost.ridge, cost.bound, known) == (None, None, None, [])
     assert cost.flops_per_second > 0
+    monkeypatch.setattr(meter, "WORTH_MEASURING", 0)
+    assert run(batch, 2).cost(4, 1).ridge == pytest.approx(1)
+    assert known == ["memory"]
 
 
 def test_a_run_that_made_no_step(known):
