@@ -64,6 +64,10 @@ def normalises_over_the_batch(sequence, query):
     return out - out.mean(0)
 
 
+def counts_padding(sequence, query):
+    return simple(sequence, query) + sequence.valid.shape[1]
+
+
 def breeds_nan(sequence, query):
     safe = jnp.where(sequence.observed[:, :1], jnp.sqrt(jnp.abs(sequence.x[:, :1]) * 0.0), 0)
     return simple(sequence, query) + safe
@@ -84,6 +88,7 @@ def differs_when_compiled(sequence, query):
         (laws.blind_to_the_future, counts_visits),
         (laws.deaf_to_what_is_masked, reads_under_the_mask),
         (laws.the_same_in_any_company, normalises_over_the_batch),
+        (laws.the_same_in_any_company, counts_padding),
         (laws.the_same_compiled, differs_when_compiled),
         (laws.finite_gradients, breeds_nan),
         (laws.sees_how_far_ahead, ignores_the_horizon),
