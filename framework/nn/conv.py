@@ -1,16 +1,19 @@
-"""Convolution by platform: XLA's own on accelerators, sums of matrix products on a CPU.
+"""Convolution by platform: XLA's own on accelerators, oneDNN on a CPU, failing that sums of matrix products.
 
-On a CPU XLA's strided convolution runs its backward pass twenty times slower than the forward one, and a
-batch of weights (several models trained at once) becomes a grouped convolution, slower still. As products of
-shifted slices with the weights both are plain, batched matrix products.
+On a CPU without oneDNN: XLA's strided convolution runs its backward pass twenty times slower than the forward
+one, and a batch of weights (several models trained at once) becomes a grouped convolution, slower still. As
+products of shifted slices with the weights both are plain, batched matrix products.
 """
 
+from functools import partial
 from typing import TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from framework.nn.native import calls, library
 from framework.types import Arr
 
 Steps: TypeAlias = tuple[int, int, int]
@@ -24,28 +27,60 @@ def convolve(
 
     With an odd kernel and that half, output sizes are ceil(size / stride).
     """
-    pads = tuple((k // 2 if padding is None else padding,) * 2 for k in weights.shape[:-2])
+    each = [k // 2 if padding is None else padding for k in weights.shape[:-2]]
+    pads = tuple((pad, pad) for pad in each)
     if x.ndim == 4:  # one slice thick
         flat = convolve_padded(
             jnp.asarray(x)[:, None], jnp.asarray(weights)[None], (1, stride, stride), ((0, 0), *pads)
         )
         return flat[:, 0]
-    return convolve_padded(x, weights, (stride,) * 3, pads)
+    return convolve_padded(x, weights, (stride, stride, stride), pads)
 
 
 def convolve_padded(
     x: Float[Arr, "n x y z c"], weights: Float[Arr, "i j k c o"], stride: Steps, pads: Pads
 ) -> Float[Array, "n u v w o"]:
     """Convolution with its own stride and padding along each axis."""
+    x, weights = jnp.asarray(x), jnp.asarray(weights)
+    if library.available() and x.dtype == weights.dtype == jnp.float32:
+        return _by_onednn(x, weights, stride, pads)
     return lax.platform_dependent(
         x,
         weights,
-        cpu=lambda x, w: _as_products(x, w, stride, pads),
-        default=lambda x, w: _native(x, w, stride, pads),
+        cpu=partial(_as_products, stride=stride, pads=pads),
+        default=partial(_xlas, stride=stride, pads=pads),
     )
 
 
-def _native(x: Arr, weights: Arr, stride: Steps, pads: Pads) -> Array:
+def _onednns(x: Array, weights: Array, stride: Steps, pads: Pads) -> Array:
+    return lax.platform_dependent(
+        x,
+        weights,
+        cpu=partial(calls.convolve, stride=stride, pads=pads),
+        default=partial(_xlas, stride=stride, pads=pads),
+    )
+
+
+def _forward(x: Array, weights: Array, stride: Steps, pads: Pads) -> tuple[Array, tuple[Array, Array]]:
+    return _onednns(x, weights, stride, pads), (x, weights)
+
+
+def _backward(stride: Steps, pads: Pads, kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    def native(x: Array, weights: Array, dy: Array) -> tuple[Array, Array]:
+        dx = calls.convolve_data(dy, weights, x.shape, stride, pads)
+        return dx, calls.convolve_weights(x, dy, weights.shape, stride, pads)
+
+    def xlas(x: Array, weights: Array, dy: Array) -> tuple[Array, Array]:
+        return jax.vjp(partial(_xlas, stride=stride, pads=pads), x, weights)[1](dy)
+
+    return lax.platform_dependent(*kept, dy, cpu=native, default=xlas)
+
+
+_by_onednn = jax.custom_vjp(_onednns, nondiff_argnums=(2, 3))
+_by_onednn.defvjp(_forward, _backward)
+
+
+def _xlas(x: Arr, weights: Arr, stride: Steps, pads: Pads) -> Array:
     layout = ("NXYZC", "XYZIO", "NXYZC")
     return lax.conv_general_dilated(jnp.asarray(x), jnp.asarray(weights), stride, pads, dimension_numbers=layout)
 
@@ -67,10 +102,11 @@ def _as_products(x: Arr, weights: Arr, stride: Steps, pads: Pads) -> Array:
     return sum((row(i, j) for i in range(kernel[0]) for j in range(kernel[1])), start=jnp.zeros((), x.dtype))
 
 
-def space_to_depth(x: Float[Arr, "n x y z c"], factor: int) -> Float[Array, "n u v w d"]:
-    """Fold each cube of factor³ voxels into channels; odd sizes are zero-padded at the far end."""
-    pads = [(0, -size % factor) for size in x.shape[1:4]]
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    n, a, b, c, ch = x.shape
-    x = x.reshape(n, a // factor, factor, b // factor, factor, c // factor, factor, ch)
-    return x.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(n, a // factor, b // factor, c // factor, factor**3 * ch)
+def space_to_depth(x: Float[Arr, "n *space c"], factor: int) -> Float[Array, "n *blocks d"]:
+    """Fold each cube (or square) of `factor` voxels a side into channels; odd sizes are zero-padded at the far end."""
+    x = jnp.pad(x, ((0, 0), *((0, -size % factor) for size in x.shape[1:-1]), (0, 0)))
+    n, *size, c = x.shape
+    space = range(len(size))
+    x = x.reshape(n, *(part for length in size for part in (length // factor, factor)), c)
+    x = x.transpose(0, *(1 + 2 * i for i in space), *(2 + 2 * i for i in space), x.ndim - 1)
+    return x.reshape(n, *(length // factor for length in size), factor ** len(size) * c)

@@ -1,11 +1,16 @@
 """Group normalisation with what follows it (activation, pooling), in as few passes over memory as there can be."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from framework.nn.native import calls, library
 from framework.types import Arr
 
+Window = tuple[int, ...]
 EPSILON = 1e-5
 
 
@@ -21,6 +26,16 @@ def group_norm(
     """Normalise each group of channels of each scan (Wu & He 2018), then rectify, then take the largest of each
     `pool`-sided window; what does not fill a last window is left out.
     """
+    x = jnp.asarray(x)
+    scale, bias = jnp.asarray(scale, x.dtype), jnp.asarray(bias, x.dtype)
+    if not library.available() or x.dtype != jnp.float32:
+        return _plain(x, scale, bias, groups, relu, pool)
+    if x.ndim == 4:  # one slice thick
+        return _by_kernel(x[:, None], scale, bias, groups, relu, (1, pool, pool))[:, 0]
+    return _by_kernel(x, scale, bias, groups, relu, (pool,) * 3)
+
+
+def _plain(x: Array, scale: Array, bias: Array, groups: int, relu: bool, pool: int | Window) -> Array:
     space = tuple(range(1, x.ndim - 1))
     grouped = (*x.shape[:1], groups, x.shape[-1] // groups)
 
@@ -28,20 +43,57 @@ def group_norm(
         each = values.mean(space).reshape(grouped).mean(-1, keepdims=True)
         return jnp.broadcast_to(each, grouped).reshape(x.shape[0], *[1] * len(space), x.shape[-1])
 
-    x = jnp.asarray(x)
-    mean = moment(x)
-    spread = jax.lax.rsqrt(moment(jnp.square(x - mean)) + EPSILON)
-    y = (x - mean) * (spread * scale) + bias
-    y = jax.nn.relu(y) if relu else y
-    return max_pool(y, pool)
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # sums of half precision drown
+    mean = moment(wide)
+    spread = jax.lax.rsqrt(moment(jnp.square(wide - mean)) + EPSILON)
+    y = ((wide - mean) * (spread * scale) + bias).astype(x.dtype)
+    return max_pool(jax.nn.relu(y) if relu else y, pool)
 
 
-def max_pool(x: Float[Array, "n *space c"], window: int) -> Float[Array, "n *out c"]:
+def _fused(x: Array, scale: Array, bias: Array, groups: int, relu: bool, window: Window) -> Array:
+    return jax.lax.platform_dependent(
+        x,
+        scale,
+        bias,
+        cpu=partial(calls.norm, how=_how(groups, relu, window)),
+        default=partial(_plain, groups=groups, relu=relu, pool=window),
+    )
+
+
+def _forward(x: Array, scale: Array, bias: Array, groups: int, relu: bool, window: Window) -> tuple[Array, tuple]:
+    native = partial(calls.norm_keep, how=_how(groups, relu, window))
+
+    def plain(*arrays: Array) -> tuple[Array, ...]:
+        nothing = jax.eval_shape(native, *arrays)[1:]
+        return _plain(*arrays, groups, relu, window), *(jnp.zeros(part.shape, part.dtype) for part in nothing)
+
+    y, *kept = jax.lax.platform_dependent(x, scale, bias, cpu=native, default=plain)
+    return y, (x, scale, bias, *kept)
+
+
+def _backward(groups: int, relu: bool, window: Window, kept: tuple, dy: Array) -> tuple[Array, ...]:
+    def plain(x: Array, scale: Array, bias: Array, found: Array, best: Array, where: Array, dy: Array) -> tuple:
+        return jax.vjp(partial(_plain, groups=groups, relu=relu, pool=window), x, scale, bias)[1](dy)
+
+    native = partial(calls.norm_backward, how=_how(groups, relu, window))
+    return jax.lax.platform_dependent(*kept, dy, cpu=native, default=plain)
+
+
+_by_kernel = jax.custom_vjp(_fused, nondiff_argnums=(3, 4, 5))
+_by_kernel.defvjp(_forward, _backward)
+
+
+def _how(groups: int, relu: bool, window: Window) -> calls.Attributes:
+    return {"groups": np.int64(groups), "relu": np.bool_(relu), "pool": np.array(window, np.int64)}
+
+
+def max_pool(x: Float[Arr, "n *space c"], window: int | Window) -> Float[Array, "n *out c"]:
     """The largest of each cube (or square) of `window` voxels a side."""
-    if window == 1:
-        return x
     n, *space, c = x.shape
-    size = [length // window for length in space]
-    x = x[(slice(None), *(slice(0, s * window) for s in size))]
-    split = [part for s in size for part in (s, window)]
-    return x.reshape(n, *split, c).max(tuple(range(2, 2 + 2 * len(size), 2)))
+    sides = (window,) * len(space) if isinstance(window, int) else window
+    if max(sides) == 1:
+        return jnp.asarray(x)
+    size = [length // side for length, side in zip(space, sides, strict=True)]
+    x = x[(slice(None), *(slice(0, s * side) for s, side in zip(size, sides, strict=True)))]
+    split = [part for pair in zip(size, sides, strict=True) for part in pair]
+    return jnp.asarray(x).reshape(n, *split, c).max(tuple(range(2, 2 + 2 * len(size), 2)))
