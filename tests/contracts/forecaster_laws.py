@@ -115,7 +115,7 @@ def loud(batch: Batch) -> Batch:
         valid=real(v.valid),
         scans={name: _loud_scans(scans, v.times.shape, rng) for name, scans in v.scans.items()},
         values=noise(v.values, v.observed & v.valid[..., None]),
-        observed=real(v.observed),
+        observed=np.where(real(v.valid)[..., None], real(v.observed), rng.random(v.observed.shape) > 0.5),
         static=noise(v.static, v.static_observed),
         static_observed=real(v.static_observed),
     )

@@ -26,21 +26,33 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_tells_the_choices_and_loads_nothing_heavy(name):
+def loading(name: str, *arguments: str, **environment: str) -> tuple[str, list[str]]:
+    """What a command prints, and its exit code with what heavy modules it loaded."""
     script = (
         "import runpy, sys\n"
-        f"sys.argv = ['{name}', '--help']\n"
+        f"sys.argv = {[name, *arguments]}\n"
+        "code = 0\n"
         "try:\n"
         f"    runpy.run_module('experiments.{name}', run_name='__main__')\n"
         "except SystemExit as stopped:\n"
-        "    code = stopped.code\n"
-        f"print(code or 0, *sorted({HEAVY} & set(sys.modules)), file=sys.stderr)\n"
+        "    code = stopped.code or 0\n"
+        f"print(code, *sorted({HEAVY} & set(sys.modules)), file=sys.stderr)\n"
     )
-    told = python("-c", script)
-    assert told.stderr.split() == ["0"]
-    assert told.stdout.splitlines()[0] == f"{name} is powered by Hydra."
-    assert f"data: {', '.join(names('data'))}" in told.stdout
+    told = python("-c", script, **environment)
+    return told.stdout, told.stderr.split()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_tells_the_choices_and_loads_nothing_heavy(name):
+    told, loaded = loading(name, "--help")
+    assert loaded == ["0"]
+    assert told.splitlines()[0] == f"{name} is powered by Hydra."
+    assert f"data: {', '.join(names('data'))}" in told
+
+
+def test_completion_loads_nothing_heavy():
+    told, loaded = loading("forecast", "-sc", "query=bash", COMP_LINE="python experiments/forecast.py data=oas")
+    assert (told.split(), loaded) == (["data=oasis2"], ["0"])
 
 
 @pytest.mark.parametrize(
