@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, select_autoescape
 
 from framework.evaluate.outcomes import Outcomes
+from framework.report import cost
 from framework.report import run as runs
 from framework.report.comparison import cells, differences, sentence, values
 from framework.report.drawing import Pen, pens, swatch
@@ -22,27 +23,42 @@ def build(folder: Path) -> Path:
     """Write `report.html` from what lies in a run folder. Raises UserError where it is not that of a finished run."""
     run = runs.read(folder)
     drawn = pens(run.models, run.floors)
-    environment = Environment(
-        loader=PackageLoader("framework.report", "templates"),
+    page = (
+        environment()
+        .get_template("report.html")
+        .render(
+            run=run,
+            manifest=run.manifest,
+            pens=[(pen, swatch(pen)) for pen in drawn.values()],
+            targets=[_target(run, one, drawn, f"t{i}") for i, one in enumerate(run.outcomes)],
+            undefined=_undefined(run),
+            cost={
+                "tables": cost.tables(run.cost or {}),
+                "roof": cost.roof(run.cost or {}, drawn),
+                "uncounted": cost.uncounted(run.cost or {}),
+                "device": cost.device(run.cost or {}) or run.manifest["device"]["kind"],
+            },
+            learning=None if run.learning is None else curves(run.learning, drawn),
+            ledger=_ledger(run),
+            missing=_missing(run),
+        )
+    )
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def environment(*folders: Path) -> Environment:
+    """How pages are rendered; templates of these folders may take parts of the report's."""
+    made = Environment(
+        loader=ChoiceLoader([FileSystemLoader(folders), PackageLoader("framework.report", "templates")]),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["minus"] = lambda text: re.sub(r"(?<!\w)-(?=\d)", "−", text)
-    page = environment.get_template("report.html").render(
-        run=run,
-        manifest=run.manifest,
-        pens=[(pen, swatch(pen)) for pen in drawn.values()],
-        targets=[_target(run, one, drawn, f"t{i}") for i, one in enumerate(run.outcomes)],
-        undefined=_undefined(run),
-        learning=None if run.learning is None else curves(run.learning, drawn),
-        ledger=_ledger(run),
-        missing=_missing(run),
-    )
-    path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
+    made.filters["minus"] = lambda text: re.sub(r"(?<!\w)-(?=\d)", "−", text)
+    return made
 
 
 def _target(run: Run, one: Outcomes, drawn: dict[str, Pen], name: str) -> dict:

@@ -33,6 +33,30 @@ MANIFEST = {
     "test_subjects": 40,
 }
 
+COSTS = {
+    "slope": {"seconds": 0.1, "compile_seconds": 0.0, "steps": 0, "members": 5, "scans_per_second": None},
+    "cnn_gru": {
+        "seconds": 312.0,
+        "compile_seconds": 6.4,
+        "steps": 400,
+        "members": 25,
+        "scans_per_second": 118.3,
+        "visits_per_second": 118.3,
+        "subjects_per_second": 36.0,
+        "waiting": 0.021,
+        "step_flops": 20837332992,
+        "step_bytes": 1597050108,
+        "uncounted": ["fft"],
+        "flops_per_second": 4.4e10,
+        "peak_share": 0.4,
+        "intensity": 13.0,
+        "ridge": 5.5,
+        "bound": "compute",
+        "peak_memory": 1234567890,
+        "device": "x86-64, 2 cores",
+    },
+}
+
 
 def fill(run: Path, subjects: int = 40) -> Path:
     rng = np.random.default_rng(0)
@@ -74,13 +98,7 @@ def fill(run: Path, subjects: int = 40) -> Path:
             }
             lines.append({"model": "cnn_gru", "member": member, "step": step, **losses, "seconds": 0.2 * step})
     (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
-    costs = {
-        "last_visit": (0.0, 0.1, 0, 5, None, 41000.0),
-        "slope": (0.0, 0.1, 0, 5, None, 39000.0),
-        "cnn_gru": (6.4, 312.0, 400, 25, 118.3, 36.0),
-    }
-    names = ("compile_seconds", "seconds", "steps", "members", "scans_per_second", "subjects_per_second")
-    (run / "cost.json").write_text(json.dumps({m: dict(zip(names, cost, strict=True)) for m, cost in costs.items()}))
+    (run / "cost.json").write_text(json.dumps(COSTS))
     return run
 
 
