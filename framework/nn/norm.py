@@ -63,9 +63,9 @@ def _fused(x: Array, scale: Array, bias: Array, groups: int, relu: bool, window:
 def _forward(x: Array, scale: Array, bias: Array, groups: int, relu: bool, window: Window) -> tuple[Array, tuple]:
     native = partial(calls.norm_keep, how=_how(groups, relu, window))
 
-    def plain(*arrays: Array) -> tuple[Array, ...]:
-        nothing = jax.eval_shape(native, *arrays)[1:]
-        return _plain(*arrays, groups, relu, window), *(jnp.zeros(part.shape, part.dtype) for part in nothing)
+    def plain(x: Array, scale: Array, bias: Array) -> tuple[Array, ...]:
+        nothing = jax.eval_shape(native, x, scale, bias)[1:]
+        return _plain(x, scale, bias, groups, relu, window), *(jnp.zeros(part.shape, part.dtype) for part in nothing)
 
     y, *kept = jax.lax.platform_dependent(x, scale, bias, cpu=native, default=plain)
     return y, (x, scale, bias, *kept)
