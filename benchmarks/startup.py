@@ -6,7 +6,8 @@ Cold is with an empty compilation cache, warm with the one that the cold start j
 built, which happens once on a machine and is timed as `kernels`. Every start is a process of its own. `compile` is
 tracing, lowering and compiling the step of `benchmarks.step` at 64³×4. `forecast` is a CNN and a GRU on a small
 simulated cohort that lies ingested, from the start of the process to the end of the first training step, cut into
-importing, setting up (configuration, cohort, floors, fresh parameters) and that step itself. The ratio is the target
+importing, setting up (configuration, cohort, floors, fresh parameters) and that step itself; processor time, of all
+threads, says what is left of it when the machine has nothing else to do. The ratio is the target
 over the time, the worst case's. Writes results/startup-<device>.json.
 """
 
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,8 @@ def main() -> None:
                     phases[f"{name} {state}"].append(_start(name, place, number, state))
         cases = {name: case(taken, TARGETS[name]) for name, taken in phases.items()}
         for name, one in cases.items():
-            print(f"{name:14} {one['median_s']:5.2f} s, target {one['target_s']:4.1f} s  {one['phases_s']}")
+            print(f"{name:14} {one['median_s']:5.2f} s, target {one['target_s']:4.1f} s  {one['wall_s']}")
+            print(f"{'':14} {sum(one['processor_s'].values()):5.2f} s of processor time    {one['processor_s']}")
         print(f"kernels, once  {kernels['kernels']:5.2f} s")
         result = measure.record(
             "startup", _child("environment", {}), cases, warmup=0, repeats=told.rounds, kernels_s=kernels["kernels"]
@@ -58,19 +60,23 @@ def main() -> None:
 
 
 def case(taken: list[dict], target: float) -> dict:
-    """Median and spread of the sums of phases, and each phase's median."""
-    seconds = np.array([sum(one.values()) for one in taken])
+    """Median and spread of the sums of phases, each phase's median, and that of its processor time."""
+    seconds = np.array([sum(one["wall"].values()) for one in taken])
     low, middle, high = np.quantile(seconds, (0.25, 0.5, 0.75))
+    told = {
+        f"{name}_s": {phase: round(float(np.median([one[name][phase] for one in taken])), 2) for phase in phases}
+        for name, phases in taken[0].items()
+    }
     return {
         "median_s": round(middle, 3),
         "spread_s": [round(low, 3), round(high, 3)],
-        "phases_s": {phase: round(float(np.median([one[phase] for one in taken])), 3) for phase in taken[0]},
+        **told,
         "target_s": target,
         "ratio": round(target / middle, 3),
     }
 
 
-def _start(name: str, place: Path, number: int, state: str) -> dict[str, float]:
+def _start(name: str, place: Path, number: int, state: str) -> dict[str, dict[str, float]]:
     more = [f"data.store={place / 'cohort'}", f"runs={place / f'{number}-{state}'}"] if name == "forecast" else []
     return _child(name, {"JAX_COMPILATION_CACHE_DIR": str(place / f"{name}-{number}")}, *more)
 
@@ -84,22 +90,32 @@ def _child(name: str, settings: Mapping[str, str], *more: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compiling(_: float) -> dict[str, float]:
+def _tell(phases: Sequence[str], at: Sequence[float], used: Sequence[float]) -> None:
+    """Print each phase's wall time and the processor time that all threads used in it."""
+    told = {"wall": np.diff(at).tolist(), "processor": np.diff(used).tolist()}
+    print(json.dumps({name: dict(zip(phases, seconds, strict=True)) for name, seconds in told.items()}))
+
+
+def compiling(_: float) -> None:
     """Seconds of tracing, lowering and compiling, in this process."""
     import jax
 
     from benchmarks import networks
     from benchmarks.cases import CASES
+    from framework.launch.run import use_compilation_cache
 
+    use_compilation_cache()
     step, start = networks.stepper(CASES["64³×4"])
     fed, truth = networks.given(CASES["64³×4"])
     state = jax.eval_shape(start, jax.random.key(0))
-    at = [time.perf_counter()]
+    at, used = [time.time()], [time.process_time()]
     lowered = jax.jit(step, donate_argnums=(0, 1)).lower(*state, fed, truth)
-    at.append(time.perf_counter())
+    at.append(time.time())
+    used.append(time.process_time())
     lowered.compile()
-    at.append(time.perf_counter())
-    return dict(zip(("tracing", "compiling"), np.diff(at).tolist(), strict=True))
+    at.append(time.time())
+    used.append(time.process_time())
+    _tell(("tracing", "compiling"), at, used)
 
 
 def forecasting(started: float) -> None:
@@ -108,13 +124,15 @@ def forecasting(started: float) -> None:
     from framework.launch import run  # noqa: F401  as the command does once its configuration is composed
     from framework.train.meter import Meter
 
-    at, take = [started, time.time()], Meter.time
+    at, used, take = [started, time.time()], [0.0, time.process_time()], Meter.time
 
     def first(*args, **named):
         at.append(time.time())
+        used.append(time.process_time())
         take(*args, **named)
         at.append(time.time())
-        print(json.dumps(dict(zip(("importing", "setting up", "first step"), np.diff(at).tolist(), strict=True))))
+        used.append(time.process_time())
+        _tell(("importing", "setting up", "first step"), at, used)
         sys.stdout.flush()
         os._exit(0)
 
@@ -123,25 +141,25 @@ def forecasting(started: float) -> None:
     forecast()
 
 
-def building(_: float) -> dict[str, float]:
+def building(_: float) -> None:
     """Seconds of building the native kernels; nothing to build takes none."""
     from framework.nn.native import library
 
     start = time.perf_counter()
     library.available()
-    return {"kernels": round(time.perf_counter() - start, 3)}
+    print(json.dumps({"kernels": round(time.perf_counter() - start, 3)}))
 
 
-def environment(_: float) -> dict:
+def environment(_: float) -> None:
     """The device and the versions."""
     from benchmarks import networks
 
-    return networks.environment()
+    print(json.dumps(networks.environment()))
 
 
 if __name__ == "__main__":
     child = {"--compile": compiling, "--forecast": forecasting, "--kernels": building, "--environment": environment}
     if len(sys.argv) > 2 and sys.argv[1] in child:
-        print(json.dumps(child[sys.argv[1]](float(sys.argv[2]))))
+        child[sys.argv[1]](float(sys.argv[2]))
     else:
         main()
