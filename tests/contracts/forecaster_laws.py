@@ -121,7 +121,7 @@ def loud(batch: Batch) -> Batch:
     )
     query = Query(noise(q.time, q.valid, 40, 80), q.origin, noise(q.known, q.valid), real(q.valid))
     truth = {name: Truth(noise(t.value, t.observed), real(t.observed)) for name, t in batch.truth.items()}
-    return Batch(visits, query, truth, batch.weight)
+    return dataclasses.replace(batch, visits=visits, query=query, truth=truth)
 
 
 def _spread(mask: np.ndarray, over: np.ndarray) -> np.ndarray:

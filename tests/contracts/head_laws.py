@@ -61,7 +61,7 @@ def deaf_to_what_is_masked(head) -> None:
 
 
 def the_same_in_any_company(head) -> None:
-    """Padding a batch, or asking for one row alone, changes nothing beyond rounding; permuted rows permute."""
+    """Padding before or behind, or asking for one row alone, changes nothing beyond rounding; permuted rows permute."""
     sequence, query = series()
     whole = np.asarray(head(sequence, query))
     row = jax.tree.map(lambda a: np.asarray(a)[1:2], (sequence, query))
@@ -69,8 +69,9 @@ def the_same_in_any_company(head) -> None:
     order = np.array([2, 0, 1])
     moved = jax.tree.map(lambda a: np.asarray(a)[order], (sequence, query))
     np.testing.assert_allclose(head(*moved), whole[order], rtol=1e-5, atol=1e-6)
-    longer = jax.tree.map(lambda a: np.concatenate([a, np.zeros_like(a)], 1), sequence)
-    np.testing.assert_allclose(head(longer, query), whole, rtol=1e-5, atol=1e-6)
+    longer = jax.tree.map(lambda a: np.concatenate([np.zeros_like(a[:, :1]), a, np.zeros_like(a)], 1), sequence)
+    later = with_(query, origin=query.origin + 1)
+    np.testing.assert_allclose(head(longer, later), whole, rtol=1e-5, atol=1e-6)
 
 
 def the_same_compiled(head) -> None:

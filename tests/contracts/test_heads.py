@@ -13,7 +13,14 @@ from tests.contracts.recipes import head, names
 
 @pytest.fixture(scope="module", params=names("model/head"))
 def built(request):
-    return head(request.param)(d_in=laws.D, rngs=nnx.Rngs(0))
+    return stirred(head(request.param)(d_in=laws.D, rngs=nnx.Rngs(0)))
+
+
+def stirred(head):
+    """The head with other parameters than those it starts from, where offsets of 0 could hide a fault."""
+    graph, state = nnx.split(head)
+    rng = np.random.default_rng(0)
+    return nnx.merge(graph, jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape).astype(x.dtype), state))
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
