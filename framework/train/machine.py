@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 CACHE = Path.home() / ".cache" / "prognax" / "machines"
 MEMORY = "memory"  # the rate that is bytes a second, where the others are FLOPs a second by the type of the operands
-LARGEST = 2**31  # bytes of the largest array used to measure
+LARGEST = 2**31  # bytes of the largest array used to measure, where there is room
 
 
 def known(kinds: Collection[str]) -> dict[str, float]:
@@ -66,8 +66,8 @@ def peak_memory() -> int:
 def _products(kind: str) -> float:
     """FLOP/s of the largest square matrix product that is over in a moment."""
     multiply = jax.jit(jnp.matmul)
-    side, seconds, x = 512, 0.0, jnp.zeros(())
-    while seconds < 0.02 and 2 * (2 * side) ** 2 * jnp.dtype(kind).itemsize <= LARGEST:
+    side, seconds, x = 512, 0.0, jnp.zeros((512, 512), kind)
+    while seconds < 0.02 and 2 * (2 * side) ** 2 * jnp.dtype(kind).itemsize <= _room():
         side *= 2
         # numbers as they come: a processor may be faster on zeros
         x = jax.random.normal(jax.random.key(0), (side, side)).astype(kind)
@@ -78,18 +78,26 @@ def _products(kind: str) -> float:
 def _bandwidth() -> float:
     """B/s of adding one to an array in place: read once, written once."""
     add = jax.jit(lambda x: x + 1, donate_argnums=0)
-    size, seconds, x = 2**27, 0.0, jnp.zeros(())
+    size, seconds, x = 2**27, 0.0, jnp.zeros(2**25)
 
     def once() -> jax.Array:
         nonlocal x
         x = add(x)
         return x
 
-    while seconds < 0.005 and 2 * size <= LARGEST:
+    while seconds < 0.005 and 2 * size <= _room():
         size *= 2
         x = jnp.zeros(size // 4, jnp.float32)
         seconds = _fastest(once, 1)
     return 2 * size / _fastest(once, 10)
+
+
+def _room() -> int:
+    """The bytes that an array may have, so that measuring at a run's end never asks for more than is left."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" not in stats:
+        return LARGEST
+    return min(LARGEST, (stats["bytes_limit"] - stats["bytes_in_use"]) // 8)
 
 
 def _fastest(call: Callable[[], jax.Array], calls: int) -> float:

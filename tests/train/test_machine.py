@@ -49,6 +49,13 @@ def test_measuring(monkeypatch):
     assert machine._bandwidth() == 2 * 2**28
 
 
+def test_measuring_where_memory_is_short(monkeypatch):
+    monkeypatch.setattr(machine, "_room", lambda: 0)
+    monkeypatch.setattr(machine, "_fastest", lambda call, calls: (jax.block_until_ready(call()), 1.0)[1])
+    assert machine._products("float32") == 2 * 512**3
+    assert machine._bandwidth() == 2 * 2**27
+
+
 def test_peak_memory_covers_what_is_held():
     held = bytearray(64 << 20)
     held[:: 4 << 10] = b"x" * len(held[:: 4 << 10])
