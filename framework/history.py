@@ -1,5 +1,6 @@
 """What is known at each visit from that visit and those before it."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -7,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 from framework.types import Arr
 
 
+@jax.jit  # one program where it is asked outside one
 def last_observed(
     values: Float[Arr, "b t f"], observed: Bool[Arr, "b t f"], times: Float[Arr, "b t"]
 ) -> tuple[Float[Array, "b t f"], Bool[Array, "b t f"], Float[Array, "b t f"]]:
@@ -22,6 +24,7 @@ def last_observed(
     return value, has, time
 
 
+@jax.jit
 def at_origin(series: Float[Arr, "b t ..."] | Bool[Arr, "b t ..."], origin: Int[Arr, "b q"]) -> Array:
     """Row by row, the entry of a per-visit series (b, t, ...) at each query's origin: (b, q, ...)."""
     index = origin.reshape(*origin.shape, *(1,) * (series.ndim - 2))

@@ -27,7 +27,6 @@ from framework.launch.check import check
 from framework.launch.folder import RunFolder, write_whole
 from framework.launch.progress import Training
 from framework.launch.study import copy_ledger, examples_of, facts
-from framework.report import html
 
 FLOORS = ("last_visit", "slope")
 
@@ -84,6 +83,8 @@ def _run(config: DictConfig, models: Mapping[str, DictConfig], plan, keep: bool)
         copy_ledger(config.data.store, folder.path)
         tested = {subject for one in found for subject in one.subjects}
         folder.note(targets=[t.name for t in examples.layout.targets], models=list(models), test_subjects=len(tested))
+        from framework.report import html  # loaded here, so that figures do not hold up the first step
+
         html.build(folder.path)
         folder.finish()
         shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
@@ -203,3 +204,4 @@ def use_compilation_cache() -> None:
     """Keep compiled programs in the user's cache folder, unless the environment names another."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "prognax" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # the small programs of a start are many

@@ -83,7 +83,7 @@ def test_a_finished_run_is_shown_not_made_again(fitted, folder, monkeypatch):
 
 def test_runs_elsewhere_are_the_same_runs(fitted, tmp_path, monkeypatch):
     """The same hash in another place; another seed or other data give another."""
-    monkeypatch.setattr("framework.launch.run.html.build", lambda folder: None)
+    monkeypatch.setattr("framework.report.html.build", lambda folder: None)
     command = runner(fitted[0])
     floor = ["model=last_visit", "resamples=100"]
     for changes in ([], [f"runs={tmp_path}/other"], ["seed=1"], ["split.seed=1"]):
