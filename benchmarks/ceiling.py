@@ -65,7 +65,7 @@ def main(runs: Sequence[Path], results: Path = RESULTS) -> dict:
         "forecasts": len(tested.subject),
         "subjects": len(tested.subjects),
         "command": _named(manifest["command"] for manifest in manifests),
-        "commit": _named(str(manifest["commit"]) for manifest in manifests),
+        "commit": _named(manifest["commit"] for manifest in manifests),
         "fingerprint": _named(manifest["data"]["fingerprint"] for manifest in manifests),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -153,9 +153,9 @@ def _manifest(run: Path) -> dict:
     return manifest
 
 
-def _named(values: Iterable[str]) -> str:
-    """What all runs share, or all that there are."""
-    return "; ".join(dict.fromkeys(values))
+def _named(values: Iterable[str | None]) -> str | None:
+    """What all runs share, or all that there are; None where nothing is known."""
+    return "; ".join(dict.fromkeys(value for value in values if value)) or None
 
 
 if __name__ == "__main__":
