@@ -1,23 +1,16 @@
-"""Convolution by platform: XLA's own on accelerators, oneDNN on a CPU, failing that sums of matrix products.
-
-On a CPU without oneDNN: XLA's strided convolution runs its backward pass twenty times slower than the forward
-one, and a batch of weights (several models trained at once) becomes a grouped convolution, slower still. As
-products of shifted slices with the weights both are plain, batched matrix products.
-"""
+"""Convolution by platform: XLA's own on accelerators, oneDNN on a CPU, failing that matrix products."""
 
 from functools import partial
-from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from framework.nn import products
 from framework.nn.native import calls, library
+from framework.nn.products import Pads, Steps
 from framework.types import Arr
-
-Steps: TypeAlias = tuple[int, int, int]
-Pads: TypeAlias = tuple[tuple[int, int], ...]
 
 
 def convolve(
@@ -47,7 +40,7 @@ def convolve_padded(
     return lax.platform_dependent(
         x,
         weights,
-        cpu=partial(_as_products, stride=stride, pads=pads),
+        cpu=partial(products.convolve, stride=stride, pads=pads),
         default=partial(_xlas, stride=stride, pads=pads),
     )
 
@@ -83,23 +76,6 @@ _by_onednn.defvjp(_forward, _backward)
 def _xlas(x: Arr, weights: Arr, stride: Steps, pads: Pads) -> Array:
     layout = ("NXYZC", "XYZIO", "NXYZC")
     return lax.conv_general_dilated(jnp.asarray(x), jnp.asarray(weights), stride, pads, dimension_numbers=layout)
-
-
-def _as_products(x: Arr, weights: Arr, stride: Steps, pads: Pads) -> Array:
-    """One product per (i, j) of the kernel, the taps along z side by side: few, and long enough to be fast."""
-    kernel = weights.shape[:3]
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    size = [(n - k) // s + 1 for n, k, s in zip(padded.shape[1:4], kernel, stride, strict=True)]
-
-    def shifted(*offset: int) -> Array:
-        stop = [o + (n - 1) * s + 1 for o, n, s in zip(offset, size, stride, strict=True)]
-        return lax.slice(padded, (0, *offset, 0), (x.shape[0], *stop, x.shape[4]), (1, *stride, 1))
-
-    def row(i: int, j: int) -> Array:
-        taps = jnp.concatenate([shifted(i, j, m) for m in range(kernel[2])], axis=-1)
-        return taps @ weights[i, j].reshape(-1, weights.shape[-1])
-
-    return sum((row(i, j) for i in range(kernel[0]) for j in range(kernel[1])), start=jnp.zeros((), x.dtype))
 
 
 def space_to_depth(x: Float[Arr, "n *space c"], factor: int) -> Float[Array, "n *blocks d"]:

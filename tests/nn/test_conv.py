@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from framework.nn.conv import _as_products, convolve, space_to_depth
+from framework.nn import products
+from framework.nn.conv import convolve, space_to_depth
 
 CASES = [  # size, kernel, stride, padding, channels in and out
     ((8, 8, 8), 3, 1, None, 1, 4),
@@ -26,15 +27,15 @@ def xlas(x, w, stride, padding):
     return jax.lax.conv_general_dilated(x, w, (stride,) * len(space), pads, dimension_numbers=layout)
 
 
-def products(x, w, stride, padding):
+def by_products(x, w, stride, padding):
     """What a CPU without oneDNN does."""
     pads = tuple((k // 2 if padding is None else padding,) * 2 for k in w.shape[:-2])
     if x.ndim == 4:
-        return _as_products(x[:, None], w[None], (1, stride, stride), ((0, 0), *pads))[:, 0]
-    return _as_products(x, w, (stride,) * 3, pads)
+        return products.convolve(x[:, None], w[None], (1, stride, stride), ((0, 0), *pads))[:, 0]
+    return products.convolve(x, w, (stride,) * 3, pads)
 
 
-@pytest.mark.parametrize("form", [convolve, products])
+@pytest.mark.parametrize("form", [convolve, by_products])
 @pytest.mark.parametrize(("size", "kernel", "stride", "padding", "c_in", "c_out"), CASES)
 def test_convolution_is_xlas(form, size, kernel, stride, padding, c_in, c_out):
     rng = np.random.default_rng(0)
@@ -56,8 +57,10 @@ def test_convolution_is_xlas(form, size, kernel, stride, padding, c_in, c_out):
 def test_convolution_of_a_batch_of_weights():
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=(3, 2, 4, 4, 4, 2)).astype("f"), rng.normal(size=(3, 3, 3, 3, 2, 5)).astype("f")
-    together = jax.vmap(lambda x, w: convolve(x, w, 2))(x, w)
-    np.testing.assert_allclose(together[1], convolve(x[1], w[1], 2), rtol=1e-4, atol=1e-5)
+    for stride in (1, 2):
+        for form in (convolve, by_products):
+            together = jax.vmap(lambda x, w, form=form, stride=stride: form(x, w, stride, None))(x, w)
+            np.testing.assert_allclose(together[1], xlas(x[1], w[1], stride, None), rtol=1e-4, atol=1e-5)
 
 
 def test_space_to_depth_keeps_every_voxel_in_its_cube():
