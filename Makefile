@@ -34,7 +34,7 @@ lint: install  ## layers, style and types
 lock:  ## renew requirements.lock: every package with its hashes, no addresses
 	$(PYTHON) -m venv .lock-venv
 	.lock-venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-	.lock-venv/bin/uv pip compile pyproject.toml --extra demo --extra dev --universal --python-version 3.11 \
+	.lock-venv/bin/uv pip compile pyproject.toml --extra demo --extra cpu --extra dev --universal --python-version 3.11 \
 	  --fork-strategy fewest --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade --quiet \
 	  --output-file requirements.lock
 	rm -rf .lock-venv
