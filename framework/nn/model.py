@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Key
 
+from framework.errors import UserError
 from framework.history import at_origin, last_observed
 from framework.nn.encoders.base import Encoder
+from framework.nn.encoders.multimodal import Concatenate
 from framework.nn.encoders.tabular import Tabular
 from framework.nn.layers import Dense, Statistic, dropout
 from framework.nn.outputs import ClassOutput, QuantileOutput
@@ -22,20 +24,22 @@ Raw = Mapping[str, tuple[Array, Array, Array]]  # target -> output in its own un
 class Model(nnx.Module):
     """Encoder, head and outputs composed for one layout.
 
-    `encoder` makes one image encoder a modality (None: clinical variables alone), `head` the sequence head.
+    `encoder` makes one image encoder a modality (None: clinical variables alone), `fusion` says how a visit's
+    embeddings come together (None: side by side), `head` is the sequence head.
     Beside the head's answer the outputs see the last observed token: on short series it carries most of
     what can be known. A value whose own history is an input is forecast as a change from its last observation.
     """
 
-    def __init__(self, layout: Layout, encoder: Any, head: Any, width: int, *, rngs: nnx.Rngs):
+    def __init__(self, layout: Layout, encoder: Any, head: Any, width: int, fusion: Any = None, *, rngs: nnx.Rngs):
         self.layout = layout
         self.tabular, self.static = Tabular(layout.inputs), Tabular(layout.static)
         self.known = Tabular(tuple(replace(column, index=i) for i, column in enumerate(layout.known)))
-        grids = zip(layout.modalities, layout.grids, strict=True)
-        made = {} if encoder is None else {name: encoder(grid=grid, rngs=rngs) for name, grid in grids}
-        self.encoders = nnx.Dict(made)
+        self.encoders = nnx.Dict(encoders(encoder, layout, rngs) if encoder is not None else {})
         d_in = self.tabular.out_features + self.static.out_features
-        d_in += sum(e.out_features for e in self.encoders.values())
+        if self.encoders:
+            sizes = [self.encoders[name].out_features for name in sorted(self.encoders)]
+            self.fusion = (Concatenate if fusion is None else fusion)(sizes=sizes, rngs=rngs)
+            d_in += self.fusion.out_features
         self.head = head(d_in=d_in, rngs=rngs)
         summary = self.head.out_features + 3 * d_in + self.known.out_features + 2
         self.hidden = Dense(summary, width, rngs=rngs)
@@ -76,10 +80,15 @@ class Model(nnx.Module):
             self.static(visits.static, visits.static_observed),
         )
         parts, masks = [x, static[0]], [observed, static[1]]
-        for name in sorted(self.encoders):  # the order that taking the network apart keeps
-            encoder = self.encoders[name]
-            embedded, mask = _place(encoder, visits.scans[name], visits.valid.shape)
-            parts.append(embedded)
+        if self.encoders:
+            grids = dict(zip(self.layout.modalities, self.layout.grids, strict=True))
+            each = [
+                _place(self.encoders[name], name, visits.scans[name], grids[name], visits.valid.shape)
+                for name in sorted(self.encoders)  # the order that taking the network apart keeps
+            ]
+            embedded, present = zip(*each, strict=True)
+            fused, mask = self.fusion(embedded, jnp.stack(present, axis=-1))
+            parts.append(fused)
             masks.append(mask)
         valid = jnp.asarray(visits.valid)
         mask = jnp.concatenate(masks, axis=-1) & valid[..., None]
@@ -120,13 +129,34 @@ def _output(classes: int, width: int, rngs: nnx.Rngs) -> ClassOutput | QuantileO
     return ClassOutput(classes, width, rngs=rngs) if classes else QuantileOutput(width, rngs=rngs)
 
 
+def encoders(encoder: Any, layout: Layout, rngs: nnx.Rngs) -> dict[str, Encoder]:
+    """An encoder for each modality. Raises UserError, naming the modality, where one cannot take its grid."""
+    made = {}
+    for name, grid in zip(layout.modalities, layout.grids, strict=True):
+        try:
+            made[name] = encoder(grid=encoded(grid), rngs=rngs)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+    return made
+
+
+def encoded(grid: tuple[int, ...]) -> tuple[int, ...]:
+    """The grid that an encoder sees: a modality one slice thick, whichever way it is cut, is flat."""
+    space = tuple(size for size in grid[:-1] if size > 1)
+    return (*space, grid[-1]) if len(space) == 2 else tuple(grid)
+
+
 def _place(
-    encoder: Encoder, scans: Scans, shape: tuple[int, ...]
-) -> tuple[Float[Array, "b t d"], Bool[Array, "b t d"]]:
+    encoder: Encoder, name: str, scans: Scans, grid: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[Float[Array, "b t d"], Bool[Array, "b t"]]:
     """Embeddings of packed scans at their (row, visit), and where there is one."""
+    if scans.voxels.shape[1:] != grid:
+        raise UserError(
+            f"{name} scans have the grid (x, y, z, channels) {scans.voxels.shape[1:]}, and the network was made for "
+            f"{grid}; bring the cohort in on that grid"
+        )
     valid = jnp.asarray(scans.valid)
-    voxels = jnp.where(valid[:, None, None, None, None], scans.voxels, 0)
+    voxels = jnp.where(valid[:, None, None, None, None], scans.voxels, 0).reshape(-1, *encoded(grid))
     embedded = jnp.where(valid[:, None], encoder(voxels), 0)
     mask = jnp.zeros(shape, bool).at[scans.row, scans.visit].max(valid)
-    placed = jnp.zeros((*shape, embedded.shape[-1])).at[scans.row, scans.visit].add(embedded)
-    return placed, jnp.broadcast_to(mask[..., None], placed.shape)
+    return jnp.zeros((*shape, embedded.shape[-1])).at[scans.row, scans.visit].add(embedded), mask

@@ -1,35 +1,55 @@
-"""Every image encoder of conf/model/encoder obeys the encoder's contract, in a model and alone."""
+"""Every image encoder of conf/model/encoder obeys the encoder's contract, in two and three dimensions."""
 
-import jax
+from functools import partial
+
 import numpy as np
 import pytest
 from flax import nnx
 
+from framework.errors import UserError
+from tests.contracts import encoder_laws as laws
 from tests.contracts.recipes import encoder, names
 
 IMAGE = [name for name in names("model/encoder") if encoder(name) is not None]
+GRIDS = [(17, 16, 19, 2), (17, 19, 1)]
 
 
 @pytest.fixture(scope="module", params=IMAGE)
 def make(request):
-    return encoder(request.param)
+    return shrunk(encoder(request.param))
 
 
-@pytest.mark.parametrize("grid", [(16, 16, 16, 1), (17, 16, 19, 2)])
-def test_each_scan_by_itself(make, grid):
-    built = make(grid=grid, rngs=nnx.Rngs(0))
-    voxels = np.random.default_rng(0).normal(size=(3, *grid)).astype(np.float32)
-    whole = jax.jit(built)(voxels)
-    assert whole.shape == (3, built.out_features)
-    np.testing.assert_allclose(jax.jit(built)(voxels[1:2]), whole[1:2], rtol=2e-4, atol=2e-5)
-    assert np.abs(whole[0] - whole[1]).max() > 0
+def shrunk(made):
+    """A partial with few channels, stages and taps: the laws are the same, and the programs small."""
+    few = {"width": 4, "groups": 4, "out_features": 4, "stem": 3}
+    small = {name: value for name, value in few.items() if name in made.keywords}
+    if "blocks" in made.keywords:
+        small["blocks"] = made.keywords["blocks"][:2]
+    if "channels" in made.keywords:
+        small["channels"] = [4] * len(made.keywords["channels"])
+    if "encoder" in made.keywords:
+        small["encoder"] = shrunk(made.keywords["encoder"])
+    return partial(made, **small)
 
 
-def test_finite_gradients_even_of_an_empty_scan(make):
-    built = make(grid=(16, 16, 16, 1), rngs=nnx.Rngs(0))
-    graph, state = nnx.split(built)
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
+def test_law(make, law, grid):
+    law(make, grid)
 
-    def total(state):
-        return (nnx.merge(graph, state)(np.zeros((2, 16, 16, 16, 1), np.float32)) ** 2).sum()
 
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.jit(jax.grad(total))(state)))
+def test_a_scan_too_small_ends_in_one_line_or_is_encoded(make):
+    for grid in ((2, 2, 2, 1), (2, 3, 1)):
+        try:
+            built = make(grid=grid, rngs=nnx.Rngs(0))
+        except UserError as error:
+            assert "at least" in str(error) and "2×" in str(error) and "\n" not in str(error)
+        else:
+            assert np.isfinite(built(np.ones((1, *grid), np.float32))).all()
+
+
+def test_channels_that_groups_do_not_divide_are_refused():
+    with pytest.raises(UserError, match="6 channels cannot be normalised in 4 equal groups"):
+        encoder("plain3d")(channels=[6], groups=4, grid=(32, 32, 1), rngs=nnx.Rngs(0))
+    with pytest.raises(UserError, match="6 channels"):
+        encoder("resnet10")(width=6, groups=4, grid=(32, 32, 1), rngs=nnx.Rngs(0))

@@ -2,9 +2,11 @@
 
 from abc import abstractmethod
 
+import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
+from framework.errors import UserError
 from framework.types import Arr
 
 
@@ -19,3 +21,28 @@ class Encoder(nnx.Module):
 
     @abstractmethod
     def __call__(self, voxels: Float[Arr, "n *space c"]) -> Float[Array, "n d"]: ...
+
+    def code(
+        self, voxels: Float[Arr, "n *space c"], key: Key[Array, ""] | None
+    ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+        """What a decoder is given of each scan in pretraining, and what giving it costs beside the reconstruction.
+
+        A key asks for a random code where the encoder has one; this one has none, and it costs nothing.
+        """
+        return self(voxels), jnp.zeros(voxels.shape[0])
+
+
+def needs(grid: tuple[int, ...], least: int) -> None:
+    """Raise UserError where a grid is smaller than what the stages of an encoder need to halve it."""
+    if min(grid[:-1]) < least:
+        size = "×".join(map(str, grid[:-1]))
+        raise UserError(
+            f"this encoder needs scans of at least {least} voxels a side, and they have {size}; "
+            "bring the cohort in on a finer grid, or take fewer stages or another model/encoder"
+        )
+
+
+def divides(groups: int, channels: int) -> None:
+    """Raise UserError where channels cannot be cut into so many groups."""
+    if channels % groups:
+        raise UserError(f"{channels} channels cannot be normalised in {groups} equal groups; use groups that divide it")

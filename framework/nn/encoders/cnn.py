@@ -1,4 +1,6 @@
-"""A small 3-D CNN that keeps where things are."""
+"""A small CNN that keeps where things are."""
+
+from math import prod
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from framework.types import Arr
 
 
 class CNN(Encoder):
-    """Cubes of 2³ voxels as channels, then stride-2 convolutions down to 4³, then one dense layer.
+    """Cubes of 2³ voxels as channels, then stride-2 convolutions down to 4³, then one dense layer; squares in 2-D.
 
     The last map is flattened, not averaged: a ventricle is told from a sulcus by where it lies. Nothing is
     normalised on the way, because the size of a structure is what is to be read. The first stage has `width`
@@ -20,25 +22,23 @@ class CNN(Encoder):
     (left and right) and averages their maps, so that both halves of the head teach the same weights.
     """
 
-    def __init__(
-        self, width: int, out_features: int, symmetric: bool, *, grid: tuple[int, int, int, int], rngs: nnx.Rngs
-    ):
+    def __init__(self, width: int, out_features: int, symmetric: bool, *, grid: tuple[int, ...], rngs: nnx.Rngs):
         self.out_features, self.symmetric = out_features, symmetric
-        size, channels = [-(-n // 2) for n in grid[:3]], 8 * grid[3]
+        size, channels = [-(-n // 2) for n in grid[:-1]], 2 ** (len(grid) - 1) * grid[-1]
         stages = []
         while not stages or max(size) > 4:
-            stages.append(Stage(channels, width, rngs=rngs))
+            stages.append(Stage(channels, width, len(size), rngs=rngs))
             size, channels, width = [-(-n // 2) for n in size], width, 2 * width
         self.stages = nnx.List(stages)
-        self.dense = Dense(channels * size[0] * size[1] * size[2], out_features, rngs=rngs)
+        self.dense = Dense(channels * prod(size), out_features, rngs=rngs)
 
-    def __call__(self, voxels: Float[Arr, "n x y z c"]) -> Float[Array, "n d"]:
+    def __call__(self, voxels: Float[Arr, "n *space c"]) -> Float[Array, "n d"]:
         x = self._map(voxels)
         if self.symmetric:
             x = (x + jnp.flip(self._map(jnp.flip(voxels, 1)), 1)) / 2
         return self.dense(x.reshape(x.shape[0], -1))
 
-    def _map(self, voxels: Float[Arr, "n x y z c"]) -> Float[Array, "n u v w o"]:
+    def _map(self, voxels: Float[Arr, "n *space c"]) -> Float[Array, "n *out o"]:
         x = space_to_depth(voxels, 2)
         for stage in self.stages:
             x = stage(x)
@@ -48,10 +48,10 @@ class CNN(Encoder):
 class Stage(nnx.Module):
     """Convolution of stride 2, GELU."""
 
-    def __init__(self, c_in: int, c_out: int, *, rngs: nnx.Rngs):
-        draw = jax.random.normal(rngs.params(), (3, 3, 3, c_in, c_out))
-        self.weights = nnx.Param(draw * jnp.sqrt(2 / (27 * c_in)))
+    def __init__(self, c_in: int, c_out: int, space: int, *, rngs: nnx.Rngs):
+        draw = jax.random.normal(rngs.params(), (*(3,) * space, c_in, c_out))
+        self.weights = nnx.Param(draw * jnp.sqrt(2 / (3**space * c_in)))
         self.bias = nnx.Param(jnp.zeros(c_out))
 
-    def __call__(self, x: Float[Array, "n x y z c"]) -> Float[Array, "n u v w o"]:
+    def __call__(self, x: Float[Array, "n *space c"]) -> Float[Array, "n *out o"]:
         return jax.nn.gelu(convolve(x, self.weights[...], stride=2) + self.bias[...])

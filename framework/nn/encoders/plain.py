@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from framework.errors import UserError
 from framework.nn.conv import convolve
-from framework.nn.encoders.base import Encoder
+from framework.nn.encoders.base import Encoder, divides, needs
 from framework.nn.layers import Dense
 from framework.nn.norm import group_norm
 from framework.types import Arr
@@ -22,11 +20,7 @@ class Plain(Encoder):
     def __init__(
         self, channels: Sequence[int], groups: int, out_features: int, *, grid: tuple[int, ...], rngs: nnx.Rngs
     ):
-        if min(grid[:-1]) < 2 ** len(channels):
-            raise UserError(
-                f"{len(channels)} stages halve a grid of {grid[:-1]} to nothing; "
-                f"give at most {int(np.log2(min(grid[:-1])))} channels, or a finer grid"
-            )
+        needs(grid, 2 ** len(channels))
         self.out_features = out_features
         ins, space = (grid[-1], *channels[:-1]), len(grid) - 1
         self.stages = nnx.List([Stage(i, o, groups, space, rngs=rngs) for i, o in zip(ins, channels, strict=True)])
@@ -43,6 +37,7 @@ class Stage(nnx.Module):
     """Convolution of width 3, group normalisation, ReLU, max-pooling of 2."""
 
     def __init__(self, c_in: int, c_out: int, groups: int, space: int, *, rngs: nnx.Rngs):
+        divides(groups, c_out)
         draw = jax.random.normal(rngs.params(), (*(3,) * space, c_in, c_out))
         self.weights = nnx.Param(draw * jnp.sqrt(2 / (3**space * c_in)))
         self.scale, self.bias = nnx.Param(jnp.ones(c_out)), nnx.Param(jnp.zeros(c_out))
