@@ -4,23 +4,39 @@ The order is a function of (seed, epoch) and the member's own subjects alone, so
 stopped, and a fold trained beside others sees the very batches it would see alone.
 """
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from threading import Lock
 from typing import SupportsInt
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from framework.data.examples import Examples, Questions
+from framework.data.scaled import scaled
 from framework.errors import UserError
-from framework.image.normalise import normalise
-from framework.types import Query, Scans, Truth, Visits, pytree
+from framework.types import Arr, Query, Scans, Truth, Visits, pytree
 
 Rows = Collection[SupportsInt]  # places of subjects in the cohort
 Prepare = Callable[[str, np.ndarray], np.ndarray]
+
+
+@pytree
+class Placed:
+    """Scans of one modality, told by their place in a table that stays on the device."""
+
+    place: Int[Arr, " n"]
+    row: Int[Arr, " n"]
+    visit: Int[Arr, " n"]
+    valid: Bool[Arr, " n"]
+
+    def read(self, table: Float[Arr, "s x y z c"]) -> Scans:
+        return Scans(jnp.take(jnp.asarray(table), self.place, axis=0), self.row, self.visit, self.valid)
 
 
 @pytree
@@ -31,6 +47,12 @@ class Batch:
     query: Query
     truth: Mapping[str, Truth]
     weight: Float[Array | np.ndarray, " b"]
+    placed: Mapping[str, Placed] = field(default_factory=dict)
+
+    def seen(self, tables: Mapping[str, Array]) -> Visits:
+        """The visits, with the scans that lie on the device read from its tables."""
+        read = {name: placed.read(tables[name]) for name, placed in self.placed.items()}
+        return replace(self.visits, scans={**self.visits.scans, **read})
 
 
 @dataclass(frozen=True)
@@ -41,14 +63,34 @@ class Size:
     scans: Mapping[str, int]
 
 
+class Order:
+    """The batches of some rows one after another, shuffled anew each epoch: `order[number]` is its rows."""
+
+    def __init__(self, loader: "Loader", rows: Rows, size: Size, seed: Sequence[int]):
+        self._loader, self._rows, self._size, self._seed = loader, np.asarray(rows, int), size, seed
+        self._epoch = lru_cache(4)(self._packed)
+        self._starts, self._lock = [0], Lock()  # the number of each epoch's first batch
+
+    def __getitem__(self, number: int) -> list[int]:
+        with self._lock:
+            while self._starts[-1] <= number:
+                self._starts.append(self._starts[-1] + len(self._epoch(len(self._starts) - 1)))
+            epoch = bisect_right(self._starts, number) - 1
+            return self._epoch(epoch)[number - self._starts[epoch]]
+
+    def _packed(self, epoch: int) -> list[list[int]]:
+        order = np.random.default_rng([*self._seed, epoch]).permutation(self._rows)
+        return list(self._loader.pack(order, self._size))
+
+
 class Loader:
     """Builds batches from a cohort, keeping prepared scans in memory up to `cache_bytes`.
 
-    `prepare(modality, voxels)` makes of a scan what its modality's grid in the layout says.
+    `prepare(modality, voxels)` makes of a scaled scan what its modality's grid in the layout says.
     """
 
     def __init__(self, examples: Examples, cache_bytes: int = 2 << 30, prepare: Prepare | None = None):
-        self.examples, self._prepare = examples, prepare or (lambda modality, voxels: normalise(voxels))
+        self.examples, self._prepare = examples, prepare or (lambda modality, voxels: voxels)
         cohort, layout = examples.cohort, examples.layout
         self._counts = {name: cohort.present[name].sum(1) for name in layout.modalities}
         self._cache: OrderedDict[tuple[str, int, int], np.ndarray] = OrderedDict()
@@ -76,16 +118,18 @@ class Loader:
         if batch:
             yield batch
 
-    def endless(self, rows: Rows, size: Size, seed: Sequence[int]) -> Iterator[list[int]]:
-        """Shuffled batches of these rows, epoch after epoch."""
-        epoch = 0
-        while True:
-            order = np.random.default_rng([*seed, epoch]).permutation(np.asarray(rows, int))
-            yield from self.pack(order, size)
-            epoch += 1
+    def batch(
+        self,
+        rows: Rows,
+        size: Size,
+        questions: Questions,
+        places: Mapping[str, Int[np.ndarray, "subjects visits"]] | None = None,
+    ) -> Batch:
+        """The batch of these rows (or fewer than fit), padded to its static size, in float32.
 
-    def batch(self, rows: Rows, size: Size, questions: Questions) -> Batch:
-        """The batch of these rows (or fewer than fit), padded to its static size, in float32."""
+        A scan of a modality in `places` is told by its number there, not read.
+        """
+        places = places or {}
         cohort = self.examples.cohort
         pad = size.subjects - len(rows)
         index = np.array([*map(int, rows), *[0] * pad], int)
@@ -98,31 +142,41 @@ class Loader:
         visits = Visits(
             times=take(cohort.times),
             valid=take(cohort.valid),
-            scans={name: self._scans(name, rows, room) for name, room in size.scans.items()},
+            scans={name: self._scans(name, rows, room) for name, room in size.scans.items() if name not in places},
             values=take(cohort.values),
             observed=take(cohort.observed),
             static=take(cohort.static),
             static_observed=take(cohort.static_observed),
         )
         query, truth = jax.tree.map(take, (questions.query, questions.truth))
-        return Batch(visits, query, truth, real.astype(np.float32))
+        placed = {name: self._placed(name, rows, size.scans[name], where) for name, where in places.items()}
+        return Batch(visits, query, truth, real.astype(np.float32), placed)
+
+    def read(self, modality: str, subject: int, visit: int) -> Float[np.ndarray, "x y z c"]:
+        """One scan from disk, prepared."""
+        return self._prepare(modality, scaled(self.examples.cohort, modality, subject, visit))
+
+    def _placed(self, modality: str, rows: Rows, room: int, places: Int[np.ndarray, "subjects visits"]) -> Placed:
+        subject, row, visit, valid = self._slots(modality, rows, room)
+        return Placed(np.where(valid, places[subject, visit], 0), row, visit, valid)
 
     def _scans(self, modality: str, rows: Rows, room: int) -> Scans:
-        present = self.examples.cohort.present[modality]
-        slots = [
-            (place, row, int(visit))
-            for place, row in enumerate(map(int, rows))
-            for visit in np.flatnonzero(present[row])
-        ]
-        if len(slots) > room:
-            raise UserError(f"{len(slots)} {modality} scans do not fit a batch of {room}; use a larger batch")
+        subject, row, visit, valid = self._slots(modality, rows, room)
         grid = dict(zip(self.examples.layout.modalities, self.examples.layout.grids, strict=True))[modality]
         voxels = np.zeros((room, *grid), np.float32)
-        row, visit, valid = np.zeros(room, int), np.zeros(room, int), np.arange(room) < len(slots)
-        for slot, (place, subject, when) in enumerate(slots):
-            voxels[slot] = self._prepared(modality, subject, when)
-            row[slot], visit[slot] = place, when
+        for slot in np.flatnonzero(valid):
+            voxels[slot] = self._prepared(modality, int(subject[slot]), int(visit[slot]))
         return Scans(voxels, row, visit, valid)
+
+    def _slots(self, modality: str, rows: Rows, room: int) -> tuple[np.ndarray, ...]:
+        """Of each slot the subject, its row in the batch, the visit, and whether a scan is there."""
+        present = self.examples.cohort.present[modality][np.asarray(rows, int)]
+        row, visit = np.nonzero(present)
+        if len(row) > room:
+            raise UserError(f"{len(row)} {modality} scans do not fit a batch of {room}; use a larger batch")
+        subject = np.asarray(rows, int)[row]
+        pad = (0, room - len(row))
+        return *(np.pad(part, pad) for part in (subject, row, visit)), np.arange(room) < len(row)
 
     def _prepared(self, modality: str, subject: int, visit: int) -> np.ndarray:
         key = (modality, subject, visit)
@@ -130,7 +184,7 @@ class Loader:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
-        voxels = self._prepare(modality, self.examples.cohort.voxels(modality, subject, visit))
+        voxels = self.read(modality, subject, visit)
         with self._lock:
             while self._cache and self._room < voxels.nbytes:
                 self._room += self._cache.popitem(last=False)[1].nbytes

@@ -69,7 +69,10 @@ class RunFolder:
 def write_whole(file: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
     aside = file.with_name(file.name + ".new")
-    aside.write_text(text)
+    with aside.open("w") as new:
+        new.write(text)
+        new.flush()
+        os.fsync(new.fileno())
     os.replace(aside, file)
 
 

@@ -1,13 +1,17 @@
 """What a person sees while models train, and what is kept of it."""
 
 import json
+import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from framework.launch.folder import write_whole
 
 EVERY = 10.0  # seconds between plain lines where there is no terminal
 
@@ -17,7 +21,8 @@ class Training:
 
     def __init__(self, model: str, file: Path):
         self._model, self._path = model, file
-        self._file = file.open("a", buffering=1)  # a line is on disk once it is written
+        _whole_lines(file, lambda row: True)
+        self._file = file.open("a")
         self._fresh = True
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -37,6 +42,8 @@ class Training:
         if self._fresh:
             self._rewind(row["step"])
         self._file.write(json.dumps({"model": self._model, **row}) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())  # before the checkpoint that counts on it, even where the power fails
         loss = f"train {row['train']:.3f}, validation {row['validation']:.3f}"
         self._bar.update(self._task, completed=row["step"], total=total, loss=loss)
         if self._bar.disable and time.monotonic() - self._said > EVERY:
@@ -45,10 +52,9 @@ class Training:
 
     def _rewind(self, step: int) -> None:
         """Drop what an interrupted run wrote after the checkpoint from which this one goes on."""
-        rows = [json.loads(line) for line in self._path.read_text().splitlines()]
-        kept = [row for row in rows if row["model"] != self._model or row["step"] < step]
-        self._file.truncate(0)
-        self._file.writelines(json.dumps(row) + "\n" for row in kept)
+        self._file.close()
+        _whole_lines(self._path, lambda row: row["model"] != self._model or row["step"] < step)
+        self._file = self._path.open("a")
         self._fresh = False
 
     def __enter__(self) -> "Training":
@@ -58,3 +64,11 @@ class Training:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
         self._file.close()
+
+
+def _whole_lines(file: Path, wanted: Callable[[dict], bool]) -> None:
+    """Keep the wanted rows of a file, and no line that was cut short when a run was killed; whole or not at all."""
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    kept = [line for line in lines if line.endswith("\n") and wanted(json.loads(line))]
+    if kept != lines:
+        write_whole(file, "".join(kept))

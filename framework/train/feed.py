@@ -1,59 +1,84 @@
 """Stacked batches for several members at once, read ahead of the step."""
 
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
+import grain
 import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from framework.data.batch import Batch, Loader, Size
+from framework.data.batch import Batch, Loader, Order, Size
+from framework.data.kept import Kept
 from framework.data.split import Split
+
+AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)  # chunks; each holds its scans in memory
 
 
 class Feed:
     """What each member trains on and is validated by; `chunk` steps are handed over together.
 
-    A member's batches depend on its own subjects and key alone. They are padded to one shape for all.
+    A member's batches depend on its own subjects and key alone. They are padded to one shape for all. With
+    `parts` above 1 a step is that many batches of as many fewer subjects. Modalities that fit `device_bytes`
+    whole stay on the device, as `tables`.
     """
 
-    def __init__(self, loader: Loader, splits: Sequence[Split], keys: Key[Array, " m"], subjects: int, round: int):
-        self._loader = loader
-        self._seeds = [[int(word) for word in words] for words in np.asarray(jax.random.key_data(keys))]
-        self._rows = [np.flatnonzero(split.train) for split in splits]
-        self._sizes = [loader.size(min(subjects, len(rows)), rows) for rows in self._rows]
+    def __init__(
+        self,
+        loader: Loader,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        subjects: int,
+        round: int,
+        parts: int = 1,
+        device_bytes: int = 0,
+    ):
+        self._loader, self._parts = loader, parts
+        rows = [np.flatnonzero(split.train) for split in splits]
+        sizes = [loader.size(min(-(-subjects // parts), len(some)), some) for some in rows]
+        seeds = [[int(word) for word in words] for words in np.asarray(jax.random.key_data(keys))]
+        self._orders = [Order(loader, *each) for each in zip(rows, sizes, seeds, strict=True)]
         judges = [np.flatnonzero(split.validation) for split in splits]
         # a validation subject may have more scans than any that trains
-        self._size = _widest([*self._sizes, *(loader.size(1, rows) for rows in judges if len(rows))])
-        self._validation = [list(loader.pack(rows, self._size)) if len(rows) else [] for rows in judges]
-        self.chunk = 1 if self._size.scans else round
+        self._size = _widest([*sizes, *(loader.size(1, some) for some in judges if len(some))])
+        self._validation = [list(loader.pack(some, self._size)) if len(some) else [] for some in judges]
+        self._kept = Kept(loader, np.any([s.train | s.validation for s in splits], axis=0), device_bytes)
+        # a compiled loop over steps would hold all their scans in memory at once
+        self.chunk = round if set(self._size.scans) <= set(self.tables) else 1
 
-    def training(self, start: int) -> Generator[Batch, None, None]:
-        """Chunks (steps, members, ...) from step `start` on, the next one built while the last is used."""
-        streams = [
-            islice(self._loader.endless(rows, size, seed), start, None)
-            for rows, size, seed in zip(self._rows, self._sizes, self._seeds, strict=True)
-        ]
+    @property
+    def tables(self) -> Mapping[str, Array]:
+        return self._kept.tables
 
-        def chunk() -> Batch:
-            return _stack([self._members([next(stream) for stream in streams], True) for _ in range(self.chunk)])
+    def training(self, steps: int) -> grain.DatasetIterator[Batch]:
+        """Chunks (steps, members, ...) for that many steps, read ahead; its state is how many were taken."""
+        chunks = grain.MapDataset.range(-(-steps // self.chunk)).map(self._chunk)
+        return iter(chunks.to_iter_dataset(AHEAD))
 
-        with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(chunk)
-            while True:
-                ready, ahead = ahead.result(), reader.submit(chunk)
-                yield ready
+    def rows(self, step: int, member: int) -> list[int]:
+        """Whom a member sees in a step, counted from 0."""
+        order = self._orders[member]
+        return [row for part in range(self._parts) for row in order[step * self._parts + part]]
 
     def validation(self) -> Iterator[Batch]:
         """Batches (members, ...) that together show each member its validation subjects once."""
+        asked = self._loader.examples.asked
         for place in range(max(map(len, self._validation))):
-            yield self._members([rows[place] if place < len(rows) else [] for rows in self._validation], False)
+            rows = [own[place] if place < len(own) else [] for own in self._validation]
+            yield _stack([self._batch(some, asked) for some in rows])
 
-    def _members(self, rows: list[list[int]], taught: bool) -> Batch:
-        examples = self._loader.examples
-        questions = examples.taught if taught else examples.asked
-        return _stack([self._loader.batch(some, self._size, questions) for some in rows])
+    def _chunk(self, number: int) -> Batch:
+        return _stack([self._step(number * self.chunk + place) for place in range(self.chunk)])
+
+    def _step(self, step: int) -> Batch:
+        batch = partial(self._batch, questions=self._loader.examples.taught)
+        if self._parts == 1:
+            return _stack([batch(order[step]) for order in self._orders])
+        numbers = range(step * self._parts, (step + 1) * self._parts)
+        return _stack([_stack([batch(order[number]) for number in numbers]) for order in self._orders])
+
+    def _batch(self, rows: list[int], questions) -> Batch:
+        return self._loader.batch(rows, self._size, questions, self._kept.places)
 
 
 def _stack(batches: list[Batch]) -> Batch:

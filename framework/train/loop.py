@@ -1,34 +1,46 @@
 """Training several members side by side, each until its own validation subjects stop improving."""
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from framework.data.batch import Loader
 from framework.data.split import Split
 from framework.errors import UserError
+from framework.nn.model import Model
 from framework.train.checkpoint import Checkpoints
+from framework.train.economy import Economy
 from framework.train.feed import Feed
+from framework.train.gradients import Accumulated, Whole
 from framework.train.meter import Cost, Meter
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import AdamW, Dynamic, Schedule
+from framework.train.signals import Termination
 from framework.train.step import Member, Program
 from framework.types import pytree
 
 Log = Callable[[dict], None]
+REMEDY = "lower optimizer.learning_rate, or look at their data"
 
 
 @dataclass(frozen=True)
 class Training:
     """How fast, how long and on how much.
 
-    `steps` at most, a validation every `round` steps, stopping after `patience` rounds without a better one;
-    batches of up to `batch` subjects; scans kept in memory up to `cache_bytes`.
+    Batches of up to `batch` subjects, each in `accumulate` parts; `steps` at most, a validation every `round` steps,
+    stopping after `patience` rounds without a better one. The rate warms up for `warmup` steps, then follows
+    `schedule`; `clip` is the largest gradient norm. With `ema`, a decay, the moving average of the parameters is what
+    validates and forecasts. Prepared scans are kept in memory up to `cache_bytes`; modalities that fit whole into
+    `device_cache_bytes` stay on the device. A run that is killed loses at most `checkpoint_seconds`, or
+    `checkpoint_steps`.
     """
 
     learning_rate: float
@@ -36,22 +48,34 @@ class Training:
     dropout: float
     target_weights: Sequence[float] | None
     batch: int
+    accumulate: int
     steps: int
     round: int
     patience: int
     warmup: int
+    schedule: Schedule
     clip: float
+    ema: float | None
+    economy: Economy
     cache_bytes: int
+    device_cache_bytes: int
     checkpoint_seconds: float
+    checkpoint_steps: int | None
 
     def __post_init__(self):
-        for name in ("batch", "steps", "round", "patience"):
+        for name in ("batch", "accumulate", "steps", "round", "patience"):
             if getattr(self, name) < 1:
                 raise UserError(f"optimizer.{name} is {getattr(self, name)}; expected 1 or more")
+        if self.accumulate > self.batch:
+            raise UserError(f"optimizer.accumulate is {self.accumulate}; expected no more than batch={self.batch}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"optimizer.dropout is {self.dropout}; expected 0 or more and below 1")
         if self.clip <= 0:
             raise UserError(f"optimizer.clip is {self.clip}; expected a gradient norm above 0")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise UserError(f"optimizer.ema is {self.ema}; expected a decay between 0 and 1, or null for no average")
+        if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
+            raise UserError(f"optimizer.checkpoint_steps is {self.checkpoint_steps}; expected 1 or more, or null")
 
     def dynamic(self, targets: int) -> Dynamic:
         """The arrays of one member. Raises UserError where target_weights do not match the targets."""
@@ -61,17 +85,30 @@ class Training:
         numbers = (self.learning_rate, self.weight_decay, self.dropout, list(weights))
         return Dynamic(*(jnp.asarray(number, jnp.float32) for number in numbers))
 
+    def program(self, build: Callable[[nnx.Rngs], Model], targets: Sequence[str], augment: Callable | None) -> Program:
+        """The step of this training, for the network that `build` makes."""
+        return Program(
+            build,
+            tuple(targets),
+            augment,
+            optimizer=AdamW(self.clip, self.warmup, self.steps, self.schedule),
+            gradients=Whole() if self.accumulate == 1 else Accumulated(self.accumulate),
+            economy=self.economy,
+            average=self.ema,
+        )
+
 
 @pytree
 class Progress:
-    """All that a run needs to go on: the members, the best parameters of each for each target so far, and for how
-    many rounds no target of a member has got better.
+    """All that a run needs to go on: the members, the best parameters of each for each target so far, for how
+    many rounds no target of a member has got better, and the losses of the round under way.
     """
 
     members: Member
     best: PyTree
     best_loss: Float[Array, "m k"]
     waited: Int[Array, " m"]
+    losses: Float[np.ndarray, "round m"]
 
 
 def train(
@@ -90,46 +127,46 @@ def train(
     Targets overfit at different times, so each keeps the parameters of its own best round.
 
     With a folder the run is checkpointed there and goes on from its last checkpoint. Raises UserError where
-    a loss is no number (the last healthy checkpoint stays), or a split holds no answer to learn from or judge by.
+    a loss is no number (the last healthy checkpoint stays), a checkpoint cannot be written, or a split holds no
+    answer to learn from or judge by; SystemExit on SIGTERM, after the step under way and its checkpoint.
     """
     meter = Meter()
     _answerable(loader, splits)
-    feed = Feed(loader, splits, keys, training.batch, training.round)
-    checkpoints = Checkpoints(folder) if folder else None
-    progress, done = _start(program, keys, dynamics.target_weights.shape[1], checkpoints)
+    feed = Feed(loader, splits, keys, training.batch, training.round, training.accumulate, training.device_cache_bytes)
     advance, losses = jax.jit(program.advance, donate_argnums=0), jax.jit(program.losses)
     validates = any(split.validation.any() for split in splits)
-    rounds = -(-training.steps // training.round)
-    chunks = feed.training(done * training.round)
-    saved = time.perf_counter()
-    active = progress.waited < training.patience
-    try:
-        for number in range(done, rounds):
-            if not active.any():
-                break
-            members, loss = progress.members, []
-            for _ in range(training.round // feed.chunk):
-                batches = next(chunks)
-                members, part = meter.time(advance, members, active, statistics, dynamics, batches)
-                loss.append(np.asarray(part))
-            train_loss = np.concatenate(loss).mean(0)
-            validation = _validate(losses, members.params, statistics, dynamics, feed) if validates else None
-            if not (np.isfinite(train_loss).all() and (validation is None or np.isfinite(validation).all())):
-                raise UserError(
-                    f"the loss is no number any more by step {(number + 1) * training.round}; "
-                    "lower optimizer.learning_rate"
+    total = -(-training.steps // training.round) * training.round
+    with ExitStack() as stack:
+        reader = stack.enter_context(closing(feed.training(total)))
+        progress, step = _fresh(program, training, keys, dynamics), 0
+        checkpoints = None
+        if folder is not None:
+            checkpoints = Checkpoints(folder, training.checkpoint_seconds, training.checkpoint_steps)
+            stack.enter_context(closing(checkpoints))
+            progress, step = _resumed(checkpoints, progress, reader, feed.chunk)
+        termination = stack.enter_context(Termination())
+        active = progress.waited < training.patience
+        while step < total and active.any():
+            with meter.waiting():
+                batches = next(reader)
+            members, loss = meter.time(advance, progress.members, active, statistics, dynamics, feed.tables, batches)
+            progress = _stepped(progress, members, np.asarray(loss), step % training.round)
+            _check_steps(np.asarray(loss), active, step, feed, loader)
+            step += feed.chunk
+            if step % training.round == 0:
+                validation = _validate(losses, members, statistics, dynamics, feed) if validates else None
+                _check_round(validation, active, step)
+                progress = _judge(progress, validation, active)
+                _report(log, step, total, active, progress.losses, validation, meter)
+                active = progress.waited < training.patience
+            over = step == total or not active.any()
+            if checkpoints and (over or termination.asked or checkpoints.due(step)):
+                checkpoints.save(step, progress, reader)
+            if termination.asked and not over:
+                kept = (
+                    "the same command goes on from there" if checkpoints else "without a folder nothing of it is kept"
                 )
-            progress = _judge(progress, members, validation, active)
-            _report(log, number, rounds, training.round, active, train_loss, validation, meter)
-            active = progress.waited < training.patience
-            over = number + 1 == rounds or not active.any()
-            if checkpoints and (over or time.perf_counter() - saved > training.checkpoint_seconds):
-                checkpoints.save(number + 1, progress)
-                saved = time.perf_counter()
-    finally:
-        chunks.close()
-        if checkpoints:
-            checkpoints.close()
+                raise SystemExit(f"stopped by SIGTERM after step {step} of {total}; {kept}")
     return progress.best, meter.cost(int(np.max(progress.members.step)), len(splits))
 
 
@@ -149,35 +186,72 @@ def _answerable(loader: Loader, splits: Sequence[Split]) -> None:
             )
 
 
-def _start(
-    program: Program, keys: Key[Array, " m"], targets: int, checkpoints: Checkpoints | None
-) -> tuple[Progress, int]:
+def _fresh(program: Program, training: Training, keys: Key[Array, " m"], dynamics: Dynamic) -> Progress:
     members, _ = program.initial(keys)
-    count = len(keys)
-    best_loss = jnp.full((count, targets), jnp.inf)
-    progress = Progress(members, _for_each(members.params, targets), best_loss, jnp.zeros(count, int))
-    if checkpoints and (found := checkpoints.latest(progress)):
-        return found[1], found[0]
-    return progress, 0
+    count, targets = len(keys), dynamics.target_weights.shape[1]
+    return Progress(
+        members,
+        _for_each(members.judged, targets),
+        jnp.full((count, targets), jnp.inf),
+        jnp.zeros(count, int),
+        np.zeros((training.round, count), np.float32),
+    )
 
 
+def _resumed(
+    checkpoints: Checkpoints, fresh: Progress, reader: grain.DatasetIterator, chunk: int
+) -> tuple[Progress, int]:
+    found = checkpoints.resume(fresh, reader)
+    if found is None:
+        return fresh, 0
+    step, progress = found
+    if reader.get_state()["next_index"] * chunk != step:
+        raise UserError(
+            f"the checkpoint of step {step} stands elsewhere in the data; other settings made it: delete its folder"
+        )
+    return progress, step
+
+
+@partial(jax.jit, static_argnums=1)  # one small program, not three a parameter
 def _for_each(params: PyTree, targets: int) -> PyTree:
     """A copy for each target (m, k, ...), because the step overwrites the members in place."""
     return jax.tree.map(lambda x: jnp.repeat(x[:, None], targets, axis=1), params)
 
 
+def _stepped(progress: Progress, members: Member, loss: Float[np.ndarray, "steps m"], place: int) -> Progress:
+    losses = progress.losses.copy()  # what is being written to a checkpoint stays as it is
+    losses[place : place + len(loss)] = loss
+    return replace(progress, members=members, losses=losses)
+
+
+def _check_steps(
+    loss: Float[np.ndarray, "steps m"], active: Bool[Array, " m"], step: int, feed: Feed, loader: Loader
+) -> None:
+    for place, member in np.argwhere(~np.isfinite(loss) & np.asarray(active)):
+        subjects = [loader.examples.subjects[row] for row in feed.rows(step + int(place), int(member))]
+        raise UserError(
+            f"the loss is no number at step {step + place + 1}, on subjects {', '.join(subjects)}; {REMEDY}"
+        )
+
+
+def _check_round(validation: Float[Array, "m k"] | None, active: Bool[Array, " m"], step: int) -> None:
+    if validation is not None and not np.isfinite(np.asarray(validation)[np.asarray(active)]).all():
+        raise UserError(f"the loss of the validation subjects is no number at step {step}; {REMEDY}")
+
+
 def _validate(
-    losses: Callable, params: PyTree, statistics: PyTree, dynamics: Dynamic, feed: Feed
+    losses: Callable, members: Member, statistics: PyTree, dynamics: Dynamic, feed: Feed
 ) -> Float[Array, "m k"]:
-    sums, counts = zip(*(losses(params, statistics, dynamics, batch) for batch in feed.validation()), strict=True)
+    told = (losses(members.judged, statistics, dynamics, feed.tables, batch) for batch in feed.validation())
+    sums, counts = zip(*told, strict=True)
     return sum(sums) / jnp.maximum(sum(counts), 1)
 
 
-def _judge(progress: Progress, members: Member, validation: Array | None, active: Bool[Array, " m"]) -> Progress:
+def _judge(progress: Progress, validation: Array | None, active: Bool[Array, " m"]) -> Progress:
     """Keep what is the best so far; without validation that is the latest."""
-    latest = _for_each(members.params, progress.best_loss.shape[1])
+    latest = _for_each(progress.members.judged, progress.best_loss.shape[1])
     if validation is None:
-        return Progress(members, latest, progress.best_loss, progress.waited)
+        return replace(progress, best=latest)
     better = active[:, None] & (validation < progress.best_loss)
     best = jax.tree.map(
         lambda new, old: jnp.where(better.reshape(*better.shape, *[1] * (new.ndim - 2)), new, old),
@@ -185,27 +259,28 @@ def _judge(progress: Progress, members: Member, validation: Array | None, active
         progress.best,
     )
     waited = jnp.where(better.any(1), 0, progress.waited + active)
-    return Progress(members, best, jnp.where(better, validation, progress.best_loss), waited)
+    best_loss = jnp.where(better, validation, progress.best_loss)
+    return replace(progress, best=best, best_loss=best_loss, waited=waited)
 
 
 def _report(
     log: Log,
-    number: int,
-    rounds: int,
-    round: int,
+    step: int,
+    total: int,
     active: Array,
-    train_loss: np.ndarray,
+    losses: Float[np.ndarray, "round m"],
     validation: Array | None,
     meter: Meter,
 ) -> None:
-    judged = np.full(len(train_loss), np.nan) if validation is None else np.asarray(validation).sum(1)
+    mean = losses.mean(0)
+    judged = np.full(len(mean), np.nan) if validation is None else np.asarray(validation).sum(1)
     for member in np.flatnonzero(np.asarray(active)):
         log(
             {
                 "member": int(member),
-                "step": (number + 1) * round,
-                "of": rounds * round,
-                "train": float(train_loss[member]),
+                "step": step,
+                "of": total,
+                "train": float(mean[member]),
                 "validation": float(judged[member]),
                 "seconds": float(np.round(meter.elapsed, 3)),
             }

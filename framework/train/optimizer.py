@@ -1,11 +1,17 @@
-"""AdamW with everything a sweep varies as an array."""
+"""AdamW with everything a sweep varies as an array, and how its rate changes as training goes on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from framework.errors import UserError
 from framework.types import pytree
+
+Schedule = Callable[[Float[Array, ""]], Float[Array, ""]]  # share of training done since the warm-up -> share of rate
 
 
 @pytree
@@ -18,22 +24,89 @@ class Dynamic:
     target_weights: Float[Array, "... k"]
 
 
-def transform(clip: float) -> optax.GradientTransformation:
-    """The direction of a step, before learning rate and decay: clipped gradients through Adam (Kingma & Ba 2015)."""
-    return optax.chain(optax.clip_by_global_norm(clip), optax.scale_by_adam())
+@dataclass(frozen=True)
+class Constant:
+    """The full rate to the end."""
+
+    def __call__(self, done: Float[Array, ""]) -> Float[Array, ""]:
+        return jnp.ones_like(done)
 
 
-def rate(dynamic: Dynamic, step: Int[Array, ""], warmup: int, steps: int) -> Float[Array, ""]:
-    """Linear warm-up, then half a cosine down to a twentieth."""
-    ramp = jnp.minimum(1.0, (step + 1) / max(warmup, 1))
-    done = jnp.clip((step - warmup) / max(steps - warmup, 1), 0, 1)
-    return dynamic.learning_rate * ramp * (0.05 + 0.95 * 0.5 * (1 + jnp.cos(jnp.pi * done)))
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine down to a share `floor` of the rate (Loshchilov & Hutter 2017)."""
+
+    floor: float
+
+    def __post_init__(self):
+        _share("floor", self.floor)
+
+    def __call__(self, done: Float[Array, ""]) -> Float[Array, ""]:
+        return self.floor + (1 - self.floor) * 0.5 * (1 + jnp.cos(jnp.pi * done))
 
 
-def move(params: PyTree, direction: PyTree, rate: Float[Array, ""], weight_decay: Float[Array, ""]) -> PyTree:
-    """Decoupled weight decay (Loshchilov & Hutter 2019) on matrices and kernels, not on biases and scales."""
+@dataclass(frozen=True)
+class Trapezoid:
+    """The full rate until the last share `decay` of training, then straight down to 0 (Zhai et al. 2022)."""
 
-    def one(p: Array, d: Array) -> Array:
-        return p - rate * (d + (weight_decay * p if p.ndim > 1 else 0))
+    decay: float
 
-    return jax.tree.map(one, params, direction)
+    def __post_init__(self):
+        _share("decay", self.decay)
+
+    def __call__(self, done: Float[Array, ""]) -> Float[Array, ""]:
+        return jnp.minimum(1.0, (1 - done) / max(self.decay, 1e-9))
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Gradients clipped to the global norm `clip`, through Adam (Kingma & Ba 2015), decay apart from them.
+
+    The rate rises for `warmup` steps, then follows `schedule` to step number `steps`.
+    """
+
+    clip: float
+    warmup: int
+    steps: int
+    schedule: Schedule
+
+    def initial(self, params: PyTree) -> PyTree:
+        """The momenta before the first step."""
+        return self._direction.init(params)
+
+    def update(
+        self, gradients: PyTree, momenta: PyTree, params: PyTree, step: Int[Array, ""], dynamic: Dynamic
+    ) -> tuple[PyTree, PyTree]:
+        """Parameters and momenta after step number `step`, counted from 0."""
+        direction, momenta = self._direction.update(gradients, momenta)
+        rate = self.rate(step, dynamic)
+
+        def move(p: Array, d: Array) -> Array:
+            # decoupled decay (Loshchilov & Hutter 2019) on matrices and kernels, not on biases and scales
+            return p - rate * (d + (dynamic.weight_decay * p if p.ndim > 1 else 0))
+
+        return jax.tree.map(move, params, direction), momenta
+
+    def rate(self, step: Int[Array, ""], dynamic: Dynamic) -> Float[Array, ""]:
+        """The learning rate of step number `step`."""
+        ramp = jnp.minimum(1.0, (step + 1) / max(self.warmup, 1))
+        done = jnp.clip((step - self.warmup) / max(self.steps - self.warmup, 1), 0, 1)
+        return dynamic.learning_rate * ramp * self.schedule(done)
+
+    @property
+    def _direction(self) -> optax.GradientTransformation:
+        return optax.chain(optax.clip_by_global_norm(self.clip), optax.scale_by_adam())
+
+
+def averaged(average: PyTree, params: PyTree, step: Int[Array, ""], decay: float) -> PyTree:
+    """An exponential moving average of the parameters one step on.
+
+    The first steps weigh more, (1 + t) / (10 + t) for `decay`, so that the start is soon forgotten.
+    """
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, new: old + (1 - kept) * (new - old), average, params)
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise UserError(f"optimizer.schedule.{name} is {value}; expected a share from 0 to 1")

@@ -1,81 +1,114 @@
 """The compiled step: one batch in, one update of every member out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from framework.data.batch import Batch
 from framework.nn.layers import Statistic
 from framework.nn.model import Model
-from framework.train.optimizer import Dynamic, move, rate, transform
+from framework.train.economy import Economy
+from framework.train.gradients import Accumulated, Whole
+from framework.train.optimizer import AdamW, Dynamic, averaged
 from framework.types import Classes, Query, Scans, Values, Visits, pytree
+
+Tables = Mapping[str, Float[Array, "s x y z c"]]  # modality -> its scans, where they stay on the device
 
 
 @pytree
 class Member:
-    """All that training changes in one model, and the key its randomness comes from."""
+    """All that training changes in one model, and the key its randomness comes from; `average` is None without one."""
 
     params: PyTree
     momenta: PyTree
+    average: PyTree
     step: Int[Array, "..."]
     key: Key[Array, "..."]
+
+    @property
+    def judged(self) -> PyTree:
+        """The parameters that validate and forecast."""
+        return self.params if self.average is None else self.average
 
 
 @dataclass(frozen=True)
 class Program:
     """The pure functions of one network, each over a leading axis of members.
 
-    `build(rngs)` makes the network for `targets`; `augment(scans, key)` varies training scans, None leaves them;
-    `warmup` and `steps` are the length of the schedule, `clip` the largest gradient norm.
+    `build(rngs)` makes the network for `targets`; `augment(scans, key, place)` varies the training
+    scans of modality number `place`, None leaves them; `average` is the decay of the parameters' moving average,
+    None for none.
     """
 
     build: Callable[[nnx.Rngs], Model]
     targets: tuple[str, ...]
-    augment: Callable[[Scans, Key[Array, ""]], Scans] | None
-    clip: float
-    warmup: int
-    steps: int
+    augment: Callable[[Scans, Key[Array, ""], int], Scans] | None
+    optimizer: AdamW
+    gradients: Whole | Accumulated
+    economy: Economy
+    average: float | None
 
     @cached_property
     def graph(self) -> nnx.GraphDef:
         return nnx.split(nnx.eval_shape(lambda: self.build(nnx.Rngs(0))), nnx.Param, Statistic)[0]
 
+    def model(self, params: PyTree, statistics: PyTree) -> Model:
+        """The network of one member."""
+        return self.economy(nnx.merge(self.graph, params, statistics, copy=True))
+
     def initial(self, keys: Key[Array, " m"]) -> tuple[Member, PyTree]:
         """Fresh members, and their statistics (to be fitted) as a state of the same shape."""
+        # random draws take five times as long to compile well as to compile, and run once
+        return jax.jit(jax.vmap(self._one), compiler_options={"xla_backend_optimization_level": 0})(keys)
 
-        def one(key: Key[Array, ""]) -> tuple[Member, PyTree]:
-            start, train = jax.random.split(key)
-            _, params, statistics = nnx.split(self.build(nnx.Rngs(start)), nnx.Param, Statistic)
-            return Member(params, transform(self.clip).init(params), jnp.zeros((), int), train), statistics
+    def statistics(self, keys: Key[Array, " m"]) -> PyTree:
+        """The shapes of the members' statistics, without making them."""
+        return jax.eval_shape(jax.vmap(self._one), keys)[1]
 
-        return jax.jit(jax.vmap(one))(keys)
+    def _one(self, key: Key[Array, ""]) -> tuple[Member, PyTree]:
+        start, train = jax.random.split(key)
+        _, params, statistics = nnx.split(self.build(nnx.Rngs(start)), nnx.Param, Statistic)
+        average = None if self.average is None else params
+        return Member(params, self.optimizer.initial(params), average, jnp.zeros((), int), train), statistics
 
     def advance(
-        self, members: Member, active: Bool[Array, " m"], statistics: PyTree, dynamics: Dynamic, batches: Batch
+        self,
+        members: Member,
+        active: Bool[Array, " m"],
+        statistics: PyTree,
+        dynamics: Dynamic,
+        tables: Tables,
+        batches: Batch,
     ) -> tuple[Member, Float[Array, "steps m"]]:
-        """One step of each active member for each batch of the leading axis; batches are (steps, members, ...)."""
-        step = jax.vmap(partial(_step, self))
+        """One step of each active member for each batch of the leading axis; batches are (steps, members, ...).
+
+        A step whose loss or gradient is no finite number changes nothing, and its loss is NaN.
+        """
+        step = jax.vmap(partial(_step, self), in_axes=(0, 0, 0, 0, None, 0))
 
         def body(members: Member, batch: Batch) -> tuple[Member, Array]:
-            return step(members, active, statistics, dynamics, batch)
+            return step(members, active, statistics, dynamics, tables, batch)
 
         if batches.weight.shape[0] == 1:  # a round of scans would not fit in memory
             members, loss = body(members, jax.tree.map(lambda x: x[0], batches))
             return members, loss[None]
         return jax.lax.scan(body, members, batches)
 
-    def losses(self, params: PyTree, statistics: PyTree, dynamics: Dynamic, batch: Batch) -> tuple[Array, Array]:
+    def losses(
+        self, params: PyTree, statistics: PyTree, dynamics: Dynamic, tables: Tables, batch: Batch
+    ) -> tuple[Array, Array]:
         """Summed loss and count of each target, without dropout: (members, targets) each."""
 
         def one(params: PyTree, statistics: PyTree, dynamic: Dynamic, batch: Batch) -> tuple[Array, Array]:
-            model = nnx.merge(self.graph, params, statistics)
-            raw = model(batch.visits, batch.query)
+            model = self.model(params, statistics)
+            raw = model(batch.seen(tables), batch.query)
             return model.loss(raw, batch.truth, batch.weight, dynamic.target_weights)
 
         return jax.vmap(one)(params, statistics, dynamics, batch)
@@ -84,35 +117,51 @@ class Program:
         """The forecast of one member, each target by its own parameters (leading axis k)."""
         told = {}
         for place, name in enumerate(self.targets):
-            own = jax.tree.map(itemgetter(place), params)
-            model = nnx.merge(self.graph, own, statistics)
+            model = self.model(jax.tree.map(itemgetter(place), params), statistics)
             told[name] = model.forecast(model(visits, query))[name]
         return told
 
 
 def _step(
-    program: Program, member: Member, active: Bool[Array, ""], statistics: PyTree, dynamic: Dynamic, batch: Batch
+    program: Program,
+    member: Member,
+    active: Bool[Array, ""],
+    statistics: PyTree,
+    dynamic: Dynamic,
+    tables: Tables,
+    batch: Batch,
 ) -> tuple[Member, Float[Array, ""]]:
-    key, vary = jax.random.split(jax.random.fold_in(member.key, member.step))
-    visits = batch.visits if program.augment is None else _augmented(batch.visits, program.augment, vary)
+    counts = jnp.maximum(_answers(batch, program.targets), 1)
 
-    def objective(params: PyTree) -> Float[Array, ""]:
-        model = nnx.merge(program.graph, params, statistics, copy=True)
-        raw = model(visits, batch.query, key, dynamic.dropout)
-        sums, counts = model.loss(raw, batch.truth, batch.weight, dynamic.target_weights)
-        return (sums / jnp.maximum(counts, 1)).sum()
+    def loss_of(params: PyTree, part: Batch, key: Key[Array, ""]) -> Float[Array, ""]:
+        drop, vary = jax.random.split(key)
+        visits = part.seen(tables)
+        if program.augment is not None:
+            visits = _augmented(visits, program.augment, vary)
+        model = program.model(params, statistics)
+        raw = model(visits, part.query, drop, dynamic.dropout)
+        return (model.loss(raw, part.truth, part.weight, dynamic.target_weights)[0] / counts).sum()
 
-    loss, gradients = jax.value_and_grad(objective)(member.params)
-    direction, momenta = transform(program.clip).update(gradients, member.momenta)
-    speed = rate(dynamic, member.step, program.warmup, program.steps)
-    params = move(member.params, direction, speed, dynamic.weight_decay)
-    moved = (params, momenta, member.step + 1)
-    params, momenta, step = jax.tree.map(
-        lambda new, old: jnp.where(active, new, old), moved, (member.params, member.momenta, member.step)
-    )
-    return Member(params, momenta, step, member.key), loss
+    key = jax.random.fold_in(member.key, member.step)
+    loss, gradients = program.gradients(loss_of, member.params, batch, key)
+    params, momenta = program.optimizer.update(gradients, member.momenta, member.params, member.step, dynamic)
+    average = member.average
+    if program.average is not None:
+        average = averaged(average, params, member.step, program.average)
+    healthy = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients))
+    old = (member.params, member.momenta, member.average, member.step)
+    new = (params, momenta, average, member.step + 1)
+    kept = jax.tree.map(lambda new, old: jnp.where(active & healthy, new, old), new, old)
+    return Member(*kept, member.key), jnp.where(healthy, loss, jnp.nan)
+
+
+def _answers(batch: Batch, targets: tuple[str, ...]) -> Float[Array, " k"]:
+    """How many observed answers each target has, weighted by subject: what its mean loss is a mean over."""
+    weight = jnp.asarray(batch.weight)[..., None]
+    return jnp.stack([jnp.where(batch.truth[name].observed, weight, 0).sum() for name in targets])
 
 
 def _augmented(visits: Visits, augment: Callable, key: Key[Array, ""]) -> Visits:
     """Every modality varied with the same key, so that the scans of a subject move together."""
-    return replace(visits, scans={name: augment(scans, key) for name, scans in visits.scans.items()})
+    ordered = enumerate(sorted(visits.scans.items()))
+    return replace(visits, scans={name: augment(scans, key, place) for place, (name, scans) in ordered})

@@ -34,9 +34,10 @@ def subjects(batch, examples) -> list[list[int]]:
 
 def steps(feed: Feed, start: int, count: int) -> list:
     """That many batches from step `start` on, out of their chunks."""
-    stream = feed.training(start)
-    chunks = list(islice(stream, -(-count // feed.chunk)))
-    stream.close()
+    reader = feed.training(30)
+    reader.set_state({"next_index": start // feed.chunk})
+    chunks = list(islice(reader, -(-count // feed.chunk)))
+    reader.close()
     return [jax.tree.map(lambda x, i=i: x[i], chunk) for chunk in chunks for i in range(feed.chunk)][:count]
 
 
@@ -59,6 +60,56 @@ def test_training_goes_on_where_it_stopped(made):
         for one, other in zip(whole[6:], later, strict=True):
             for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
                 np.testing.assert_array_equal(a, b)
+
+
+def test_a_reader_says_where_it_stands_however_far_it_has_read_ahead(made):
+    feed = Feed(Loader(made), [split(0)], KEYS[:1], BATCH, ROUND)
+    reader = feed.training(9)
+    for taken in range(1, 5):
+        next(reader)
+        assert reader.get_state() == {"next_index": taken}
+    reader.close()
+    assert len(steps(feed, 0, 30)) == 30
+    assert len(list(feed.training(9))) == 9
+
+
+def test_the_rows_of_a_step_are_those_of_its_batch(made):
+    for parts in (1, 2):
+        splits = [split(0), split(5)]
+        feed = Feed(Loader(made), splits, KEYS, BATCH, ROUND, parts)
+        for step, batch in enumerate(steps(feed, 0, 5)):
+            for m in range(2):
+                mine = jax.tree.map(lambda x, m=m: x[m], batch)
+                assert [row for row in subjects(mine, made) if row >= 0] == feed.rows(step, m)
+
+
+def test_a_step_in_parts_has_as_many_batches_of_as_many_fewer_subjects(made):
+    loader = Loader(made)
+    whole = steps(Feed(loader, [split(0)], KEYS[:1], 4, ROUND), 0, 1)[0]
+    parts = steps(Feed(loader, [split(0)], KEYS[:1], 4, ROUND, parts=2), 0, 1)[0]
+    assert whole.weight.shape == (1, 4)
+    assert parts.weight.shape == (1, 2, 2)
+
+
+def test_what_is_kept_on_the_device_is_what_would_be_sent(made):
+    """Scan by scan: a modality that fits the budget is read from its table, another is sent."""
+    each = {name: int(made.cohort.present[name].sum()) * int(np.prod(grid)) * 4 for name, grid in grids(made).items()}
+    for budget, kept in ((0, set()), (each["t1"], {"t1"}), (sum(each.values()), {"t1", "flair"})):
+        feed = Feed(Loader(made), [split(0), split(5)], KEYS, BATCH, ROUND, device_bytes=budget)
+        sent = Feed(Loader(made), [split(0), split(5)], KEYS, BATCH, ROUND)
+        assert set(feed.tables) == kept
+        assert feed.chunk == (ROUND if len(kept) == 2 else 1)
+        for one, other in zip(steps(feed, 0, 3), steps(sent, 0, 3), strict=True):
+            mine, theirs = jax.vmap(lambda batch, t=feed.tables: batch.seen(t))(one), other.visits
+            for name, scans in theirs.scans.items():
+                valid = np.asarray(scans.valid)
+                np.testing.assert_array_equal(mine.scans[name].voxels[valid], scans.voxels[valid])
+                for a, b in zip(jax.tree.leaves(mine.scans[name])[1:], jax.tree.leaves(scans)[1:], strict=True):
+                    np.testing.assert_array_equal(a, b)
+
+
+def grids(made) -> dict:
+    return dict(zip(made.layout.modalities, made.layout.grids, strict=True))
 
 
 def without_scans(layout):

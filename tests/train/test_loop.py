@@ -1,6 +1,7 @@
 """Training: it learns, it stops, it fails loudly, and an interruption leaves no trace in the result."""
 
 import dataclasses
+import signal
 from functools import partial
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 from framework.data.batch import Loader
 from framework.errors import UserError
 from framework.forecast.answers import answers
+from framework.train.feed import Feed
 from framework.train.loop import Training
 from framework.types import LEVELS
 from tests.contracts.recipes import forecaster
@@ -124,27 +126,31 @@ def test_what_is_finished_is_not_trained_again(trend, split, tmp_path, settings,
 
 
 class Spoilt(Loader):
-    """A loader whose values are NaN in training from its fourth batch on, or always in those with some subjects."""
+    """A loader in whose batches the values are NaN wherever one of some subjects is among them."""
 
     subjects: frozenset[int] = frozenset()
-    count = 0
 
-    def batch(self, rows, size, questions):
-        made = super().batch(rows, size, questions)
-        self.count += questions is self.examples.taught
-        late = self.count > 3 and questions is self.examples.taught
-        if self.subjects & set(rows) or (late and not self.subjects):
+    def batch(self, rows, size, questions, places=None):
+        made = super().batch(rows, size, questions, places)
+        if self.subjects & set(rows):
             made.visits.values[:] = np.nan
         return made
 
 
-def test_a_loss_that_is_no_number_is_one_line_and_leaves_the_last_checkpoint(
+def spoil(patch, rows) -> None:
+    patch.setattr("framework.forecast.deep.Loader", Spoilt)
+    patch.setattr(Spoilt, "subjects", frozenset(map(int, rows)))
+
+
+def test_a_loss_that_is_no_number_names_step_and_subjects_and_leaves_the_last_checkpoint(
     trend, split, whole, tmp_path, monkeypatch
 ):
     learner = recipe(dropout=0.3, learning_rate=0.01)
+    rows = Feed(Loader(trend), [split], KEY[None], 4, 2).rows(2, 0)
+    names = ", ".join(trend.subjects[row] for row in rows)
     with monkeypatch.context() as patch:
-        patch.setattr("framework.forecast.deep.Loader", Spoilt)
-        with pytest.raises(UserError, match=r"no number any more by step 4; lower optimizer.learning_rate") as raised:
+        spoil(patch, rows[:1])
+        with pytest.raises(UserError, match=f"no number at step 3, on subjects {names}; lower optimizer") as raised:
             learner.fit(trend, split, KEY, folder=tmp_path / "run")
     assert "\n" not in str(raised.value)
     steps = []
@@ -153,11 +159,63 @@ def test_a_loss_that_is_no_number_is_one_line_and_leaves_the_last_checkpoint(
     np.testing.assert_array_equal(told(again, trend), told(whole, trend))
 
 
+def test_a_step_whose_loss_is_no_number_changes_nothing(trend, split):
+    """Within the program, so that the steps after it in a round start from healthy parameters."""
+    learner = recipe(round=2)
+    program, feed = learner._program(trend.layout), Feed(Loader(trend), [split], KEY[None], 4, 2)
+    batches = next(feed.training(2))
+    batches.visits.values[1] = np.nan
+    members, statistics = program.initial(KEY[None])
+    dynamics = jax.tree.map(lambda x: x[None], learner.training.dynamic(1))
+    advance = jax.jit(program.advance)
+    moved, loss = advance(members, np.ones(1, bool), statistics, dynamics, {}, batches)
+    first = jax.tree.map(lambda x: x[:1], batches)
+    expected, _ = advance(members, np.ones(1, bool), statistics, dynamics, {}, first)
+    assert np.isfinite(loss).tolist() == [[True], [False]]
+    for one, other in zip(jax.tree.leaves(moved.params), jax.tree.leaves(expected.params), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert int(moved.step[0]) == 1
+
+
 def test_a_validation_loss_that_is_no_number_is_told_too(trend, split, monkeypatch):
-    monkeypatch.setattr("framework.forecast.deep.Loader", Spoilt)
-    monkeypatch.setattr(Spoilt, "subjects", frozenset(np.flatnonzero(split.validation).tolist()))
-    with pytest.raises(UserError, match="no number any more by step 2"):
+    spoil(monkeypatch, np.flatnonzero(split.validation))
+    with pytest.raises(UserError, match="loss of the validation subjects is no number at step 2"):
         recipe().fit(trend, split, KEY)
+
+
+def test_sigterm_ends_after_a_checkpoint_and_the_run_goes_on_from_there(trend, split, whole, tmp_path):
+    learner, before = recipe(dropout=0.3, learning_rate=0.01), signal.getsignal(signal.SIGTERM)
+
+    def terminate(row):
+        if row["step"] == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit, match="stopped by SIGTERM after step 4 of 12; the same command goes on") as ended:
+        learner.fit(trend, split, KEY, folder=tmp_path / "run", log=terminate)
+    assert ended.value.code, "a line as the code of an exit is printed, and the code is 1"
+    assert signal.getsignal(signal.SIGTERM) is before
+    steps = []
+    again = learner.fit(trend, split, KEY, folder=tmp_path / "run", log=lambda row: steps.append(row["step"]))
+    assert steps == [6, 8, 10, 12]
+    np.testing.assert_array_equal(told(again, trend), told(whole, trend))
+
+
+def test_what_forecasts_is_the_moving_average(trend, split):
+    """Without validation the last state is kept: the average of the plain run's own parameters, step by step."""
+    still, averaging = recipe(round=1, steps=5), recipe(round=1, steps=5, ema=0.5)
+    subjects = thirds(0, validation=False)
+    program, feed = still._program(trend.layout), Feed(Loader(trend), [subjects], KEY[None], 4, 1)
+    fitted = averaging.fit(trend, subjects, KEY)
+    members, _ = program.initial(KEY[None])
+    expected = jax.tree.map(lambda x: np.asarray(x)[0], members.params)
+    dynamics = jax.tree.map(lambda x: x[None], still.training.dynamic(1))
+    lead, advance = jax.tree.map(lambda x: x[None], fitted.statistics), jax.jit(program.advance)
+    for step, batches in zip(range(5), feed.training(5), strict=True):
+        members, _ = advance(members, np.ones(1, bool), lead, dynamics, {}, batches)
+        kept = min(0.5, (1 + step) / (10 + step))
+        expected = jax.tree.map(lambda e, p, k=kept: k * e + (1 - k) * np.asarray(p)[0], expected, members.params)
+    for one, other in zip(jax.tree.leaves(fitted.params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one[0], other, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("part", "complaint"), [("train", "to learn from"), ("validation", "to judge by")])
@@ -178,6 +236,10 @@ def test_nothing_to_learn_from_or_to_judge_by_is_told_before_training(trend, spl
         ({"dropout": 1.0}, "optimizer.dropout"),
         ({"dropout": -0.1}, "optimizer.dropout"),
         ({"clip": 0.0}, "optimizer.clip"),
+        ({"accumulate": 0}, "optimizer.accumulate"),
+        ({"accumulate": 99}, "no more than batch=4"),
+        ({"ema": 1.0}, "optimizer.ema"),
+        ({"checkpoint_steps": 0}, "optimizer.checkpoint_steps"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes, complaint):

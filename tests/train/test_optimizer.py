@@ -1,4 +1,4 @@
-"""The optimiser against optax's own AdamW, and the schedule against its closed form."""
+"""The optimiser against optax's own AdamW, and the schedules against their closed forms."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from framework.train.optimizer import Dynamic, move, rate, transform
+from framework.errors import UserError
+from framework.train.optimizer import AdamW, Constant, Cosine, Dynamic, Trapezoid, averaged
 
 WARMUP, STEPS, SPEED, DECAY, CLIP = 5, 40, 0.02, 0.3, 0.7
+OURS = AdamW(CLIP, WARMUP, STEPS, Cosine(0.05))
 
 
 def dynamic(speed=SPEED, decay=DECAY):
@@ -23,7 +25,7 @@ def schedule(step):
 
 
 def test_the_schedule_has_the_values_it_says():
-    told = [float(rate(dynamic(), jnp.asarray(step), WARMUP, STEPS)) for step in range(STEPS + 5)]
+    told = [float(OURS.rate(jnp.asarray(step), dynamic())) for step in range(STEPS + 5)]
     np.testing.assert_allclose(told, [schedule(step) for step in range(STEPS + 5)], rtol=1e-5)
     assert told[0] == pytest.approx(SPEED / WARMUP)
     assert told[WARMUP] == pytest.approx(max(told)) == pytest.approx(SPEED)
@@ -32,7 +34,40 @@ def test_the_schedule_has_the_values_it_says():
 
 
 def test_without_warm_up_it_starts_at_full_speed():
-    assert float(rate(dynamic(), jnp.asarray(0), 0, STEPS)) == pytest.approx(SPEED)
+    assert float(AdamW(CLIP, 0, STEPS, Cosine(0.05)).rate(jnp.asarray(0), dynamic())) == pytest.approx(SPEED)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Constant(), [1, 1, 1, 1, 1]),
+        (Cosine(0.2), [1, 0.2 + 0.8 * (1 + 0.5**0.5) / 2, 0.6, 0.2 + 0.8 * (1 - 0.5**0.5) / 2, 0.2]),
+        (Trapezoid(0.5), [1, 1, 1, 0.5, 0]),
+        (Trapezoid(1.0), [1, 0.75, 0.5, 0.25, 0]),
+        (Trapezoid(0.0), [1, 1, 1, 1, 0]),
+    ],
+)
+def test_schedules_have_their_shape(schedule, expected):
+    np.testing.assert_allclose(
+        [schedule(jnp.asarray(done, jnp.float32)) for done in (0, 0.25, 0.5, 0.75, 1)], expected, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("made", [lambda: Cosine(1.5), lambda: Trapezoid(-0.1)])
+def test_a_schedule_that_cannot_be_is_refused(made):
+    with pytest.raises(UserError, match="expected a share from 0 to 1"):
+        made()
+
+
+def test_the_average_is_that_of_numpy():
+    rng = np.random.default_rng(0)
+    series = rng.normal(size=(50, 3, 2)).astype(np.float32)
+    expected, found = series[0].astype(float), {"w": jnp.asarray(series[0])}
+    for step, now in enumerate(series[1:]):
+        decay = min(0.8, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * now
+        found = averaged(found, {"w": jnp.asarray(now)}, jnp.asarray(step), 0.8)
+    np.testing.assert_allclose(found["w"], expected, rtol=1e-5, atol=1e-6)
 
 
 def problem():
@@ -48,12 +83,10 @@ def problem():
 def ours(params, pulls, dynamic):
     def one(state, given):
         (params, momenta), (step, pull) = state, given
-        direction, momenta = transform(CLIP).update(pull, momenta)
-        speed = rate(dynamic, step, WARMUP, STEPS)
-        return (move(params, direction, speed, dynamic.weight_decay), momenta), None
+        return OURS.update(pull, momenta, params, step, dynamic), None
 
     every = jax.tree.map(lambda *x: jnp.stack(x), *pulls)
-    start = (params, transform(CLIP).init(params))
+    start = (params, OURS.initial(params))
     return jax.lax.scan(one, start, (jnp.arange(len(pulls)), every))[0][0]
 
 

@@ -1,0 +1,61 @@
+"""Encoders that need less memory: their arithmetic in fewer bits, their activations forgotten and made again."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PyTree
+
+from framework.errors import UserError
+from framework.nn.model import Model
+
+KINDS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Economy:
+    """How encoders run; their parameters, and all that is not an encoder, stay float32.
+
+    `compute` is the type of their arithmetic. With `at_once` they take so many scans at a time and keep none of
+    their activations for the backward pass, which makes them again (Chen et al. 2016).
+    """
+
+    compute: str
+    at_once: int | None
+
+    def __post_init__(self):
+        if self.compute not in KINDS:
+            raise UserError(f"optimizer.economy.compute is {self.compute!r}; expected one of {list(KINDS)}")
+        if self.at_once is not None and self.at_once < 1:
+            raise UserError(f"optimizer.economy.at_once is {self.at_once}; expected 1 scan or more, or null for all")
+
+    def __call__(self, model: Model) -> Model:
+        """The same model, its encoders run so."""
+        if self.compute != "float32" or self.at_once is not None:
+            for name, encoder in list(model.encoders.items()):
+                model.encoders[name] = _Sparing(encoder, jnp.dtype(self.compute), self.at_once)
+        return model
+
+
+class _Sparing(nnx.Module):
+    def __init__(self, encoder: nnx.Module, kind: jnp.dtype, at_once: int | None):
+        self.encoder, self.kind, self.at_once = encoder, kind, at_once
+
+    def __call__(self, voxels: Float[Array, "n *space c"]) -> Float[Array, "n d"]:
+        graph, state = nnx.split(self.encoder)
+
+        def encode(state: PyTree, voxels: Array) -> Array:
+            model = nnx.merge(graph, jax.tree.map(self._cast, state))
+            return model(self._cast(voxels)).astype(jnp.float32)
+
+        count = voxels.shape[0]
+        if self.at_once is None:
+            return encode(state, voxels)
+        padded = jnp.pad(voxels, [(0, -count % self.at_once), *[(0, 0)] * (voxels.ndim - 1)])
+        groups = padded.reshape(-1, self.at_once, *voxels.shape[1:])
+        made = jax.lax.map(lambda group: jax.checkpoint(encode)(state, group), groups)
+        return made.reshape(-1, made.shape[-1])[:count]
+
+    def _cast(self, x: Array) -> Array:
+        return x.astype(self.kind) if jnp.issubdtype(x.dtype, jnp.floating) else x
