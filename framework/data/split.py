@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 from jaxtyping import Bool
@@ -75,6 +76,26 @@ class KFold(Splitter):
         fold = np.empty(count, int)
         fold[order] = np.arange(count) % self.folds
         return [_split(fold == k, self.validation, [self.seed, repeat, k]) for k in range(self.folds)]
+
+
+@dataclass(frozen=True)
+class ById(Splitter):
+    """The one fold that a data set's makers gave: subjects whose id matches the pattern `test` are tested."""
+
+    test: str
+    validation: float
+    fold: int
+    seed: int
+
+    def splits(self, subjects: Sequence[str], repeat: int = 0) -> list[Split]:
+        """One split. Raises UserError where no subject's id matches, or each one's does."""
+        test = np.array([fnmatchcase(subject, self.test) for subject in subjects])
+        if test.all() or not test.any():
+            raise UserError(
+                f"split.test={self.test!r} matches {test.sum()} of {len(test)} subjects; expected some, not all: "
+                f"their ids are such as {subjects[0]!r}"
+            )
+        return [_split(test, self.validation, [self.seed, repeat, 0])]
 
 
 @dataclass(frozen=True)

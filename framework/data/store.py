@@ -2,10 +2,11 @@
 
 A cohort is a folder: `series.zarr` (the arrays), `manifest.json`, and beside them the ingest's ledger.
 Flat and padded: tables of dims (subject, visit, variable), and per modality one array of dims
-(subject, visit, x, y, z, channel) with one scan per chunk and one shard per subject, absent visits never
-written. zarr alone answers a deleted chunk with fill values and a flipped bit with wrong voxels, so every
-chunk carries a CRC-32C and `manifest.json` lists each scan with the digest of its voxels and the SHA-256 of
-its source file. The manifest is written last: a folder without one is no cohort.
+(subject, visit, x, y, z, channel) with one scan per chunk and one shard per subject (or for `together` of them,
+where scans are small and many), absent visits never written. zarr alone answers a deleted chunk with fill
+values and a flipped bit with wrong voxels, so every chunk carries a CRC-32C and `manifest.json` lists each scan
+with the digest of its voxels and the SHA-256 of its source file. The manifest is written last: a folder without
+one is no cohort.
 """
 
 import hashlib
@@ -78,6 +79,11 @@ class Cohort:
         return zarr.open_group(_zarr_store(self.path, read_only=True), mode="r")
 
     @cached_property
+    def _arrays(self) -> dict[str, zarr.Array]:
+        """The arrays of scans opened so far: looking one up reads its metadata anew."""
+        return {}
+
+    @cached_property
     def dataset(self) -> xr.Dataset:
         """The cohort as a lazy xarray Dataset, with ids and variable names as coordinates."""
         dataset = xr.open_zarr(_zarr_store(self.path, read_only=True), chunks=None, consolidated=False)
@@ -93,7 +99,9 @@ class Cohort:
         if not self.present[modality][subject, visit]:
             raise UserError(f"{where}: the cohort lists no such scan; ask `present` first")
         try:
-            voxels = np.asarray(_zarr_array(self._group, f"scan_{modality}")[subject, visit])
+            if modality not in self._arrays:
+                self._arrays[modality] = _zarr_array(self._group, f"scan_{modality}")
+            voxels = np.asarray(self._arrays[modality][subject, visit])
         except DAMAGE as error:
             raise UserError(f"{where}: its chunk is damaged ({_line(error)}); ingest the cohort anew") from error
         if np.isnan(voxels).all():
@@ -106,14 +114,20 @@ class Cohort:
 
 
 class Writer:
-    """Adds subjects to a cohort, scans at once, tables and manifest on `commit`."""
+    """Adds subjects to a cohort, scans as soon as a shard is full, tables and manifest on `commit`.
 
-    def __init__(self, path: str, schema: Schema, manifest: dict):
-        self.path, self.schema, self.manifest = path, schema, manifest
+    A new cohort keeps the scans of `together` subjects in one shard; one that is there keeps to its own shards.
+    """
+
+    def __init__(self, path: str, schema: Schema, manifest: dict, together: int = 1):
+        self.path, self.schema, self.manifest, self._together = path, schema, manifest, together
         self._first = len(manifest["subjects"])
         self._group = zarr.open_group(_zarr_store(path), mode="a")
         self._rows: list[Subject] = []
         self._known = {entry["id"] for entry in manifest["subjects"]}
+        self._arrays = {m.name: self._array(f"scan_{m.name}", (*m.shape, m.channels)) for m in schema.modalities}
+        self._together = max((array.shards[0] for array in self._arrays.values() if array.shards), default=together)
+        self._waiting: list[dict[str, np.ndarray]] = []  # scans of the last subjects, by modality
 
     def add(self, subject: Subject) -> None:
         """Write one subject's scans. Raises UserError before anything of it is written if it breaks the schema."""
@@ -121,35 +135,45 @@ class Writer:
         if subject.id in self._known:
             raise UserError(f"subject {subject.id!r} is in the cohort already; give each subject its own id")
         self._known.add(subject.id)
-        index = self._first + len(self._rows)
         visits = [{"id": visit.id, "scans": {}} for visit in subject.visits]
-        for modality in self.schema.modalities:
-            listed = [
-                (j, visit.scans[modality.name])
-                for j, visit in enumerate(subject.visits)
-                if modality.name in visit.scans
-            ]
-            if not listed:
-                continue
-            grid = (*modality.shape, modality.channels)
-            series = np.full((len(visits), *grid), np.nan, np.float32)
-            for j, scan in listed:
-                series[j] = scan.voxels
-                entry = {"voxels": _digest(series[j])}
+        scans: dict[str, np.ndarray] = {}
+        for name, array in self._arrays.items():
+            scans[name] = np.full((len(visits), *array.shape[2:]), np.nan, np.float32)
+            for j, visit in enumerate(subject.visits):
+                if name not in visit.scans:
+                    continue
+                scan = visit.scans[name]
+                scans[name][j] = scan.voxels
+                entry = {"voxels": _digest(scans[name][j])}
                 if scan.source:
                     entry |= {"source": scan.source.path, "sha256": scan.source.sha256}
-                visits[j]["scans"][modality.name] = entry
-            array = self._array(f"scan_{modality.name}", grid)
-            array.resize((index + 1, max(array.shape[1], len(visits)), *grid))
-            array[index, : len(visits)] = series
-        # the scans are on disk now: what is kept of the subject is its row alone
+                visits[j]["scans"][name] = entry
+        self._waiting.append(scans)
+        # scans go to disk: what is kept of the subject is its row alone
         row = replace(subject, visits=tuple(replace(visit, scans={}) for visit in subject.visits))
         self._rows.append(row)
         digest = _digest(*_row(row, self.schema).values())
         self.manifest["subjects"].append({"id": subject.id, "visits": visits, "tables": digest})
+        if (self._first + len(self._rows)) % self._together == 0:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the scans that wait, whole shards at a time; what is absent is not written."""
+        stop = self._first + len(self._rows)
+        start = stop - len(self._waiting)
+        for name, array in self._arrays.items():
+            longest = max((len(scans[name]) for scans in self._waiting), default=0)
+            array.resize((stop, max(array.shape[1], longest), *array.shape[2:]))
+            block = np.full((stop - start, longest, *array.shape[2:]), np.nan, np.float32)
+            for row, scans in zip(block, self._waiting, strict=True):
+                row[: len(scans[name])] = scans[name]
+            if block.size and not np.isnan(block).all():
+                array[start:stop, :longest] = block
+        self._waiting = []
 
     def commit(self) -> None:
         """Write the tables, then the manifest; only now do the added subjects exist."""
+        self._flush()
         total = self._first + len(self._rows)
         sizes = {"values": len(self.schema.variables), "observed": len(self.schema.variables)}
         longest = max((len(row.visits) for row in self._rows), default=0)
@@ -164,10 +188,8 @@ class Writer:
                 block[(i, slice(len(table))) if name not in ("static", "static_observed") else i] = table
             if block.size:
                 array[self._first :] = block
-        for modality in self.schema.modalities:
-            grid = (*modality.shape, modality.channels)
-            array = self._array(f"scan_{modality.name}", grid)
-            array.resize((total, max(array.shape[1], longest), *grid))
+        for array in self._arrays.values():
+            array.resize((total, max(array.shape[1], longest), *array.shape[2:]))
         _write_manifest(self.path, self.manifest)
 
     def _array(self, name: str, grid: tuple[int, ...]) -> zarr.Array:
@@ -177,7 +199,7 @@ class Writer:
             name,
             shape=(0, 0, *grid),
             chunks=(1, 1, *grid),
-            shards=(1, VISITS_PER_SHARD, *grid),
+            shards=(self._together, VISITS_PER_SHARD, *grid),
             dtype="float32",
             fill_value=np.nan,
             compressors=_codecs(),
@@ -206,8 +228,13 @@ class Writer:
         )
 
 
-def write(path: str, schema: Schema, subjects: Iterable[Subject], provenance: Mapping | None = None) -> Cohort:
-    """Make a new cohort at `path` (a folder or fsspec URL); on any failure nothing is left behind."""
+def write(
+    path: str, schema: Schema, subjects: Iterable[Subject], provenance: Mapping | None = None, together: int = 1
+) -> Cohort:
+    """Make a new cohort at `path` (a folder or fsspec URL); on any failure nothing is left behind.
+
+    `together` subjects share a shard: 1 where a scan is a volume, more where scans are many and small.
+    """
     if exists(path):
         raise UserError(f"there is a cohort at {path} already; append to it, or delete the folder first")
     files, root = fsspec.url_to_fs(path)
@@ -219,6 +246,7 @@ def write(path: str, schema: Schema, subjects: Iterable[Subject], provenance: Ma
         path,
         schema,
         {"format": FORMAT, "schema": schema.to_json(), "subjects": [], "provenance": dict(provenance or {})},
+        together,
     )
     try:
         for subject in subjects:

@@ -35,12 +35,14 @@ def subject(number: int, visits: int = 3, shift: float = 0.0) -> Subject:
     return Subject(f"p{number}", tuple(visit(j) for j in range(visits)), {"sex": "M"} if number else {})
 
 
-def cohort(path: Path | str, count: int = 4):
-    return write(str(path), SCHEMA, (subject(i, visits=2 + i % 2) for i in range(count)))
+def cohort(path: Path | str, count: int = 4, together: int = 1):
+    return write(str(path), SCHEMA, (subject(i, visits=2 + i % 2) for i in range(count)), together=together)
 
 
-def test_what_goes_in_comes_out(tmp_path):
-    made = cohort(tmp_path / "c")
+@pytest.mark.parametrize("together", [1, 3])
+def test_what_goes_in_comes_out(tmp_path, together):
+    made = cohort(tmp_path / "c", together=together)
+    assert len(shards(tmp_path / "c")) == {1: 8, 3: 4}[together]  # of two modalities
     assert made.subjects == ("p0", "p1", "p2", "p3")
     assert made.visits[1] == ("v0", "v1", "v2")
     np.testing.assert_array_equal(made.valid.sum(1), [2, 3, 2, 3])
@@ -53,6 +55,7 @@ def test_what_goes_in_comes_out(tmp_path):
         for j, visit in enumerate(subject(i, 2 + i % 2).visits):
             np.testing.assert_array_equal(made.voxels("T1w", i, j), visit.scans["T1w"].voxels)
     assert list(verify(made.path)) == []
+    assert made.fingerprint == cohort(tmp_path / "alone").fingerprint
 
 
 def test_an_unlisted_scan_is_not_invented(tmp_path):
@@ -129,17 +132,34 @@ def test_a_lost_table_is_found(tmp_path, table):
     assert all("clinical values" in line for line in found)
 
 
-def test_append_is_as_if_written_at_once(tmp_path):
+def test_a_shard_of_several_subjects_that_is_damaged_or_gone_names_its_scans(tmp_path):
+    made = cohort(tmp_path / "c", together=3)
+    first = next(f for f in shards(tmp_path / "c") if "scan_T1w/c/0" in f.as_posix())
+    whole = bytearray(first.read_bytes())
+    whole[len(whole) // 8] ^= 1
+    first.write_bytes(whole)
+    found = list(verify(made.path))
+    assert 1 <= len(found) <= 7
+    assert all(", T1w" in line for line in found)
+    first.unlink()
+    named = [line.split(":")[0] for line in verify(made.path)]
+    assert named == [f"subject 'p{i}', visit 'v{j}', T1w" for i in range(3) for j in range(2 + i % 2)]
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_append_is_as_if_written_at_once(tmp_path, together):
     whole = write(str(tmp_path / "whole"), SCHEMA, [subject(i, 2 + i) for i in range(4)])
-    write(str(tmp_path / "c"), SCHEMA, [subject(i, 2 + i) for i in range(2)])
+    write(str(tmp_path / "c"), SCHEMA, [subject(i, 2 + i) for i in range(2)], together=together)
     grown = append(str(tmp_path / "c"), [subject(i, 2 + i) for i in range(2, 4)])
     assert grown.fingerprint == whole.fingerprint
     assert list(verify(grown.path)) == []
     np.testing.assert_array_equal(grown.voxels("T1w", 3, 4), whole.voxels("T1w", 3, 4))
+    assert len(shards(tmp_path / "c")) == {1: 8, 3: 4}[together]  # new subjects fill the shard that had room
 
 
-def test_an_append_that_fails_changes_nothing(tmp_path):
-    before = cohort(tmp_path / "c")
+@pytest.mark.parametrize("together", [1, 3])
+def test_an_append_that_fails_changes_nothing(tmp_path, together):
+    before = cohort(tmp_path / "c", together=together)
     with pytest.raises(UserError, match="'p0' is in the cohort already"):
         append(before.path, [subject(7, 5), subject(0)])
     after = open_cohort(before.path)

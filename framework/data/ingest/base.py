@@ -19,13 +19,15 @@ EXISTING = ("refuse", "append", "overwrite")
 class Ingested:
     """What a reader found: `subjects` is read lazily, and `ledger` is complete once it is exhausted.
 
-    `sources` are the tables that were read, with their SHA-256; scans carry their own.
+    `sources` are the tables that were read, with their SHA-256; scans carry their own. `together` subjects are kept in
+    one shard: more than 1 where scans are many and small.
     """
 
     schema: Schema
     subjects: Iterator[Subject]
     ledger: Ledger
     sources: Mapping[str, str] = field(default_factory=dict)
+    together: int = 1
 
 
 class Reader(ABC):
@@ -57,12 +59,12 @@ def ingest(
         return _append(found, store)
     provenance = {"reader": type(reader).__name__, "sources": dict(found.sources)}
     if not there:
-        return write(store, found.schema, _accounted(found, store, {}), provenance)
+        return write(store, found.schema, _accounted(found, store, {}), provenance, found.together)
     files, root = fsspec.url_to_fs(store.rstrip("/"))
     if files.exists(f"{root}.new"):
         files.rm(f"{root}.new", recursive=True)  # an earlier replacement that was killed
     target = f"{store.rstrip('/')}.new"
-    write(target, found.schema, _accounted(found, target, {}), provenance)
+    write(target, found.schema, _accounted(found, target, {}), provenance, found.together)
     files.rm(root, recursive=True)
     files.mv(f"{root}.new", root, recursive=True)
     return open_cohort(store)
