@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -36,8 +37,10 @@ def one(ours: Worker, peer: Worker | None, task: str, name: str, told: argparse.
         turns |= {label: partial(peer.turn, label) for label in peer.prepare(task, name, compiled=not told.eager)[0]}
     for turn in turns.values():
         turn(told.warmup)
+    share = _others([ours] if peer is None else [ours, peer])
     seconds = measure.interleave(turns, told.rounds, told.calls)
-    case = {**facts, "times": {label: measure.summary(taken) for label, taken in seconds.items()}}
+    times = {label: measure.summary(taken) for label, taken in seconds.items()}
+    case = {**facts, "times": times, "others_share": share()}
     if "flops" in facts:
         case["flops_per_second"] = facts["flops"] / (case["times"][labels[0]]["median_ms"] / 1e3)
     others = [label for label in turns if label != labels[0]]
@@ -45,6 +48,22 @@ def one(ours: Worker, peer: Worker | None, task: str, name: str, told: argparse.
         best = min(others, key=lambda label: case["times"][label]["median_ms"])
         case |= {"peer" if peer else "against": best, **measure.against(seconds[labels[0]], seconds[best])}
     return case
+
+
+def _others(workers: Sequence[Worker]) -> Callable[[], float | None]:
+    """What share of the cores everybody else has used since, where it can be known: above some 5% times are too long,
+    and those of whoever waits for the slowest of its threads grow most.
+    """
+    start, used, busy = time.perf_counter(), sum(w.used for w in workers), measure.busy()
+
+    def share() -> float | None:
+        now = measure.busy()
+        if busy is None or now is None:
+            return None
+        alien = now - busy - (sum(w.used for w in workers) - used)
+        return round(alien / (time.perf_counter() - start) / measure.cores(), 3)
+
+    return share
 
 
 def _arguments(task: str, more: Sequence[str], description: str) -> argparse.Namespace:
@@ -82,4 +101,5 @@ def _row(name: str, case: Mapping) -> str:
         f"{label} {times['median_ms']:.1f} ms [{times['spread_ms'][0]:.1f}, {times['spread_ms'][1]:.1f}]"
         for label, times in case["times"].items()
     )
-    return f"{name:9} {times}" + (f"  ratio {case['ratio']:.2f} {case['ratio_spread']}" if "ratio" in case else "")
+    ratio = f"  ratio {case['ratio']:.2f} {case['ratio_spread']}" if "ratio" in case else ""
+    return f"{name:9} {times}{ratio}" + (f"  others {case['others_share']:.0%}" if case["others_share"] else "")

@@ -25,6 +25,7 @@ class Worker:
 
     def __init__(self, module: str, settings: Mapping[str, str]):
         self.idle = 0.0  # the most seconds of processor time it used in one pause
+        self.used = 0.0  # seconds of processor time, all in all
         self._module = module
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", module],
@@ -53,7 +54,7 @@ class Worker:
     def turn(self, label: str, calls: int) -> list[float]:
         """Seconds of each of so many calls in a row."""
         answer = self._ask(run=label, calls=calls)
-        self.idle = max(self.idle, answer["idle"])
+        self.idle, self.used = max(self.idle, answer["idle"]), answer["used"]
         return answer["seconds"]
 
     def _ask(self, **request: Any) -> dict:
@@ -83,6 +84,7 @@ def serve(module: str) -> None:
             answer = {"labels": list(contenders.calls), "facts": dict(contenders.facts)}
         else:
             answer = {"seconds": clock(contenders.calls[request["run"]], request["calls"]), "idle": idle}
+            answer["used"] = time.process_time()
         rested = time.process_time()
         print(json.dumps(answer), file=answers)
 
