@@ -1,6 +1,6 @@
 """The deep forecaster: one network, trained for all members side by side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,15 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 from framework.data.batch import Loader
 from framework.data.examples import Examples
 from framework.data.split import Split
+from framework.data.store import Cohort
+from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log
+from framework.forecast.embeddings import Embeddings
+from framework.forecast.pretrained import Pretrained
 from framework.history import at_origin, last_observed
-from framework.nn.model import Model
+from framework.nn.encoders.base import Encoder
+from framework.nn.encoders.embedded import Embedded
+from framework.nn.model import Model, encoders
 from framework.train.checkpoint import load_arrays, save_arrays
 from framework.train.loop import Training, train
 from framework.train.meter import Cost
@@ -30,14 +36,28 @@ class Deep(Forecaster):
     """Encoder and head (made by partials, see conf/model) with an output layer of `width`, trained as `training` says.
 
     `encoder` is one image encoder for each modality, None to use the clinical variables alone; `augment` varies
-    the scans it is trained on.
+    the scans it is trained on; `fusion` brings the embeddings of a visit together. Encoders start from those of the
+    run `pretrained`, None for afresh; `frozen` ones learn no more, and encode each scan once.
     """
 
     encoder: Any
     augment: Any
+    fusion: Any
     head: Any
     training: Training
     width: int
+    pretrained: str | None
+    frozen: bool
+
+    def __post_init__(self):
+        if self.pretrained is not None and self.encoder is None:
+            raise UserError("model.pretrained needs an image encoder; give the model/encoder it was pretrained with")
+        if self.frozen and self.pretrained is None:
+            raise UserError("model.frozen=true would keep encoders that learnt nothing; give model.pretrained=<run>")
+        if self.frozen and self.augment is not None:
+            raise UserError(
+                "model.frozen=true encodes each scan once, so that nothing can vary it; add model.augment=null"
+            )
 
     def fit_many(
         self,
@@ -49,59 +69,78 @@ class Deep(Forecaster):
         log: Log = lambda row: None,
     ) -> list[Fitted]:
         layout = self._reads(examples.layout)
-        examples = replace(examples, layout=layout)
-        program = self._program(layout)
+        learnt = self._learnt(layout, examples.cohort, splits)
+        frozen = Embeddings(learnt) if self.frozen else None
+        examples = replace(examples, layout=layout if frozen is None else frozen.layout(layout))
+        program = self._program(examples.layout, learnt)
         if dynamics is None:
             one = self.training.dynamic(len(layout.targets))
             alike: Dynamic = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(splits), *x.shape)), one)
             dynamics = alike
-        statistics = _stack([_statistics(examples, split) for split in splits], program.initial(keys)[1])
-        loader = Loader(examples, self.training.cache_bytes)
+        statistics = _stack([_statistics(examples, split) for split in splits], program.statistics(keys))
+        loader = Loader(examples, self.training.cache_bytes, None if frozen is None else frozen.of)
         params, cost = train(program, self.training, loader, splits, dynamics, statistics, keys, folder, log)
         ask = jax.jit(program.forecast)
         lanes = [jax.tree.map(lambda x, m=m: x[m], (params, statistics)) for m in range(len(splits))]
-        return [FittedDeep(layout, ask, own, moments, cost) for own, moments in lanes]
+        return [FittedDeep(layout, ask, own, moments, frozen, cost) for own, moments in lanes]
 
     def load(self, path: Path, layout: Layout) -> Fitted:
         layout = self._reads(layout)
-        program = self._program(layout)
+        frozen = Embeddings(encoders(self.encoder, layout, nnx.Rngs(0))) if self.frozen else None
+        program = self._program(layout if frozen is None else frozen.layout(layout))
         members, statistics = program.initial(jax.random.split(jax.random.key(0), 1))
         each = jax.tree.map(lambda x: jnp.repeat(x, len(layout.targets), axis=0), members.params)
-        params, statistics = load_arrays(path, (each, jax.tree.map(lambda x: x[0], statistics)))
-        return FittedDeep(layout, jax.jit(program.forecast), params, statistics)
+        like = (each, jax.tree.map(lambda x: x[0], statistics), {} if frozen is None else frozen.weights)
+        params, statistics, weights = load_arrays(path, like)
+        if frozen is not None:
+            frozen.weights = weights
+        return FittedDeep(layout, jax.jit(program.forecast), params, statistics, frozen)
 
     def _reads(self, layout: Layout) -> Layout:
         return layout if self.encoder is not None else replace(layout, modalities=(), grids=())
 
-    def _program(self, layout: Layout) -> Program:
-        def build(rngs: nnx.Rngs) -> Model:
-            return Model(layout, self.encoder, self.head, self.width, rngs=rngs)
+    def _learnt(self, layout: Layout, cohort: Cohort, splits: Sequence[Split]) -> dict[str, Encoder]:
+        """The pretrained encoder of each modality; none where there is no pretraining."""
+        if self.pretrained is None:
+            return {}
+        run = Pretrained.read(self.pretrained)
+        run.keep_from(cohort, splits)
+        made = encoders(self.encoder, layout, nnx.Rngs(0))
+        for name, grid in zip(layout.modalities, layout.grids, strict=True):
+            nnx.update(made[name], run.weights(name, grid, nnx.state(made[name])))
+        return made
 
-        return Program(
-            build,
-            tuple(t.name for t in layout.targets),
-            self.augment,
-            self.training.clip,
-            self.training.warmup,
-            self.training.steps,
-        )
+    def _program(self, layout: Layout, learnt: Mapping[str, Encoder] | None = None) -> Program:
+        """The network's functions; encoders that have `learnt` before start from there."""
+        encoder = Embedded if self.frozen else self.encoder
+
+        def build(rngs: nnx.Rngs) -> Model:
+            model = Model(layout, encoder, self.head, self.width, self.fusion, rngs=rngs)
+            for name, start in (learnt or {}).items():
+                if not self.frozen:
+                    nnx.update(model.encoders[name], nnx.state(start))
+            return model
+
+        return self.training.program(build, [t.name for t in layout.targets], self.augment)
 
 
 @dataclass(frozen=True)
 class FittedDeep(Fitted):
-    """A trained network: its parameters, and the statistics of its training subjects."""
+    """A trained network: its parameters, the statistics of its training subjects, its encoders if they are frozen."""
 
     layout: Layout
     ask: Callable[..., Forecast]
     params: PyTree
     statistics: PyTree
+    frozen: Embeddings | None
     cost: Cost | None = None
 
     def predict(self, history: Visits, query: Query) -> Forecast:
+        history = history if self.frozen is None else self.frozen.visits(history)
         return self.ask(self.params, self.statistics, history, query)
 
     def save(self, path: Path) -> None:
-        save_arrays(path, (self.params, self.statistics))
+        save_arrays(path, (self.params, self.statistics, {} if self.frozen is None else self.frozen.weights))
 
 
 def _statistics(examples: Examples, split: Split) -> dict[str, np.ndarray]:
@@ -152,7 +191,7 @@ def _change(examples: Examples, target: Target, rows: Bool[np.ndarray, " n"], sp
 def _stack(found: Sequence[dict[str, np.ndarray]], like: PyTree) -> PyTree:
     """The fitted statistics of all members, in the shape of the model's state."""
 
-    def one(path: tuple, leaf: jax.Array) -> jax.Array:
+    def one(path: tuple, leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
         name = ".".join(str(getattr(key, "key", getattr(key, "name", ""))) for key in path).removesuffix(".value")
         return jnp.asarray(np.stack([member[name] for member in found]), leaf.dtype)
 

@@ -55,4 +55,4 @@ def head(name: str):
 
 def encoder(name: str):
     made = config("model=deep", f"model/encoder={name}")
-    return instantiate(made.model, _convert_="all").encoder
+    return instantiate(made.model.encoder, _convert_="all")

@@ -14,12 +14,13 @@ from framework.launch.check import check
 from framework.launch.run import FLOORS, _model
 from tests.contracts.recipes import CONF, names
 
-COMMANDS = ("compare", "forecast", "ingest", "predict")
+COMMANDS = ("compare", "forecast", "ingest", "predict", "pretrain")
 GROUPS = sorted(str(f.relative_to(CONF)) for f in CONF.rglob("*") if f.is_dir() and list(f.glob("*.yaml")))
 NEEDS = {
     "data=table": ["data.path=x"],
     "data=bids": ["data.path=x"],
     "data=nifti": ["data.path=x"],
+    "data=cifar10": ["data.path=x"],
     "split=file": ["split.path=x"],
 }
 

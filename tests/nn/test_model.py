@@ -1,6 +1,7 @@
 """The network: what goes in where, what a forecast starts from, and what the loss may see."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,9 @@ from flax import nnx
 from scipy.stats import norm
 
 from framework.data.batch import Loader
+from framework.errors import UserError
 from framework.nn.encoders.base import Encoder
+from framework.nn.encoders.plain import Plain
 from framework.nn.model import Model
 from framework.types import LEVELS, Scans
 from tests.cohorts import examples
@@ -66,6 +69,65 @@ def test_tokens_hold_each_scan_at_its_row_and_visit(model, batch):
             expected[row, visit] = voxels.mean(), 1
         np.testing.assert_allclose(tokens.x[..., column : column + 2], expected, atol=1e-5)
         np.testing.assert_array_equal(tokens.observed[..., column], expected[..., 1] > 0)
+
+
+class Shape(Encoder):
+    """An encoder that says on what grid it was made, and on what it is used."""
+
+    def __init__(self, *, grid, rngs):
+        self.grid, self.out_features = grid, len(grid) + 1
+
+    def __call__(self, voxels):
+        assert voxels.shape[1:] == self.grid
+        told = jnp.array([len(self.grid), *self.grid], jnp.float32)
+        return jnp.broadcast_to(told, (voxels.shape[0], len(told)))
+
+
+def reshaped(visits, grid):
+    """The same visits, their scans on another grid."""
+    size = {name: (len(scans.row), *grid) for name, scans in visits.scans.items()}
+    scans = {name: with_(s, voxels=np.ones(size[name], np.float32)) for name, s in visits.scans.items()}
+    return with_(visits, scans=scans)
+
+
+@pytest.mark.parametrize(
+    ("grid", "seen"),
+    [
+        ((6, 5, 1, 2), (6, 5, 2)),
+        ((1, 5, 4, 1), (5, 4, 1)),
+        ((6, 5, 2, 1), (6, 5, 2, 1)),
+        ((1, 1, 1, 7), (1, 1, 1, 7)),
+    ],
+)
+def test_a_modality_one_slice_thick_is_encoded_in_two_dimensions(made, batch, grid, seen):
+    recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
+    layout = with_(made.layout, modalities=("t1",), grids=(grid,))
+    built = Model(layout, Shape, recipe, 4, rngs=nnx.Rngs(0))
+    tokens = built.tokens(reshaped(batch.visits, grid))
+    told = np.asarray(tokens.x)[np.asarray(tokens.observed)[..., -1], -len(seen) - 1 :]
+    assert len(told)
+    assert (told == [len(seen), *seen]).all()
+
+
+def test_scans_on_another_grid_and_grids_too_small_are_told(made, batch, model):
+    with pytest.raises(UserError, match=r"flair scans have the grid .*\(8, 8, 8, 2\).* made for \(6, 6, 4, 1\)"):
+        model.tokens(reshaped(batch.visits, (8, 8, 8, 2)))
+    with pytest.raises(UserError, match="t1: this encoder needs scans of at least 16 voxels"):
+        Model(made.layout, partial(Plain, [4] * 4, 2, 3), None, 4, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("name", ["mean", "attention"])
+def test_fused_there_is_one_embedding_a_visit(made, batch, name):
+    fusion = instantiate(config("model=deep", f"model/fusion={name}").model.fusion, _convert_="all")
+    recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
+    built = Model(made.layout, Mean, recipe, 4, fusion, rngs=nnx.Rngs(0))
+    tokens = built.tokens(batch.visits)
+    present = np.zeros(batch.visits.valid.shape, bool)
+    for scans in batch.visits.scans.values():
+        present[scans.row[scans.valid], scans.visit[scans.valid]] = True
+    np.testing.assert_array_equal(tokens.observed[..., -32:], np.broadcast_to(present[..., None], (*present.shape, 32)))
+    assert tokens.x.shape[-1] == built.tabular.out_features + built.static.out_features + 32
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(built(batch.visits, batch.query)))
 
 
 def test_tokens_are_empty_where_there_is_no_visit(model, batch):

@@ -17,7 +17,7 @@ from framework.types import Arr
 
 
 class Convolutional(Encoder):
-    """A convolution of stride 2 for each of `channels`; the last map flattened, because a code says where things are."""
+    """A convolution of stride 2 for each of `channels`; the last map flattened: a code has to say where things are."""
 
     def __init__(self, channels: Sequence[int], out_features: int, *, grid: tuple[int, ...], rngs: nnx.Rngs):
         needs(grid, 2 ** len(channels))

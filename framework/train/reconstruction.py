@@ -1,0 +1,239 @@
+"""Encoders trained by reconstructing scans, before anything is forecast."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Key, PyTree
+
+from framework.data.scaled import scaled
+from framework.data.split import Split
+from framework.data.store import Cohort
+from framework.errors import UserError
+from framework.nn.encoders.autoencoder import Autoencoder
+from framework.nn.model import encoded
+from framework.types import Scans
+
+Log = Callable[[dict], None]
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How fast, how long and on how much: `batch` scans a step, otherwise as for a forecaster.
+
+    `dropout` hides that share of the code's numbers from the decoder. Rates warm up, then fall by half a cosine.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    dropout: float
+    batch: int
+    steps: int
+    round: int
+    patience: int
+    warmup: int
+    clip: float
+    cache_bytes: int
+
+    def __post_init__(self):
+        for name in ("batch", "steps", "round", "patience"):
+            if getattr(self, name) < 1:
+                raise UserError(f"optimizer.{name} is {getattr(self, name)}; expected 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"optimizer.dropout is {self.dropout}; expected 0 or more and below 1")
+
+    @property
+    def adam(self) -> optax.GradientTransformation:
+        peak, last = self.learning_rate, max(self.steps, self.warmup + 1)
+        schedule = optax.warmup_cosine_decay_schedule(peak / max(self.warmup, 1), peak, self.warmup, last, peak / 20)
+
+        def matrices(params: PyTree) -> PyTree:
+            return jax.tree.map(lambda x: x.ndim > 1, params)
+
+        decayed = optax.adamw(schedule, weight_decay=self.weight_decay, mask=matrices)
+        return optax.chain(optax.clip_by_global_norm(self.clip), decayed)
+
+
+class Shelf:
+    """The scans of some subjects in one modality, prepared; as many stay in memory as `room` bytes hold."""
+
+    def __init__(self, cohort: Cohort, modality: str, subjects: Bool[np.ndarray, " n"], room: int):
+        self._cohort, self._modality, self._room = cohort, modality, room
+        self.places = np.argwhere(cohort.present[modality] & subjects[:, None])  # (subject, visit)
+        self._kept: dict[tuple[int, int], np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def scan(self, subject: int, visit: int) -> Float[np.ndarray, "x y z c"]:
+        if (subject, visit) in self._kept:
+            return self._kept[subject, visit]
+        voxels = scaled(self._cohort, self._modality, subject, visit)
+        if voxels.nbytes <= self._room:
+            self._kept[subject, visit] = voxels
+            self._room -= voxels.nbytes
+        return voxels
+
+    def scans(self) -> Iterator[Float[np.ndarray, "x y z c"]]:
+        """All of them, one after the other."""
+        return (self.scan(int(subject), int(visit)) for subject, visit in self.places)
+
+    def batch(self, order: Sequence[int] | np.ndarray, size: int) -> Scans:
+        """Scans by their number, padded to `size`."""
+        some = self.places[np.asarray(order, int)]
+        voxels = [self.scan(int(subject), int(visit)) for subject, visit in some]
+        pad = size - len(some)
+        some = np.concatenate([some, np.zeros((pad, 2), int)])
+        stacked = np.stack([*voxels, *[np.zeros_like(voxels[0])] * pad])
+        return Scans(stacked, some[:, 0], some[:, 1], np.arange(size) < size - pad)
+
+    def batches(self, size: int, order: np.ndarray | None = None) -> list[np.ndarray]:
+        """Numbers of all scans, cut into batches."""
+        order = np.arange(len(self)) if order is None else order
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A trained encoder: its parameters, its mean squared error on validation scans and that of the `floor`, which
+    answers every scan with the mean of the training scans; None where nobody validates. Voxels are normalised.
+    """
+
+    weights: PyTree
+    error: float | None
+    floor: float | None
+    steps: int
+    scans: int
+
+    @property
+    def facts(self) -> dict:
+        """All but the parameters."""
+        return {name: getattr(self, name) for name in ("error", "floor", "steps", "scans")}
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Encoder and decoder (made by partials, see conf/pretrain.yaml), trained on the scans of training subjects."""
+
+    encoder: Any
+    augment: Any
+    decoder: Any
+    training: Pretraining
+
+    def __post_init__(self):
+        if self.encoder is None:
+            raise UserError("model/encoder=tabular has no image encoder to train; choose another, say autoencoder")
+
+    def fit(
+        self, cohort: Cohort, modality: str, split: Split, key: Key[Array, ""], log: Log = lambda row: None
+    ) -> Found:
+        """Train one modality's encoder until the validation scans are reconstructed no better."""
+        made = cohort.schema.modality(modality)
+        grid, room = encoded((*made.shape, made.channels)), self.training.cache_bytes
+        shelf, judge = (Shelf(cohort, modality, some, room) for some in (split.train, split.validation))
+        if not len(shelf):
+            raise UserError(
+                f"no training subject has a {modality} scan; leave it out with data.hidden, or choose another split"
+            )
+        program = _Program(partial(Autoencoder, self.encoder, self.decoder, grid=grid), self, grid)
+        try:
+            return _train(program, shelf, judge, key, log)
+        except UserError as error:
+            raise UserError(f"{modality}: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Program:
+    """The pure functions of one autoencoder."""
+
+    build: Any
+    recipe: Reconstruction
+    grid: tuple[int, ...]
+
+    @cached_property
+    def graph(self) -> nnx.GraphDef:
+        return nnx.split(nnx.eval_shape(lambda: self.build(rngs=nnx.Rngs(0))))[0]
+
+    def initial(self, key: Key[Array, ""]) -> tuple[PyTree, PyTree]:
+        params = nnx.split(self.build(rngs=nnx.Rngs(key)))[1]
+        return params, self.recipe.training.adam.init(params)
+
+    def errors(
+        self, params: PyTree, mean: Float[Array, "*space c"], scans: Scans, key: Key[Array, ""] | None
+    ) -> tuple[Array, Array]:
+        """Error and cost of the code, summed over the scans that are there."""
+        voxels = jnp.asarray(scans.voxels).reshape(-1, *self.grid)
+        error, cost = nnx.merge(self.graph, params)(voxels, mean, key, self.recipe.training.dropout)
+        valid = jnp.asarray(scans.valid)
+        return jnp.where(valid, error, 0).sum(), jnp.where(valid, cost, 0).sum()
+
+    def judge(self, params: PyTree, mean: Float[Array, "*space c"], scans: Scans) -> Float[Array, ""]:
+        """The summed error of each scan's expected code."""
+        return self.errors(params, mean, scans, None)[0]
+
+    def step(
+        self, params: PyTree, momenta: PyTree, mean: Float[Array, "*space c"], scans: Scans, key: Key[Array, ""]
+    ) -> tuple[PyTree, PyTree, Float[Array, ""]]:
+        vary, draw = jax.random.split(key)
+        scans = scans if self.recipe.augment is None else self.recipe.augment(scans, vary)
+
+        def objective(params: PyTree) -> Float[Array, ""]:
+            return sum(self.errors(params, mean, scans, draw)) / scans.valid.sum()
+
+        loss, slope = jax.value_and_grad(objective)(params)
+        change, momenta = self.recipe.training.adam.update(slope, momenta, params)
+        return optax.apply_updates(params, change), momenta, loss
+
+
+def _train(program: _Program, shelf: Shelf, judge: Shelf, key: Key[Array, ""], log: Log) -> Found:
+    how = program.recipe.training
+    size = min(how.batch, len(shelf))
+    begin, order, draws = jax.random.split(key, 3)
+    params, momenta = jax.jit(program.initial)(begin)
+    step, error = jax.jit(program.step, donate_argnums=(0, 1)), jax.jit(program.judge)
+    mean = jnp.asarray(_mean(shelf)).reshape(program.grid)
+    best, lowest, waited, losses, number = params, np.inf, 0, [], 0
+    for number, some in enumerate(_endless(shelf, size, order), start=1):
+        key = jax.random.fold_in(draws, number)
+        params, momenta, loss = step(params, momenta, mean, shelf.batch(some, size), key)
+        losses.append(loss)
+        if number % how.round and number < how.steps:
+            continue
+        train, losses = float(np.mean(losses)), []
+        told = sum(float(error(params, mean, judge.batch(b, size))) for b in judge.batches(size)) / max(len(judge), 1)
+        if not np.isfinite(train + told):
+            raise UserError(f"the loss is no number any more by step {number}; lower optimizer.learning_rate")
+        judged = told if len(judge) else np.nan
+        log({"member": 0, "step": number, "of": how.steps, "train": train, "validation": judged})
+        if told < lowest or not len(judge):
+            best, lowest, waited = jax.tree.map(jnp.copy, params), told, 0  # the next step overwrites params
+        else:
+            waited += 1
+        if waited == how.patience or number == how.steps:
+            break
+    weights = nnx.state(nnx.merge(program.graph, best).encoder)
+    if not len(judge):
+        return Found(weights, None, None, number, len(shelf))
+    floor = np.mean([np.square(scan.reshape(mean.shape) - mean).mean() for scan in judge.scans()])
+    return Found(weights, lowest, float(floor), number, len(shelf))
+
+
+def _endless(shelf: Shelf, size: int, key: Key[Array, ""]) -> Iterator[np.ndarray]:
+    """Full batches in random order, epoch after epoch; what is left over of an epoch waits for another."""
+    seed, epoch = [int(word) for word in np.asarray(jax.random.key_data(key))], 0
+    while True:
+        order = np.random.default_rng([*seed, epoch]).permutation(len(shelf))
+        yield from (some for some in shelf.batches(size, order) if len(some) == size)
+        epoch += 1
+
+
+def _mean(shelf: Shelf) -> Float[np.ndarray, "x y z c"]:
+    """The mean scan, from which the decoder draws what is particular to each."""
+    total = sum(scan.astype(np.float64) for scan in shelf.scans())
+    return np.asarray(total / len(shelf), np.float32)

@@ -1,0 +1,75 @@
+"""Pretraining from the command line, and the forecasts that start from it."""
+
+import json
+
+import pytest
+
+from framework.data.ledger import Ledger
+from tests.cohorts import small
+from tests.experiments.conftest import QUICK, call, runs_of
+
+ENCODER = ("model/encoder=autoencoder", "model.encoder.channels=[4,4]", "model.encoder.out_features=4")
+SHORT = ("optimizer.steps=4", "optimizer.round=2", "model.decoder.channels=[4,4]")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A cohort with scans, where its data are kept and the encoders pretrained on it."""
+    folder = tmp_path_factory.mktemp("study")
+    small(folder / "store")
+    Ledger().write(str(folder / "store" / "ledger.csv"))
+    told = call("pretrain", *places(folder), *ENCODER, *SHORT)
+    return folder, told
+
+
+def places(folder) -> list[str]:
+    return [f"data.store={folder}/store", f"runs={folder}/runs", "split.folds=3", "data.hidden=[]"]
+
+
+def forecast(folder, *overrides: str):
+    target = ["data=atrophy", "model=gru", "data.targets=[score]", *QUICK]
+    return call("forecast", *places(folder), *target, *overrides)
+
+
+def test_it_tells_the_error_and_keeps_the_encoders(study):
+    folder, told = study
+    assert told.code == 0, told.err
+    (run,) = runs_of(folder, "pretrain")
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert set(manifest["encoders"]) == {"t1", "flair"} == {path.name for path in (run / "encoders").iterdir()}
+    for name, facts in manifest["encoders"].items():
+        assert f"{name}: 4 steps on {facts['scans']} scans; mean squared error of validation scans" in told.out
+    assert told.out.splitlines()[-1] == f"encoders: {run}"
+    assert len(json.loads((run / "seen.json").read_text())) == 8
+    again = call("pretrain", *places(folder), *ENCODER, *SHORT)
+    assert again.out == told.out
+    assert runs_of(folder, "pretrain") == [run]
+
+
+@pytest.mark.parametrize("frozen", ["true", "false"])
+def test_a_forecast_starts_from_it_on_the_same_split_alone(study, frozen):
+    folder, _ = study
+    (run,) = runs_of(folder, "pretrain")
+    told = forecast(folder, *ENCODER, f"model.pretrained={run}", f"model.frozen={frozen}")
+    assert told.code == 0, told.err
+    other = forecast(folder, *ENCODER, f"model.pretrained={run}", f"model.frozen={frozen}", "split.fold=1")
+    assert other.code == 1
+    assert len(other.err) == 1
+    assert "pretrain with this run's split settings" in other.err[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("model/encoder=tabular", "no image encoder to train"),
+        ("data.hidden=[t1,flair]", "there are no scans to train on"),
+        ("model/encoder=plain3d", "needs scans of at least 16 voxels a side"),
+        ("optimizer.batch=0", "optimizer.batch is 0"),
+    ],
+)
+def test_mistakes_end_in_one_line(study, override, line):
+    told = call("pretrain", *places(study[0]), *SHORT, override)
+    assert told.code == 1
+    assert len(told.err) == 1
+    assert told.err[0].startswith("error: ")
+    assert line in told.err[0]

@@ -1,0 +1,131 @@
+"""Pretraining: whose scans it sees, that it learns, and that it can be repeated."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
+from framework.data.split import Split
+from framework.data.store import Cohort, write
+from framework.errors import UserError
+from framework.nn.encoders.autoencoder import Convolutional, Decoder, Variational
+from framework.nn.encoders.plain import Plain
+from framework.train.reconstruction import Pretraining, Reconstruction, Shelf
+
+KEY = jax.random.key(0)
+ORDER = np.arange(16)
+SPLIT = Split(ORDER < 10, (ORDER >= 10) & (ORDER < 13), ORDER >= 13)
+SHORT = Pretraining(0.01, 0.0, 0.0, batch=8, steps=8, round=4, patience=9, warmup=2, clip=1.0, cache_bytes=1 << 20)
+LONG = dataclasses.replace(SHORT, steps=150, round=50)
+RECIPE = Reconstruction(partial(Convolutional, [4, 8], 4), None, partial(Decoder, [8, 4]), SHORT)
+
+
+def ball(radius: float, shape: tuple[int, int, int]) -> np.ndarray:
+    """A scan of one thing that differs: how large it is."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, n) if n > 1 else [0.0] for n in shape), indexing="ij")
+    return (1 / (1 + np.exp(12 * (np.sqrt(sum(a**2 for a in axes)) - radius))))[..., None].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory) -> Cohort:
+    rng, shapes = np.random.default_rng(0), {"solid": (8, 9, 8), "slice": (9, 8, 1)}
+    schema = Schema(
+        (Variable("score", ("target",), "points"),),
+        modalities=tuple(Modality(name, shape, (1.0, 1.0, 1.0)) for name, shape in shapes.items()),
+    )
+
+    def subject(i: int) -> Subject:
+        visits = [
+            Visit(f"v{j}", float(j), {}, {name: Scan(ball(r, shape)) for name, shape in shapes.items()})
+            for j, r in enumerate(rng.uniform(0.2, 0.9, 2))
+        ]
+        return Subject(f"s{i:02}", tuple(visits))
+
+    return write(str(tmp_path_factory.mktemp("cohort") / "c"), schema, map(subject, range(16)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Guarded(Cohort):
+    """A cohort that does not show its test subjects."""
+
+    def voxels(self, modality, subject, visit):
+        assert not SPLIT.test[subject]
+        return super().voxels(modality, subject, visit)
+
+
+def guarded(cohort: Cohort) -> Cohort:
+    return Guarded(**{field.name: getattr(cohort, field.name) for field in dataclasses.fields(cohort)})
+
+
+@pytest.mark.parametrize("modality", ["solid", "slice"])
+def test_no_test_subjects_scan_is_ever_seen_and_others_are_learnt(cohort, modality):
+    found = dataclasses.replace(RECIPE, training=LONG).fit(guarded(cohort), modality, SPLIT, KEY)
+    assert found.scans == 20
+    assert found.steps == 150
+    assert found.error < 0.5 * found.floor
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [partial(Variational, RECIPE.encoder, 4, 0.01), partial(Plain, [4, 4], 2, 6)],
+    ids=["variational", "plain"],
+)
+def test_any_encoder_can_be_pretrained(cohort, encoder):
+    found = dataclasses.replace(RECIPE, encoder=encoder).fit(cohort, "slice", SPLIT, KEY)
+    assert np.isfinite(found.error)
+    assert found.error < 2 * found.floor
+
+
+def test_the_same_key_gives_the_same_encoder_and_another_another(cohort):
+    first, again, other = (RECIPE.fit(cohort, "slice", SPLIT, key).weights for key in (KEY, KEY, jax.random.key(1)))
+    for one, same in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert any((one != two).any() for one, two in zip(*map(jax.tree.leaves, (first, other)), strict=True))
+
+
+def test_without_validation_it_runs_its_length_and_says_nothing_of_error(cohort):
+    rows: list[dict] = []
+    found = RECIPE.fit(cohort, "slice", Split(ORDER < 13, ORDER < 0, ORDER >= 13), KEY, rows.append)
+    assert (found.error, found.floor, found.steps) == (None, None, 8)
+    assert [row["step"] for row in rows] == [4, 8]
+    assert all(np.isnan(row["validation"]) for row in rows)
+
+
+def test_it_stops_when_validation_gets_no_better(cohort):
+    still = dataclasses.replace(LONG, learning_rate=0.0, patience=2, round=3)
+    found = dataclasses.replace(RECIPE, training=still).fit(cohort, "slice", SPLIT, KEY)
+    assert found.steps == 9
+
+
+def test_a_shelf_keeps_no_more_than_it_has_room_for(cohort):
+    reads = []
+
+    class Counted(Cohort):
+        def voxels(self, modality, subject, visit):
+            reads.append((subject, visit))
+            return super().voxels(modality, subject, visit)
+
+    counted = Counted(**{field.name: getattr(cohort, field.name) for field in dataclasses.fields(cohort)})
+    shelf = Shelf(counted, "slice", SPLIT.test, room=2 * 72 * 4)
+    assert len(shelf) == 6
+    for _ in range(2):
+        list(shelf.scans())
+    assert len(reads) == 6 + 4
+    batch = shelf.batch([1, 5], 4)
+    np.testing.assert_array_equal(batch.valid, [True, True, False, False])
+    np.testing.assert_array_equal(batch.voxels[1], shelf.scan(15, 1))
+
+
+def test_mistakes_are_told_before_training(cohort):
+    with pytest.raises(UserError, match="no image encoder"):
+        dataclasses.replace(RECIPE, encoder=None)
+    with pytest.raises(UserError, match=r"solid: .*at least 16 voxels"):
+        dataclasses.replace(RECIPE, encoder=partial(Plain, [4] * 4, 2, 6)).fit(cohort, "solid", SPLIT, KEY)
+    with pytest.raises(UserError, match=r"optimizer\.batch is 0"):
+        dataclasses.replace(SHORT, batch=0)
+    wild = dataclasses.replace(RECIPE, training=dataclasses.replace(SHORT, learning_rate=1e30))
+    with pytest.raises(UserError, match=r"slice: the loss is no number"):
+        wild.fit(cohort, "slice", SPLIT, KEY)
