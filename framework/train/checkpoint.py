@@ -62,7 +62,7 @@ class Checkpoints:
             state=ocp.args.StandardRestore(_plain(like)), reader=grain.checkpoint.CheckpointRestore(reader)
         )
         try:
-            state = self._manager.restore(step, args=parts).state
+            state = self._manager.restore(step, args=parts)["state"]
         except (*TROUBLE, IndexError) as error:
             self.close()
             raise UserError(

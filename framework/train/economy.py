@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
 from framework.errors import UserError
+from framework.nn.encoders.base import Encoder
 from framework.nn.model import Model
 
 KINDS = ("float32", "bfloat16")
@@ -38,9 +39,10 @@ class Economy:
         return model
 
 
-class _Sparing(nnx.Module):
-    def __init__(self, encoder: nnx.Module, kind: jnp.dtype, at_once: int | None):
+class _Sparing(Encoder):
+    def __init__(self, encoder: Encoder, kind: jnp.dtype, at_once: int | None):
         self.encoder, self.kind, self.at_once = encoder, kind, at_once
+        self.out_features = encoder.out_features
 
     def __call__(self, voxels: Float[Array, "n *space c"]) -> Float[Array, "n d"]:
         graph, state = nnx.split(self.encoder)

@@ -149,10 +149,9 @@ def _step(
     if program.average is not None:
         average = averaged(average, params, member.step, program.average)
     healthy = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients))
-    old = (member.params, member.momenta, member.average, member.step)
-    new = (params, momenta, average, member.step + 1)
-    kept = jax.tree.map(lambda new, old: jnp.where(active & healthy, new, old), new, old)
-    return Member(*kept, member.key), jnp.where(healthy, loss, jnp.nan)
+    new = Member(params, momenta, average, member.step + 1, member.key)
+    kept = jax.tree.map(lambda new, old: jnp.where(active & healthy, new, old), new, member)
+    return kept, jnp.where(healthy, loss, jnp.nan)
 
 
 def _answers(batch: Batch, targets: tuple[str, ...]) -> Float[Array, " k"]:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -173,7 +174,7 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_survives(tmp_path):
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     """A file where the folder should be; as root, nothing is read-only."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="no checkpoint can be written to .*file/run") as told:
+    with pytest.raises(UserError, match=r"no checkpoint can be written to .*file/run") as told:
         Checkpoints(tmp_path / "file" / "run")
     assert "\n" not in str(told.value)
 
@@ -183,9 +184,8 @@ def test_a_folder_turned_read_only_is_one_line(tmp_path):
     saved(tmp_path / "run", 3)
     kept = Checkpoints(tmp_path / "run")
     (tmp_path / "run").chmod(0o555)
-    with pytest.raises(UserError, match="no checkpoint can be written to"):
+    with pytest.raises(UserError, match="no checkpoint can be written to"), closing(kept):
         kept.save(4, state(), reader(4))
-        kept.close()
     (tmp_path / "run").chmod(0o755)
     assert resumed(tmp_path / "run")[0] is not None
 

@@ -1,0 +1,305 @@
+"""Does a killed run end as if nobody had killed it?
+
+    python -m benchmarks.resume [--kills 100]
+
+A small training on a CPU (3-D CNN and GRU on scans, with dropout, augmentation, a moving average) is killed by SIGKILL
+over and over, at random moments and, every fifth time, inside a checkpoint's write; the same command goes on each time.
+What it ends with is held against a run that nobody killed: parameters, momenta, moving average, the best so far, random
+keys, forecasts (in units of the last place, ulp) and metrics.jsonl (its wall-clock times apart). As a negative control
+one run goes on with another random key than its checkpoint's. `ratio` is the share of kills after which the run went on
+from its last checkpoint and ended bit-equal.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import RESULTS, commit, machine
+
+STEPS, EVERY = 120, 8  # of a run; steps that may be lost
+KILLS_A_RUN, AHEAD = 10, 20  # a kill comes up to so many steps after the run went on
+RECIPE = (
+    "model=cnn_gru",
+    "model.encoder.width=4",
+    "model.head.cell.features=8",
+    "model.width=8",
+    "optimizer.batch=4",
+    f"optimizer.steps={STEPS}",
+    "optimizer.round=20",
+    "optimizer.patience=99",
+    "optimizer.dropout=0.2",
+    "optimizer.ema=0.9",
+    "optimizer.checkpoint_seconds=1e9",
+    f"optimizer.checkpoint_steps={EVERY}",
+)
+
+
+def main() -> None:
+    """Kill, compare, and leave the result beside this module."""
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--kills", type=int, default=100)
+    kills = asked.parse_args().kills
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/xla"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        found = measure(Path(folder), kills)
+    for name, case in found.items():
+        print(f"{name:8} " + ", ".join(f"{key} {value}" for key, value in case.items()))
+    cases = [found["random"], found["aimed"]]
+    result = {
+        "benchmark": "resume",
+        "device": "cpu",
+        "ratio": sum(case["bit_equal"] for case in cases) / sum(case["kills"] for case in cases),
+        "cases": found,
+        "steps": STEPS,
+        "interval_steps": EVERY,
+        "machine": machine(),
+        "commit": commit(),
+    }
+    (RESULTS / "resume.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+def measure(folder: Path, kills: int, seed: int = 0) -> dict[str, dict]:
+    """What became of so many kills, a fifth of them aimed, and of the control."""
+    draw = random.Random(seed)
+    cohort(folder / "cohort")
+    whole = Run(folder, "whole").end()
+    deaths: list[Death] = []
+    for first in range(0, kills, KILLS_A_RUN):
+        run = Run(folder, f"killed{first}")
+        some = [run.kill(draw, aimed=number % 5 == 4) for number in range(first, min(first + KILLS_A_RUN, kills))]
+        ulp, same = differences(run.end(), whole)
+        deaths += [
+            replace(death, resumed=run.starts[i + 1] == death.committed, ulp=ulp, same=same)
+            for i, death in enumerate(some)
+        ]
+    forgetful = Run(folder, "control", "--forget")
+    assert forgetful.kill(draw, aimed=False, ahead=4 * EVERY).committed  # there is a key to forget
+    ulp, same = differences(forgetful.end(), whole)
+    return {
+        "random": _told([death for death in deaths if not death.aimed]),
+        "aimed": _told([death for death in deaths if death.aimed]),
+        "control": {"kills": 1, "ulp": ulp, "differs": not same},
+    }
+
+
+@dataclass(frozen=True)
+class Death:
+    """One kill: how far the run was, what was committed, whether a write was cut short; then how it went on."""
+
+    aimed: bool
+    step: int
+    committed: int
+    inside: bool
+    resumed: bool = False
+    ulp: int = -1
+    same: bool = False
+
+
+class Run:
+    """One training, which may die several times; `starts` are the steps that its lives began from."""
+
+    def __init__(self, folder: Path, name: str, *options: str):
+        self.folder, self.starts = folder / name, []
+        self._command = [sys.executable, "-m", "benchmarks.resume", "--train", folder / "cohort", self.folder, *options]
+        self.folder.mkdir()
+
+    def end(self) -> Path:
+        """Let it run to its end; the folder it leaves."""
+        life = subprocess.run(self._command, capture_output=True, text=True, check=False)
+        if life.returncode:
+            raise RuntimeError(life.stderr[-3000:])
+        self._note()
+        return self.folder
+
+    def kill(self, draw: random.Random, aimed: bool, ahead: int | None = None) -> Death:
+        """Start it, wait until it steps, and kill it: some steps later, or while the folder of a write is there."""
+        (self.folder / "step").unlink(missing_ok=True)
+        with (self.folder / "stderr").open("w") as stderr:
+            life = subprocess.Popen(self._command, stdout=stderr, stderr=stderr)
+        ahead = ahead or draw.randint(1, AHEAD)
+        self._wait(life, lambda: self._done() >= (1 if aimed else ahead))
+        if aimed:
+            self._wait(life, lambda: not self._unfinished())  # what the last kill left is cleared away
+            self._wait(life, lambda: bool(self._unfinished()))
+        time.sleep(draw.uniform(0, 0.02))
+        life.send_signal(signal.SIGKILL)
+        life.wait()
+        self._note()
+        step = (self._steps() or (0, 0))[1]
+        return Death(aimed, step, max(self._committed(), default=0), bool(self._unfinished()))
+
+    def _wait(self, life: subprocess.Popen, until: Callable[[], bool]) -> None:
+        while not until():
+            if life.poll() is not None:
+                if life.returncode:
+                    raise RuntimeError((self.folder / "stderr").read_text()[-3000:])
+                return
+            time.sleep(0.0005)
+
+    def _note(self) -> None:
+        start = self._steps()
+        self.starts.append(STEPS if start is None else start[0])
+
+    def _steps(self) -> tuple[int, int] | None:
+        """From which step this life began, and how many are done; None before the first."""
+        file = self.folder / "step"
+        told = file.read_text().split() if file.exists() else []
+        return (int(told[0]), int(told[1])) if len(told) == 2 else None
+
+    def _done(self) -> int:
+        """The steps of this life."""
+        start, step = self._steps() or (0, 0)
+        return step - start
+
+    def _committed(self) -> list[int]:
+        return [int(path.name) for path in (self.folder / "checkpoints").glob("*") if path.name.isdigit()]
+
+    def _unfinished(self) -> list[Path]:
+        return list((self.folder / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
+
+
+def differences(one: Path, other: Path) -> tuple[int, bool]:
+    """The greatest difference of any number, in ulp, and whether all that is kept is the same, metrics too."""
+    with np.load(one / "ended.npz") as mine, np.load(other / "ended.npz") as theirs:
+        if sorted(mine) != sorted(theirs):
+            return -1, False
+        greatest = max(ulps(mine[name], theirs[name]) for name in theirs)
+    return greatest, greatest == 0 and curve(one) == curve(other)
+
+
+def ulps(one: np.ndarray, other: np.ndarray) -> int:
+    """How many representable numbers lie between two arrays, at most; whole numbers count themselves."""
+
+    def ordered(x: np.ndarray) -> np.ndarray:
+        if not np.issubdtype(x.dtype, np.floating):
+            return x.astype(np.int64)
+        bits = x.view(f"i{x.dtype.itemsize}").astype(np.int64)
+        return np.where(bits < 0, np.iinfo(f"i{x.dtype.itemsize}").min - bits, bits)
+
+    return int(np.abs(ordered(one) - ordered(other)).max(initial=0))
+
+
+def curve(folder: Path) -> list[dict]:
+    """The rows of metrics.jsonl without their wall-clock times."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def _told(deaths: list[Death]) -> dict:
+    return {
+        "kills": len(deaths),
+        "inside_a_write": sum(death.inside for death in deaths),
+        "resumed": sum(death.resumed for death in deaths),
+        "bit_equal": sum(death.resumed and death.same for death in deaths),
+        "ulp": max((death.ulp for death in deaths), default=0),
+        "most_steps_lost": max((death.step - death.committed for death in deaths), default=0),
+    }
+
+
+def cohort(folder: Path) -> None:
+    """Scans whose brightness falls with a score, 24 subjects of 2 to 4 visits."""
+    from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
+    from framework.data.store import write
+
+    rng = np.random.default_rng(0)
+
+    def subject(index: int) -> Subject:
+        level, visits = rng.normal(20, 3), []
+        for j in range(int(rng.integers(2, 5))):
+            level -= rng.uniform(0.5, 1.5)
+            voxels = rng.normal(level, 3, (12, 12, 12, 1)).clip(0).astype(np.float32)
+            visits.append(Visit(f"v{j}", float(j), {"score": float(level)}, {"t1": Scan(voxels)}))
+        return Subject(f"s{index:02}", tuple(visits))
+
+    schema = Schema(
+        (Variable("score", ("input", "target"), "points"),), modalities=(Modality("t1", (12, 12, 12), (1.0,) * 3),)
+    )
+    write(str(folder), schema, (subject(index) for index in range(24)))
+
+
+def train(store: Path, folder: Path, forget: bool) -> None:
+    """One life of the run: train, forecast, and keep all that it ends with."""
+    import jax
+    from hydra import compose, initialize_config_module
+    from hydra.utils import instantiate
+
+    from framework.data.examples import Examples
+    from framework.data.layout import layout
+    from framework.data.split import Split
+    from framework.data.store import open_cohort
+    from framework.forecast.answers import answers
+    from framework.launch.progress import Training
+
+    with initialize_config_module("conf", version_base="1.3"):
+        model = instantiate(compose("forecast", list(RECIPE)).model, _convert_="all")
+    opened = open_cohort(str(store))
+    examples = Examples(opened, layout(opened.schema, ["score"]))
+    place = np.arange(len(opened.subjects))
+    split = Split(place < 16, (place >= 16) & (place < 20), place >= 20)
+    kept = _watched(folder, forget)
+    with Training("cnn_gru", folder / "metrics.jsonl") as log:
+        fitted = model.fit(examples, split, jax.random.key(0), folder=folder / "checkpoints", log=log)
+    told = answers(fitted, examples, place, examples.asked)
+    named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(kept["state"])}
+    np.savez(folder / "ended.npz", **{f"forecast {name}": numbers for name, numbers in told.items()}, **named)
+
+
+def _watched(folder: Path, forget: bool) -> dict:
+    """Note each step in a file that outlives the process, and keep the last state that is saved or read back."""
+    import jax
+
+    from framework.train.checkpoint import Checkpoints
+    from framework.train.meter import Meter
+
+    kept: dict = {}
+    save, resume, timed = Checkpoints.save, Checkpoints.resume, Meter.time
+
+    def saving(self, step, state, reader):
+        kept["state"] = jax.tree.map(np.asarray, _bare(state))
+        save(self, step, state, reader)
+
+    def resuming(self, like, reader):
+        found = resume(self, like, reader)
+        if found is not None and forget:
+            members = replace(found[1].members, key=jax.random.split(jax.random.key(os.getpid()), 1))
+            found = found[0], replace(found[1], members=members)
+        if found is not None:
+            kept["state"], kept["start"] = jax.tree.map(np.asarray, _bare(found[1])), found[0]
+        return found
+
+    def timing(self, *args):
+        result = timed(self, *args)
+        aside = folder / "step.new"
+        aside.write_text(f"{kept.get('start', 0)} {int(result[0].step.max())}")
+        os.replace(aside, folder / "step")
+        return result
+
+    Checkpoints.save, Checkpoints.resume, Meter.time = saving, resuming, timing
+    return kept
+
+
+def _bare(state):
+    """Random keys as their data."""
+    import jax
+
+    return replace(state, members=replace(state.members, key=jax.random.key_data(state.members.key)))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--train"]:
+        train(Path(sys.argv[2]), Path(sys.argv[3]), "--forget" in sys.argv)
+    else:
+        main()

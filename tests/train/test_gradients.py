@@ -1,0 +1,111 @@
+"""The same gradient, whole or in parts; the same encoders, in less memory."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from framework.data.batch import Loader
+from framework.errors import UserError
+from framework.train.economy import Economy
+from framework.train.gradients import Accumulated
+from tests.cohorts import examples
+from tests.contracts.recipes import forecaster
+
+KEYS = jax.random.split(jax.random.key(0), 1)
+ROWS, PARTS = [3, 0, 7, 5, 1, 2], ([3, 0], [7, 5], [1, 2])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return examples(tmp_path_factory.mktemp("cohort") / "c")
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    """A CNN and a GRU; gradients as they come, for their clipping hides their length."""
+    return forecaster(
+        "cnn_gru", "model.encoder.width=4", "optimizer.clip=1e9", "optimizer.dropout=0.0", "model.augment=null"
+    )
+
+
+def stepped(made, recipe, batches, **changes):
+    """Loss and members after one step of one member."""
+    program = replace(recipe._program(made.layout), **changes)
+    members, statistics = program.initial(KEYS)
+    rng = np.random.default_rng(0)  # as it starts, the outputs hear nothing of the encoders
+    moved = jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32), members.params)
+    members = replace(members, params=moved)
+    dynamics = jax.tree.map(lambda x: x[None], recipe.training.dynamic(len(made.layout.targets)))
+    members, loss = jax.jit(program.advance)(members, np.ones(1, bool), statistics, dynamics, {}, batches)
+    return float(loss[0, 0]), members
+
+
+def stacked(batches):
+    return jax.tree.map(lambda *parts: np.stack(parts), *batches)
+
+
+@pytest.fixture(scope="module")
+def batch(made):
+    loader = Loader(made)
+    whole = loader.batch(ROWS, loader.size(len(ROWS), ROWS), made.taught)
+    return jax.tree.map(lambda x: x[None, None], whole)
+
+
+@pytest.fixture(scope="module")
+def plain(made, recipe, batch):
+    return stepped(made, recipe, batch)
+
+
+def close(one, other, rtol=1e-4) -> None:
+    """Adam's first momenta are a tenth of the gradients, whose rounding is that of their sums; each is there."""
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(other.momenta))
+    for a, b in zip(jax.tree.leaves(one.momenta), jax.tree.leaves(other.momenta), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * float(np.abs(b).max(initial=0)))
+
+
+def test_parts_add_up_to_the_whole(made, recipe, plain):
+    """Though they hold unlike numbers of answers, each answer weighs as it does in the whole."""
+    loader = Loader(made)
+    size = loader.size(2, ROWS)
+    parts = stacked([loader.batch(rows, size, made.taught) for rows in PARTS])
+    counts = [truth.observed.sum((1, 2)) for truth in parts.truth.values()]
+    assert any(len(set(count.tolist())) > 1 for count in counts), "unlike parts, for this to say anything"
+    loss, members = stepped(made, recipe, jax.tree.map(lambda x: x[None, None], parts), gradients=Accumulated(3))
+    assert loss == pytest.approx(plain[0], rel=1e-5)
+    close(members, plain[1])
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 99])
+def test_activations_made_again_are_the_same(made, recipe, batch, plain, at_once):
+    loss, members = stepped(made, recipe, batch, economy=Economy("float32", at_once))
+    assert loss == pytest.approx(plain[0], rel=1e-5)
+    close(members, plain[1])
+
+
+def test_encoders_in_fewer_bits_leave_parameters_and_loss_in_float32(made, recipe, batch, plain):
+    loss, members = stepped(made, recipe, batch, economy=Economy("bfloat16", None))
+    assert loss != plain[0]
+    assert loss == pytest.approx(plain[0], rel=2e-2)
+    assert jax.tree.structure(members) == jax.tree.structure(plain[1])
+    for one, other in zip(jax.tree.leaves(members.params), jax.tree.leaves(plain[1].params), strict=True):
+        assert one.dtype == other.dtype == np.float32
+
+
+def test_the_encoders_compute_in_the_type_they_are_told(made, recipe, batch):
+    def types(economy) -> set[str]:
+        program = replace(recipe._program(made.layout), economy=economy)
+        members, statistics = program.initial(KEYS)
+        dynamics = jax.tree.map(lambda x: x[None], recipe.training.dynamic(len(made.layout.targets)))
+        traced = jax.make_jaxpr(program.advance)(members, np.ones(1, bool), statistics, dynamics, {}, batch)
+        return {kind for kind in ("f32", "bf16") if f"{kind}[" in str(traced)}
+
+    assert types(Economy("float32", None)) == {"f32"}
+    assert types(Economy("bfloat16", None)) == {"f32", "bf16"}
+
+
+@pytest.mark.parametrize(("compute", "at_once"), [("float16", None), ("float32", 0)])
+def test_an_economy_that_cannot_be_is_refused(compute, at_once):
+    with pytest.raises(UserError, match="optimizer.economy"):
+        Economy(compute, at_once)
