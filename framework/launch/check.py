@@ -30,6 +30,7 @@ SETTINGS = {  # what the experiments' configs hold beside targets, and the small
     "known": (Mapping[str, float] | None, None),
     "action": (str, None),
     "existing": (str, None),
+    "hosts": (Mapping, None),
     "fitted": (Mapping, None),  # in the config that a run keeps
     "data.name": (str, None),
     "data.store": (str, None),

@@ -19,7 +19,7 @@ import yaml
 import framework
 from framework.errors import UserError
 
-PLACES = ("runs", "hydra", "trust")  # where things lie, not what they are
+PLACES = ("runs", "hydra", "trust", "hosts")  # where things lie and are done, not what they are
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "xarray", "zarr")
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from framework.data.examples import Examples
 from framework.data.split import Split
+from framework.data.store import exists
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes
 from framework.evaluate.outcomes import Outcomes
@@ -27,6 +29,7 @@ from framework.launch.check import check
 from framework.launch.folder import RunFolder, write_whole
 from framework.launch.progress import Training
 from framework.launch.study import copy_ledger, examples_of, facts
+from framework.train.mesh import is_first
 
 FLOORS = ("last_visit", "slope")
 
@@ -57,6 +60,7 @@ def compare(config: DictConfig) -> float:
 
 def _run(config: DictConfig, models: Mapping[str, DictConfig], plan, keep: bool) -> float:
     use_compilation_cache()
+    _join(config)
     # first, so that a setting that cannot be is told before a cohort is brought in
     forecasters = {name: instantiate(model, _convert_="all") for name, model in models.items()}
     splitter = instantiate(config.split, _convert_="all")
@@ -67,10 +71,13 @@ def _run(config: DictConfig, models: Mapping[str, DictConfig], plan, keep: bool)
     what["fitted"] = {name: OmegaConf.to_container(model, resolve=True) for name, model in models.items()}
     folder = RunFolder.of(what, examples.cohort.fingerprint)
     if not folder.finished:
-        folder.start(what, facts(config, examples.cohort))
+        if is_first():
+            folder.start(what, facts(config, examples.cohort))
         fitted = {
             name: _fit(name, maker, examples, repeats, config.seed, folder.path) for name, maker in forecasters.items()
         }
+        if not is_first():  # it has done its share
+            return float("nan")
         if keep:
             for name, members in fitted.items():
                 members[0].save(folder.path / "models" / name)
@@ -88,9 +95,22 @@ def _run(config: DictConfig, models: Mapping[str, DictConfig], plan, keep: bool)
         html.build(folder.path)
         folder.finish()
         shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
+    if not is_first():
+        return float("nan")
     print(as_text(leaderboard.read(folder.path)[0]))
     print(f"report: {folder.path / 'report.html'}")
     return _objective(folder.path)
+
+
+def _join(config: DictConfig) -> None:
+    """Meet the other hosts. Raises UserError where each would bring the cohort in."""
+    hosts = instantiate(config.hosts)
+    if hosts.processes > 1 and not exists(config.data.store):
+        raise UserError(
+            f"no cohort at {config.data.store} yet, and {hosts.processes} processes to make it; "
+            "first run experiments.ingest with the same data=..."
+        )
+    hosts.join()
 
 
 def _fit(
@@ -99,7 +119,7 @@ def _fit(
     """One member for each fold of each repeat, side by side."""
     splits = [split for repeat in repeats for split in repeat]
     keys = jax.random.split(jax.random.key(seed), len(splits))
-    with Training(name, run / "metrics.jsonl") as log:
+    with Training(name, run / "metrics.jsonl") if is_first() else nullcontext(lambda row: None) as log:
         return forecaster.fit_many(examples, splits, keys, folder=run / "checkpoints" / name, log=log)
 
 

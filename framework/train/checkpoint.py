@@ -10,6 +10,7 @@ from pathlib import Path
 import grain
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from jaxtyping import PyTree
@@ -93,8 +94,12 @@ class Checkpoints:
 
 def save_arrays(path: Path, state: PyTree) -> None:
     """Write one pytree of arrays, replacing what was there."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), _plain(state), force=True)
+    alone, arrays = ocp.options.MultiprocessingOptions(), _plain(state)
+    if jax.process_count() > 1:  # one of several hosts writes, and waits for none
+        here, arrays = jax.process_index(), jax.tree.map(np.asarray, arrays)
+        alone = ocp.options.MultiprocessingOptions(here, active_processes={here}, barrier_sync_key_prefix="arrays")
+    with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
+        checkpointer.save(path.absolute(), arrays, force=True)
 
 
 def load_arrays(path: Path, like: PyTree) -> PyTree:

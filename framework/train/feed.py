@@ -20,7 +20,7 @@ class Feed:
 
     A member's batches depend on its own subjects and key alone. They are padded to one shape for all. With
     `parts` above 1 a step is that many batches of as many fewer subjects. Modalities that fit `device_bytes`
-    whole stay on the device, as `tables`.
+    whole stay on the device, as `tables`. Sizes are rounded up to a `multiple`, the devices that share a batch.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class Feed:
         round: int,
         parts: int = 1,
         device_bytes: int = 0,
+        multiple: int = 1,
     ):
         self._loader, self._parts = loader, parts
         rows = [np.flatnonzero(split.train) for split in splits]
@@ -42,6 +43,7 @@ class Feed:
         # a validation subject may have more scans than any that trains
         self._size = _widest([*sizes, *(loader.size(1, some) for some in judges if len(some))])
         self._validation = [list(loader.pack(some, self._size)) if len(some) else [] for some in judges]
+        self._size = _rounded(self._size, multiple)
         self._kept = Kept(loader, np.any([s.train | s.validation for s in splits], axis=0), device_bytes)
         # a compiled loop over steps would hold all their scans in memory at once
         self.chunk = round if set(self._size.scans) <= set(self.tables) else 1
@@ -88,3 +90,8 @@ def _stack(batches: list[Batch]) -> Batch:
 def _widest(sizes: Sequence[Size]) -> Size:
     scans = {name: max(size.scans[name] for size in sizes) for name in sizes[0].scans}
     return Size(max(size.subjects for size in sizes), scans)
+
+
+def _rounded(size: Size, multiple: int) -> Size:
+    up = {name: -(-count // multiple) * multiple for name, count in size.scans.items()}
+    return Size(-(-size.subjects // multiple) * multiple, up)

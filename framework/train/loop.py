@@ -1,6 +1,6 @@
 """Training several members side by side, each until its own validation subjects stop improving."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from framework.data.batch import Loader
+from framework.data.batch import Batch, Loader
 from framework.data.split import Split
 from framework.errors import UserError
 from framework.nn.model import Model
@@ -21,10 +21,11 @@ from framework.train.checkpoint import Checkpoints
 from framework.train.economy import Economy
 from framework.train.feed import Feed
 from framework.train.gradients import Accumulated, Whole
+from framework.train.mesh import Single
 from framework.train.meter import Cost, Meter
 from framework.train.optimizer import AdamW, Dynamic, Schedule
 from framework.train.signals import Termination
-from framework.train.step import Member, Program
+from framework.train.step import Member, Program, Tables
 from framework.types import pytree
 
 Log = Callable[[dict], None]
@@ -57,6 +58,7 @@ class Training:
     clip: float
     ema: float | None
     economy: Economy
+    mesh: Single
     cache_bytes: int
     device_cache_bytes: int
     checkpoint_seconds: float
@@ -132,42 +134,47 @@ def train(
     """
     meter = Meter()
     _answerable(loader, splits)
-    feed = Feed(loader, splits, keys, training.batch, training.round, training.accumulate, training.device_cache_bytes)
-    advance, losses = jax.jit(program.advance, donate_argnums=0), jax.jit(program.losses)
+    mesh, parts = training.mesh, training.accumulate
+    mesh.check(training.batch, parts)
+    feed = Feed(loader, splits, keys, training.batch, training.round, parts, training.device_cache_bytes, mesh.count)
+    statistics, dynamics, tables = mesh.whole((statistics, dynamics, dict(feed.tables)))
     validates = any(split.validation.any() for split in splits)
     total = -(-training.steps // training.round) * training.round
     with ExitStack() as stack:
         reader = stack.enter_context(closing(feed.training(total)))
-        progress, step = _fresh(program, training, keys, dynamics), 0
+        progress, step = mesh.state(_fresh(program, training, keys, dynamics)), 0
+        advance, losses = mesh.advancing(program.advance, progress.members), mesh.judging(program.losses)
         checkpoints = None
         if folder is not None:
             checkpoints = Checkpoints(folder, training.checkpoint_seconds, training.checkpoint_steps)
             stack.enter_context(closing(checkpoints))
             progress, step = _resumed(checkpoints, progress, reader, feed.chunk)
         termination = stack.enter_context(Termination())
-        active = progress.waited < training.patience
+        active = mesh.whole(progress.waited < training.patience)
         while step < total and active.any():
             with meter.waiting():
-                batches = next(reader)
-            members, loss = meter.time(advance, progress.members, active, statistics, dynamics, feed.tables, batches)
+                batches = mesh.batch(next(reader))
+            members, loss = meter.time(advance, progress.members, active, statistics, dynamics, tables, batches)
             progress = _stepped(progress, members, np.asarray(loss), step % training.round)
             _check_steps(np.asarray(loss), active, step, feed, loader)
             step += feed.chunk
             if step % training.round == 0:
-                validation = _validate(losses, members, statistics, dynamics, feed) if validates else None
+                shown = (mesh.batch(batch) for batch in feed.validation())
+                validation = _validate(losses, members, statistics, dynamics, tables, shown) if validates else None
                 _check_round(validation, active, step)
-                progress = _judge(progress, validation, active)
+                progress = mesh.state(_judge(progress, validation, active))
                 _report(log, step, total, active, progress.losses, validation, meter)
-                active = progress.waited < training.patience
+                active = mesh.whole(progress.waited < training.patience)
             over = step == total or not active.any()
-            if checkpoints and (over or termination.asked or checkpoints.due(step)):
+            asked = mesh.agreed(termination.asked)
+            if checkpoints and (over or asked or mesh.agreed(checkpoints.due(step))):
                 checkpoints.save(step, progress, reader)
-            if termination.asked and not over:
+            if asked and not over:
                 kept = (
                     "the same command goes on from there" if checkpoints else "without a folder nothing of it is kept"
                 )
                 raise SystemExit(f"stopped by SIGTERM after step {step} of {total}; {kept}")
-    return progress.best, meter.cost(int(np.max(progress.members.step)), len(splits))
+    return mesh.fetched(progress.best), meter.cost(int(np.max(progress.members.step)), len(splits))
 
 
 def _answerable(loader: Loader, splits: Sequence[Split]) -> None:
@@ -240,9 +247,9 @@ def _check_round(validation: Float[Array, "m k"] | None, active: Bool[Array, " m
 
 
 def _validate(
-    losses: Callable, members: Member, statistics: PyTree, dynamics: Dynamic, feed: Feed
+    losses: Callable, members: Member, statistics: PyTree, dynamics: Dynamic, tables: Tables, batches: Iterable[Batch]
 ) -> Float[Array, "m k"]:
-    told = (losses(members.judged, statistics, dynamics, feed.tables, batch) for batch in feed.validation())
+    told = (losses(members.judged, statistics, dynamics, tables, batch) for batch in batches)
     sums, counts = zip(*told, strict=True)
     return sum(sums) / jnp.maximum(sum(counts), 1)
 

@@ -1,0 +1,198 @@
+"""Where training lies: on one device, or shared by several, of one host or of many.
+
+A mesh places three things: what goes on from step to step (parameters, momenta, averages, the best so far), batches,
+and what every device needs whole (statistics, tables). The step itself is the same program: GSPMD keeps its
+meaning over the whole batch, so that the devices hold the very parameters one device would, within rounding. Kernels
+that GSPMD cannot see into (the native ones on a CPU) it runs whole on every device: right, but none the faster.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from framework.data.batch import Batch
+from framework.errors import UserError
+
+DAY = 24 * 3600  # s: how long a process that is done waits for the first one, which evaluates and reports
+Tree = TypeVar("Tree")
+
+
+@dataclass(frozen=True)
+class Single:
+    """One device, and nothing to be placed."""
+
+    @property
+    def count(self) -> int:
+        """How many devices share a batch."""
+        return 1
+
+    def check(self, batch: int, parts: int) -> None:
+        """Raise UserError where a batch of so many subjects, in so many parts, cannot be shared."""
+        if jax.process_count() > 1:
+            raise UserError(f"mesh=single uses one device, but hosts.processes={jax.process_count()}; add mesh=data")
+
+    def advancing(self, advance: Callable, members: PyTree) -> Callable:
+        """The compiled step, writing over these members."""
+        return jax.jit(advance, donate_argnums=0)
+
+    def judging(self, losses: Callable) -> Callable:
+        """The compiled validation."""
+        return jax.jit(losses)
+
+    def state(self, tree: Tree) -> Tree:
+        """Place what goes on from step to step; NumPy arrays stay on the host."""
+        return tree
+
+    def whole(self, tree: Tree) -> Tree:
+        """Place what every device needs whole."""
+        return tree
+
+    def batch(self, batch: Batch) -> Batch:
+        """Place a batch, whose leaves are (..., subjects or packed scans, their own axes)."""
+        return batch
+
+    def fetched(self, tree: Tree) -> Tree:
+        """What was placed, whole again on this process's own first device."""
+        return tree
+
+    def agreed(self, asked: bool) -> bool:
+        """Whether any process asks for it."""
+        return asked
+
+
+@dataclass(frozen=True)
+class Data(Single):
+    """Each device takes its share of every batch and holds all parameters; `devices` None uses all there are."""
+
+    devices: int | None
+
+    @cached_property
+    def _mesh(self) -> Mesh:
+        found = jax.devices()
+        wanted = len(found) if self.devices is None else self.devices
+        if not 1 <= wanted <= len(found):
+            raise UserError(f"mesh.devices is {wanted}; expected 1 to {len(found)}, or null for all there are")
+        if wanted < len(found) and jax.process_count() > 1:
+            raise UserError(f"mesh.devices is {wanted}; with hosts.processes={jax.process_count()} leave it null")
+        return Mesh(np.array(found[:wanted]), ("data",))
+
+    @property
+    def count(self) -> int:
+        return self._mesh.size
+
+    def check(self, batch: int, parts: int) -> None:
+        step = self.count * parts
+        if batch % step:
+            below = batch - batch % step
+            told = " or ".join(str(size) for size in (below, below + step) if size)
+            into = f" in {parts} parts" if parts > 1 else ""
+            raise UserError(
+                f"optimizer.batch={batch}{into} is not divisible by {self.count} devices; use optimizer.batch={told}"
+            )
+
+    def advancing(self, advance: Callable, members: PyTree) -> Callable:
+        stays = jax.tree.map(lambda x: x.sharding, members)
+        return jax.jit(advance, donate_argnums=0, out_shardings=(stays, self._over()))
+
+    def judging(self, losses: Callable) -> Callable:
+        return jax.jit(losses, out_shardings=self._over())
+
+    def state(self, tree: Tree) -> Tree:
+        return jax.tree.map(lambda x: _put(x, self._over(*self._cut(x.shape))) if isinstance(x, jax.Array) else x, tree)
+
+    def whole(self, tree: Tree) -> Tree:
+        return jax.tree.map(lambda x: _put(x, self._over()), tree)
+
+    def batch(self, batch: Batch) -> Batch:
+        before = [None] * (np.ndim(batch.weight) - 1)
+        return jax.tree.map(lambda x: _put(x, self._over(*before, "data")), batch)
+
+    def fetched(self, tree: Tree) -> Tree:
+        return jax.tree.map(lambda x: jax.device_put(np.asarray(x), jax.local_devices()[0]), self.whole(tree))
+
+    def agreed(self, asked: bool) -> bool:
+        return asked if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array([asked])).any())
+
+    def _cut(self, shape: tuple[int, ...]) -> list[str | None]:
+        """Along which axis an array of the state is split among the devices."""
+        return []
+
+    def _over(self, *axes: str | None) -> NamedSharding:
+        return NamedSharding(self._mesh, PartitionSpec(*axes))
+
+
+@dataclass(frozen=True)
+class Fsdp(Data):
+    """Parameters, momenta and averages are shared out as well: each array along its longest axis that divides.
+
+    A device holds its share between steps and has the rest sent when it is needed (ZeRO, Rajbhandari et al. 2020).
+    """
+
+    def _cut(self, shape: tuple[int, ...]) -> list[str | None]:
+        can = [axis for axis in range(1, len(shape)) if shape[axis] and shape[axis] % self.count == 0]  # 0: members
+        if not can:
+            return []
+        longest = max(can, key=lambda axis: shape[axis])
+        return [*[None] * longest, "data"]
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Computers that train together, each told the same command but for its number, `process`.
+
+    `coordinator` is the address and port of process 0; None with one process. They share the folders of data and runs,
+    where the first alone writes beside the checkpoints.
+    """
+
+    coordinator: str | None
+    processes: int
+    process: int
+
+    def __post_init__(self):
+        if self.processes < 1:
+            raise UserError(f"hosts.processes is {self.processes}; expected 1 or more")
+        if not 0 <= self.process < self.processes:
+            raise UserError(
+                f"hosts.process is {self.process}; expected 0 to {self.processes - 1}, another on each host"
+            )
+        if self.processes > 1 and ":" not in (self.coordinator or ""):
+            raise UserError(
+                f"hosts.coordinator is {self.coordinator!r}; expected the address and port of process 0, say host:1234"
+            )
+
+    def join(self) -> None:
+        """Meet the others; before any computation. Raises UserError where they do not come."""
+        if self.processes == 1 or jax.distributed.is_initialized():
+            return
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        try:
+            jax.distributed.initialize(self.coordinator, self.processes, self.process, shutdown_timeout_seconds=DAY)
+        except (RuntimeError, ValueError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise UserError(f"the {self.processes} processes did not meet at {self.coordinator} ({line})") from error
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and reports."""
+    return jax.process_index() == 0
+
+
+def _put(x: jax.Array | np.ndarray, where: NamedSharding) -> jax.Array:
+    """Of an array that every process has whole, each gives its own devices their share."""
+    if where.is_fully_addressable:
+        return jax.device_put(x, where)
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:  # shared already, perhaps otherwise
+        same = x.sharding.is_equivalent_to(where, x.ndim)
+        return x if same else jax.jit(lambda x: x, out_shardings=where)(x)
+    if isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_put(jax.random.key_data(x), where), impl=jax.random.key_impl(x))
+    host = np.asarray(x)
+    host = host.astype(jax.dtypes.canonicalize_dtype(host.dtype), copy=False)
+    return jax.make_array_from_callback(host.shape, where, lambda share: host[share])
