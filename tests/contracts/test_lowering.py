@@ -33,14 +33,14 @@ def test_the_step_and_the_validation_lower_for_every_platform(made, name):
     seen = dataclasses.replace(made, layout=recipe._reads(made.layout))
     program, order = recipe._program(seen.layout), np.arange(12)
     feed = Feed(Loader(seen), [Split(order < 7, (order >= 7) & (order < 9), order >= 9)], KEYS, 4, 2)
-    chunks = feed.training(0)
+    chunks = feed.training(2)
     batches = next(chunks)
     chunks.close()
-    members, statistics = jax.eval_shape(program.initial, KEYS)
+    members, statistics = jax.eval_shape(jax.vmap(program._one), KEYS)
     dynamics = jax.tree.map(lambda x: x[None], recipe.training.dynamic(len(seen.layout.targets)))
-    step = lowered(program.advance, members, np.ones(1, bool), statistics, dynamics, batches)
+    step = lowered(program.advance, members, np.ones(1, bool), statistics, dynamics, {}, batches)
     validation = next(iter(feed.validation()))
-    losses = lowered(program.losses, members.params, statistics, dynamics, validation)
+    losses = lowered(program.losses, members.params, statistics, dynamics, {}, validation)
     for text in (step, losses):
         assert "func.func public @main" in text
     if seen.layout.modalities:
