@@ -65,6 +65,8 @@ def test_no_test_subjects_scan_is_ever_seen_and_others_are_learnt(cohort, modali
     found = dataclasses.replace(RECIPE, training=LONG).fit(guarded(cohort), modality, SPLIT, KEY)
     assert found.scans == 20
     assert found.steps == 150
+    assert found.error is not None
+    assert found.floor is not None
     assert found.error < 0.5 * found.floor
 
 
@@ -75,6 +77,8 @@ def test_no_test_subjects_scan_is_ever_seen_and_others_are_learnt(cohort, modali
 )
 def test_any_encoder_can_be_pretrained(cohort, encoder):
     found = dataclasses.replace(RECIPE, encoder=encoder).fit(cohort, "slice", SPLIT, KEY)
+    assert found.error is not None
+    assert found.floor is not None
     assert np.isfinite(found.error)
     assert found.error < 2 * found.floor
 

@@ -12,7 +12,7 @@ from tests.contracts.recipes import config
 
 def flax_norm(norm, x):
     layer = nnx.GroupNorm(x.shape[-1], num_groups=norm.groups, epsilon=1e-5, rngs=nnx.Rngs(0))
-    layer.scale[...], layer.bias[...] = norm.scale[...], norm.bias[...]
+    nnx.update(layer, nnx.State({"scale": nnx.Param(norm.scale[...]), "bias": nnx.Param(norm.bias[...])}))
     return jax.nn.relu(layer(x))
 
 

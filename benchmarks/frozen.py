@@ -1,0 +1,106 @@
+"""What a train step costs with frozen encoders: embeddings kept, scans encoded anew, and encoders trained jointly.
+
+python -m benchmarks.frozen            # ends with one JSON line; ratio = encoding anew / embeddings kept
+"""
+
+import json
+import tempfile
+import time
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+
+from framework.data.batch import Loader
+from framework.data.examples import Examples
+from framework.data.layout import layout
+from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
+from framework.data.store import write
+from framework.forecast.deep import Deep
+from framework.forecast.embeddings import Embeddings
+from framework.nn.encoders.base import Encoder
+from framework.nn.model import encoders
+from framework.train.step import Program
+
+ENCODERS, SUBJECTS, VISITS, SIDE, STEPS = ("autoencoder", "plain3d", "resnet10"), 8, 4, 32, 10
+
+
+class Still(Encoder):
+    """An encoder through which no slope goes."""
+
+    def __init__(self, encoder: partial, *, grid: tuple[int, ...], rngs: nnx.Rngs):
+        self.encoder = encoder(grid=grid, rngs=rngs)
+        self.out_features = self.encoder.out_features
+
+    def __call__(self, voxels):
+        return jax.lax.stop_gradient(self.encoder(voxels))
+
+
+def questions(folder: str) -> Examples:
+    """Subjects with a scan and a score at each visit."""
+    rng = np.random.default_rng(0)
+
+    def subject(i: int) -> Subject:
+        scans = rng.random((VISITS, SIDE, SIDE, SIDE, 1), np.float32)
+        visits = [Visit(f"v{j}", float(j), {"score": float(j)}, {"t1": Scan(scan)}) for j, scan in enumerate(scans)]
+        return Subject(f"s{i}", tuple(visits))
+
+    variables = (Variable("score", ("input", "target"), "points"),)
+    schema = Schema(variables, modalities=(Modality("t1", (SIDE, SIDE, SIDE), (1.0, 1.0, 1.0)),))
+    cohort = write(folder, schema, map(subject, range(SUBJECTS)))
+    return Examples(cohort, layout(schema, ["score"]))
+
+
+def seconds(recipe: Deep, program: Program, examples: Examples, prepare) -> float:
+    """The median step, its batch built included."""
+    loader, rows = Loader(examples, prepare=prepare), range(SUBJECTS)
+    size = loader.size(SUBJECTS, rows)
+    members, statistics = program.initial(jax.random.split(jax.random.key(0), 1))
+    dynamics = jax.tree.map(lambda x: x[None], recipe.training.dynamic(1))
+    step, taken = jax.jit(program.advance), []
+    for _ in range(2 + STEPS):
+        start = time.perf_counter()
+        batch = jax.tree.map(lambda x: np.asarray(x)[None, None], loader.batch(rows, size, examples.taught))
+        members, _ = jax.block_until_ready(step(members, jnp.ones(1, bool), statistics, dynamics, {}, batch))
+        taken.append(time.perf_counter() - start)
+    return float(np.median(taken[2:]))
+
+
+def case(name: str, examples: Examples) -> dict:
+    """One encoder, all three ways, in milliseconds a step."""
+    with initialize_config_module("conf", version_base="1.3"):
+        config = compose("forecast", ["model=gru", f"model/encoder={name}", "model.augment=null", "data.store=none"])
+    recipe = instantiate(config.model, _convert_="all")
+    kept = Embeddings(encoders(recipe.encoder, examples.layout, nnx.Rngs(0)))
+    short = replace(examples, layout=kept.layout(examples.layout))
+    anew = replace(recipe, encoder=partial(Still, recipe.encoder))
+    frozen = replace(recipe, frozen=True, pretrained="none")
+    told = {
+        "joint": seconds(recipe, recipe._program(examples.layout), examples, None),
+        "anew": seconds(recipe, anew._program(examples.layout), examples, None),
+        "kept": seconds(recipe, frozen._program(short.layout), short, kept.of),
+    }
+    return {f"{what}_ms": round(1e3 * value, 2) for what, value in told.items()} | {
+        "ratio": told["anew"] / told["kept"]
+    }
+
+
+def main() -> None:
+    """Measure, and print a line for each encoder."""
+    with tempfile.TemporaryDirectory() as folder:
+        examples = questions(f"{folder}/cohort")
+        cases = {name: case(name, examples) for name in ENCODERS}
+    for name, told in cases.items():
+        print(name, *(f"{what} {value:.1f}" for what, value in told.items()))
+    worst = min(told["ratio"] for told in cases.values())
+    device = jax.devices()[0].device_kind
+    print(json.dumps({"benchmark": "frozen", "device": device, "ratio": round(worst, 2), "cases": cases}))
+
+
+if __name__ == "__main__":
+    main()
