@@ -49,7 +49,7 @@ def test_a_variational_code_costs_its_divergence_from_the_standard_normal():
 
     def divergence(mean: float, sd: float) -> float:
         def excess(z: float) -> float:
-            return norm.pdf(z, mean, sd) * (norm.logpdf(z, mean, sd) - norm.logpdf(z))
+            return float(norm.pdf(z, mean, sd) * (norm.logpdf(z, mean, sd) - norm.logpdf(z)))
 
         return quad(excess, mean - 9 * sd, mean + 9 * sd)[0]
 
