@@ -12,7 +12,7 @@ from framework.data.batch import Batch, Loader, Order, Size
 from framework.data.kept import Kept
 from framework.data.split import Split
 
-AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)  # chunks; each holds its scans in memory
+AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # chunks; each holds its scans in memory
 
 
 class Feed:
