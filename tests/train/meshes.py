@@ -1,0 +1,91 @@
+"""A program that trains small forecasters on meshes of several devices, which a test process cannot have itself.
+
+`python -m tests.train.meshes <folder> <forecaster>,<mesh>...` keeps parameters (and of gru forecasts) of each as
+`<forecaster>,<mesh>.npz` in the folder, and what `facts` says of the mesh as `<mesh>.json`. `--hosts <address> <number>`
+makes it one of two processes that share the work; then it is interrupted half way and goes on from its checkpoint.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from framework.data.batch import Loader
+from framework.data.examples import Examples
+from framework.data.layout import layout
+from framework.data.split import Split
+from framework.errors import UserError
+from framework.forecast.answers import answers
+from framework.train.mesh import Hosts, Single, is_first
+from tests.cohorts import small
+from tests.contracts.recipes import forecaster
+
+STEPS, HALF = 20, 10
+SETTINGS = ("optimizer.batch=8", f"optimizer.steps={STEPS}", f"optimizer.round={HALF}", "optimizer.dropout=0.2")
+SMALL = {
+    "gru": ("model.head.cell.features=8",),
+    "cnn_gru": (
+        "model.head.cell.features=8",
+        "model.encoder.width=8",
+        "model.encoder.out_features=8",
+        "model.augment=null",
+    ),
+}
+
+
+def learn(made: Examples, split: Split, folder: Path, name: str, mesh: str) -> None:
+    learner = forecaster(name, *SETTINGS, *SMALL[name], f"mesh={mesh}")
+    kept, key = (folder / "checkpoints" if jax.process_count() > 1 else None), jax.random.key(0)
+
+    def stop(row: dict) -> None:
+        if kept and row["step"] == STEPS:
+            raise KeyboardInterrupt
+
+    try:
+        fitted = learner.fit(made, split, key, folder=kept, log=stop)
+    except KeyboardInterrupt:
+        fitted = learner.fit(made, split, key, folder=kept)
+    if is_first():
+        told = answers(fitted, made, range(len(made.subjects)), made.asked) if name == "gru" else {}
+        arrays = {f"parameter{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(fitted.params))}
+        np.savez(folder / f"{name},{mesh}.npz", **arrays, **told)
+        (folder / f"{mesh}.json").write_text(json.dumps(facts(learner.training.mesh, made, fitted.params)))
+
+
+def facts(mesh: Single, made: Examples, params: PyTree) -> dict:
+    """The share of a batch and of a state that one device holds, and what is said of a batch that cannot be shared."""
+    loader = Loader(made)
+    batch = loader.batch(range(8), loader.size(8, range(8)), made.taught)
+    try:
+        refused = mesh.check(12, 1)
+    except UserError as error:
+        refused = str(error)
+    return {"batch": share(mesh.batch(batch)), "state": share(mesh.state(params)), "refused": refused}
+
+
+def share(tree: PyTree) -> float:
+    arrays = [jax.numpy.asarray(x) for x in jax.tree.leaves(tree)]
+    return sum(x.addressable_shards[0].data.nbytes for x in arrays) / sum(x.nbytes for x in arrays)
+
+
+def main(folder: Path, *recipes: str) -> None:
+    cohort, order = small(folder / f"cohort{jax.process_index()}", 14), np.arange(14)
+    made = Examples(cohort, layout(cohort.schema, ["score"], ["t1"]))
+    split = Split(order < 10, (order >= 10) & (order < 12), order >= 12)
+    for recipe in recipes:
+        name, mesh = recipe.split(",")
+        own = split if name == "gru" else replace(split, validation=np.zeros(14, bool))  # fewer programs to compile
+        learn(made, own, folder, name, mesh)
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    if "--hosts" in words:
+        at = words.index("--hosts")
+        Hosts(words[at + 1], 2, int(words[at + 2])).join()
+        words = words[:at]
+    main(Path(words[0]), *words[1:])

@@ -1,0 +1,129 @@
+"""Training shared by several devices, or by several processes, ends where one device ends."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jaxlib import _jax
+
+from framework.errors import UserError
+from framework.train.mesh import Data, Fsdp, Hosts
+
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE = 300  # s
+NAMES = ("gru", "cnn_gru")
+
+
+def start(devices: int, *words: str) -> subprocess.Popen:
+    """`tests.train.meshes` in a process of its own, on a CPU cut into so many devices, with its small programs kept."""
+    flags = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    command = [sys.executable, "-m", "tests.train.meshes", *words]
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | flags, text=True, stderr=subprocess.PIPE)
+
+
+def end(*processes: subprocess.Popen) -> None:
+    try:
+        told = [process.communicate(timeout=PATIENCE)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, err in zip(processes, told, strict=True):
+        assert process.returncode == 0, err[-3000:]
+
+
+def apart(one: Path, other: Path) -> float:
+    """The largest difference between the parameters of two runs."""
+    with np.load(one) as first, np.load(other) as second:
+        names = [name for name in first if name.startswith("parameter")]
+        assert names
+        assert set(first) == set(second)
+        if "score" in first:
+            np.testing.assert_allclose(first["score"], second["score"], rtol=1e-5)
+        return max(float(np.abs(first[name] - second[name]).max(initial=0)) for name in names)
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory) -> Path:
+    """What each mesh of eight devices learns in 20 steps, and what one device does."""
+    folder = tmp_path_factory.mktemp("eight")
+    end(start(8, str(folder), *(f"{name},{mesh}" for name in NAMES for mesh in ("single", "data", "fsdp"))))
+    return folder
+
+
+@pytest.mark.parametrize("mesh", ["data", "fsdp"])
+@pytest.mark.parametrize("name", NAMES)
+def test_eight_devices_learn_what_one_does(eight, name, mesh):
+    assert apart(eight / f"{name},single.npz", eight / f"{name},{mesh}.npz") < 1e-5
+
+
+def test_devices_share_batches_and_under_fsdp_parameters(eight):
+    told = {mesh: json.loads((eight / f"{mesh}.json").read_text()) for mesh in ("single", "data", "fsdp")}
+    assert told["single"] == {"batch": 1, "state": 1, "refused": None}
+    assert told["data"]["batch"] == told["fsdp"]["batch"] == 1 / 8
+    assert told["data"]["state"] == 1
+    assert 1 / 8 <= told["fsdp"]["state"] < 1 / 4, "most parameters have an axis that divides by eight"
+    assert "optimizer.batch=12 is not divisible by 8 devices" in told["data"]["refused"]
+
+
+class Four(Fsdp):
+    count = 4
+
+
+@pytest.mark.parametrize(
+    ("batch", "parts", "told"),
+    [
+        (30, 1, "optimizer.batch=30 is not divisible by 4 devices; use optimizer.batch=28 or 32"),
+        (3, 1, "optimizer.batch=3 is not divisible by 4 devices; use optimizer.batch=4"),
+        (12, 2, "optimizer.batch=12 in 2 parts is not divisible by 4 devices; use optimizer.batch=8 or 16"),
+    ],
+)
+def test_a_batch_that_cannot_be_shared_is_refused_with_the_sizes_that_can(batch, parts, told):
+    with pytest.raises(UserError) as refused:
+        Four(None).check(batch, parts)
+    assert str(refused.value) == told
+    Four(None).check(32, 2)
+
+
+def test_an_array_is_split_along_its_longest_axis_that_divides_but_never_among_members():
+    assert Four(None)._cut((8, 3, 12, 16, 30)) == [None, None, None, "data"]
+    assert Four(None)._cut((8, 3)) == Four(None)._cut((8,)) == []
+
+
+def test_more_devices_than_there_are_is_one_line():
+    with pytest.raises(UserError, match=f"mesh.devices is 99; expected 1 to {jax.device_count()}"):
+        Data(99).check(8, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ((None, 0, 0), "hosts.processes is 0; expected 1 or more"),
+        (("host:1234", 2, 2), "hosts.process is 2; expected 0 to 1"),
+        ((None, 2, 0), "hosts.coordinator is None; expected the address and port"),
+        (("host", 2, 0), "hosts.coordinator is 'host'; expected the address and port"),
+    ],
+)
+def test_hosts_that_cannot_meet_are_refused_before_they_try(settings, told):
+    with pytest.raises(UserError, match=told):
+        Hosts(*settings)
+
+
+@pytest.mark.skipif(not hasattr(_jax, "make_gloo_tcp_collectives"), reason="jaxlib was built without gloo")
+def test_two_processes_learn_what_one_does(eight, tmp_path):
+    """Forecasts as well; each with two devices, interrupted half way, going on from their checkpoint."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    words = (str(tmp_path), "gru,fsdp", "--hosts", address)
+    end(*(start(2, *words, number) for number in "01"))
+    assert apart(eight / "gru,single.npz", tmp_path / "gru,fsdp.npz") < 1e-5
