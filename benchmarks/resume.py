@@ -35,7 +35,6 @@ RECIPE = (
     "model.head.cell.features=8",
     "model.width=8",
     "optimizer.batch=4",
-    f"optimizer.steps={STEPS}",
     "optimizer.round=20",
     "optimizer.patience=99",
     "optimizer.dropout=0.2",
@@ -71,22 +70,22 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def measure(folder: Path, kills: int, seed: int = 0) -> dict[str, dict]:
+def measure(folder: Path, kills: int, steps: int = STEPS, seed: int = 0) -> dict[str, dict]:
     """What became of so many kills, a fifth of them aimed, and of the control."""
     draw = random.Random(seed)
     cohort(folder / "cohort")
-    whole = Run(folder, "whole").end()
+    whole = Run(folder, "whole", steps).end()
     deaths: list[Death] = []
     for first in range(0, kills, KILLS_A_RUN):
-        run = Run(folder, f"killed{first}")
-        some = [run.kill(draw, aimed=number % 5 == 4) for number in range(first, min(first + KILLS_A_RUN, kills))]
+        run = Run(folder, f"killed{first}", steps)
+        some = [run.kill(draw, aimed=number % 5 == 0) for number in range(first, min(first + KILLS_A_RUN, kills))]
         ulp, same = differences(run.end(), whole)
         deaths += [
             replace(death, resumed=run.starts[i + 1] == death.committed, ulp=ulp, same=same)
             for i, death in enumerate(some)
         ]
-    forgetful = Run(folder, "control", "--forget")
-    assert forgetful.kill(draw, aimed=False, ahead=4 * EVERY).committed  # there is a key to forget
+    forgetful = Run(folder, "control", steps, "--forget")
+    assert forgetful.kill(draw, aimed=False, ahead=steps // 2).committed  # there is a key to forget
     ulp, same = differences(forgetful.end(), whole)
     return {
         "random": _told([death for death in deaths if not death.aimed]),
@@ -111,9 +110,10 @@ class Death:
 class Run:
     """One training, which may die several times; `starts` are the steps that its lives began from."""
 
-    def __init__(self, folder: Path, name: str, *options: str):
-        self.folder, self.starts = folder / name, []
-        self._command = [sys.executable, "-m", "benchmarks.resume", "--train", folder / "cohort", self.folder, *options]
+    def __init__(self, folder: Path, name: str, steps: int, *options: str):
+        self.folder, self.steps, self.starts = folder / name, steps, []
+        here = [sys.executable, "-m", "benchmarks.resume", "--train"]
+        self._command = [*here, folder / "cohort", self.folder, str(steps), *options]
         self.folder.mkdir()
 
     def end(self) -> Path:
@@ -151,7 +151,7 @@ class Run:
 
     def _note(self) -> None:
         start = self._steps()
-        self.starts.append(STEPS if start is None else start[0])
+        self.starts.append(self.steps if start is None else start[0])
 
     def _steps(self) -> tuple[int, int] | None:
         """From which step this life began, and how many are done; None before the first."""
@@ -230,7 +230,7 @@ def cohort(folder: Path) -> None:
     write(str(folder), schema, (subject(index) for index in range(24)))
 
 
-def train(store: Path, folder: Path, forget: bool) -> None:
+def train(store: Path, folder: Path, steps: int, forget: bool) -> None:
     """One life of the run: train, forecast, and keep all that it ends with."""
     import jax
     from hydra import compose, initialize_config_module
@@ -244,7 +244,7 @@ def train(store: Path, folder: Path, forget: bool) -> None:
     from framework.launch.progress import Training
 
     with initialize_config_module("conf", version_base="1.3"):
-        model = instantiate(compose("forecast", list(RECIPE)).model, _convert_="all")
+        model = instantiate(compose("forecast", [*RECIPE, f"optimizer.steps={steps}"]).model, _convert_="all")
     opened = open_cohort(str(store))
     examples = Examples(opened, layout(opened.schema, ["score"]))
     place = np.arange(len(opened.subjects))
@@ -300,6 +300,6 @@ def _bare(state):
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--train"]:
-        train(Path(sys.argv[2]), Path(sys.argv[3]), "--forget" in sys.argv)
+        train(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), "--forget" in sys.argv)
     else:
         main()

@@ -107,5 +107,5 @@ def test_the_encoders_compute_in_the_type_they_are_told(made, recipe, batch):
 
 @pytest.mark.parametrize(("compute", "at_once"), [("float16", None), ("float32", 0)])
 def test_an_economy_that_cannot_be_is_refused(compute, at_once):
-    with pytest.raises(UserError, match="optimizer.economy"):
+    with pytest.raises(UserError, match=r"optimizer\.economy"):
         Economy(compute, at_once)
