@@ -22,12 +22,13 @@ FLOATS = ("bfloat16", "float16", "float64")  # products of anything else are hel
 class Cost:
     """What training cost. Rates are those of the steady state: steps after the first call, which compiles.
 
-    `waiting` is the share of the steady time spent waiting for data. FLOPs and bytes are those of one step of all
-    members, as `framework.train.flops` counts them, less what `uncounted` names; `flops_per_second` are reached while
-    stepping. `peak_share` (MFU) is the least time in which the devices could do these FLOPs over the time they took,
-    by the fastest matrix product of each type measured on one device. The step is bound by compute where its FLOPs
-    a byte (`intensity`) are more than the machine does in the time it moves one (`ridge`), else by memory. None is
-    what was not measured. `peak_memory` is the process's where memory is shared with it (a CPU), else the device's.
+    `compile_seconds` are those of the step; `waiting` is the share of the steady time spent waiting for data. FLOPs
+    and bytes are those of one step of all members, as `framework.train.flops` counts them, less what `uncounted`
+    names; `flops_per_second` are reached while stepping. `peak_share` (MFU) is the least time in which the devices
+    could do these FLOPs over the time they took, by the fastest matrix product of each type measured on one device.
+    The step is bound by compute where its FLOPs a byte (`intensity`) are more than the machine does in the time it
+    moves one (`ridge`), else by memory. None is what was not measured. `peak_memory` is the process's where memory is
+    shared with it (a CPU), else the device's.
     """
 
     seconds: float

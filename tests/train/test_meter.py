@@ -1,23 +1,32 @@
-import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from framework.data.batch import Batch, Loader
+from framework.data.batch import Batch, Loader, Placed
 from framework.train import machine, meter
 from framework.train.meter import Meter
+from framework.types import Scans
 
 RATES = {"float32": 1e9, "memory": 1e8}
 
 
 @pytest.fixture
-def batch(trend) -> Batch:
+def one(trend) -> Batch:
     loader = Loader(trend)
-    one = loader.batch([0, 1, 2], loader.size(4, [0, 1, 2, 3]), trend.taught)
-    return jax.tree.map(lambda x: np.stack([x, x])[:, None], one)  # two steps, one member
+    return loader.batch([0, 1, 2], loader.size(4, [0, 1, 2, 3]), trend.taught)
+
+
+@pytest.fixture
+def batch(one) -> Batch:
+    return two_steps(one)
+
+
+def two_steps(one: Batch) -> Batch:
+    """Of one member."""
+    return jax.tree.map(lambda x: np.stack([x, x])[:, None], one)
 
 
 @pytest.fixture
@@ -32,11 +41,28 @@ def known(monkeypatch) -> list:
 step = jax.jit(lambda w, batch: jax.lax.scan(lambda w, _: (jnp.tanh(w @ w), None), w, batch.weight)[0])
 
 
+class Clock:
+    """One second more at each look."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        self.now += 1
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(meter, "time", made)
+    return made
+
+
 def run(batch: Batch, calls: int) -> Meter:
     metered, w = Meter(), jnp.eye(32)
     for _ in range(calls):
         with metered.waiting():
-            time.sleep(0.01)
+            meter.time.now += 10
         w = metered.time(step, w, batch)
     return metered
 
@@ -44,15 +70,24 @@ def run(batch: Batch, calls: int) -> Meter:
 def test_work_and_rates(batch, known):
     cost = run(batch, 4).cost(steps=8, members=1)
     assert cost.step_flops == 2 * 32**3
-    steady = 3 * 2 * cost.step_flops / cost.flops_per_second
+    assert cost.flops_per_second == 2 * cost.step_flops  # two steps a call, one second each
     assert cost.peak_share == pytest.approx(cost.flops_per_second / RATES["float32"])
-    whole = steady / (1 - cost.waiting)
-    assert cost.subjects_per_second == pytest.approx(3 * 2 * 3 / whole)
-    assert cost.visits_per_second == pytest.approx(3 * 2 * 3 * 4 / whole)
+    whole = 3 + 3 * 11  # without the first call, and the wait before it
+    assert cost.waiting == 33 / whole
+    assert cost.subjects_per_second == 3 * 2 * 3 / whole
+    assert cost.visits_per_second == 3 * 2 * 3 * 4 / whole
     assert cost.scans_per_second is None
-    assert whole - steady >= 3 * 0.01  # and not the wait before the first step
+    assert cost.compile_seconds == 1
     assert (cost.uncounted, known) == ((), [])
     assert cost.peak_memory > 0
+
+
+def test_scans_are_counted_wherever_they_lie(one, known):
+    place, valid = np.zeros(3, int), np.array([True, True, False])
+    scans = {"T1w": Scans(np.zeros((3, 2, 2, 2, 1), np.float32), place, place, valid)}
+    one = replace(one, visits=replace(one.visits, scans=scans), placed={"FLAIR": Placed(place, place, place, valid)})
+    cost = run(two_steps(one), 2).cost(4, 1)
+    assert cost.scans_per_second / cost.subjects_per_second == pytest.approx(4 / 3)
 
 
 def test_what_binds_a_step(batch, known, monkeypatch):
