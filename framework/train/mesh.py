@@ -6,6 +6,9 @@ meaning over the whole batch, so that the devices hold the very parameters one d
 that GSPMD cannot see into (the native ones on a CPU) it runs whole on every device: right, but none the faster.
 """
 
+import re
+import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +23,7 @@ from jaxtyping import PyTree
 from framework.data.batch import Batch
 from framework.errors import UserError
 
+PATIENCE = 300.0  # s: how long to wait for the coordinator
 DAY = 24 * 3600  # s: how long a process that is done waits for the first one, which evaluates and reports
 Tree = TypeVar("Tree")
 
@@ -162,21 +166,35 @@ class Hosts:
             raise UserError(
                 f"hosts.process is {self.process}; expected 0 to {self.processes - 1}, another on each host"
             )
-        if self.processes > 1 and ":" not in (self.coordinator or ""):
+        if self.processes > 1 and not re.fullmatch(r".+:\d+", self.coordinator or ""):
             raise UserError(
                 f"hosts.coordinator is {self.coordinator!r}; expected the address and port of process 0, say host:1234"
             )
 
     def join(self) -> None:
-        """Meet the others; before any computation. Raises UserError where they do not come."""
+        """Meet the others; before any computation. Raises UserError where nobody answers at the coordinator."""
         if self.processes == 1 or jax.distributed.is_initialized():
             return
+        if self.process:
+            self._await()
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        try:
-            jax.distributed.initialize(self.coordinator, self.processes, self.process, shutdown_timeout_seconds=DAY)
-        except (RuntimeError, ValueError) as error:
-            line = " ".join(str(error).split())[:200]
-            raise UserError(f"the {self.processes} processes did not meet at {self.coordinator} ({line})") from error
+        jax.distributed.initialize(self.coordinator, self.processes, self.process, shutdown_timeout_seconds=DAY)
+
+    def _await(self) -> None:
+        """Wait for the coordinator, without whom jax would end the process by a signal."""
+        name, _, port = str(self.coordinator).rpartition(":")
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                socket.create_connection((name, int(port)), timeout=1).close()
+                return
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise UserError(
+                        f"nobody answers at hosts.coordinator={self.coordinator} ({error.strerror or error}); "
+                        "start hosts.process=0 there, and see that its port can be reached"
+                    ) from error
+            time.sleep(0.1)
 
 
 def _effort() -> dict[str, int] | None:

@@ -9,6 +9,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from framework.data.layout import layout
 from framework.data.split import Split
 from framework.errors import UserError
 from framework.forecast.answers import answers
+from framework.forecast.deep import Deep, FittedDeep
 from framework.train.mesh import Hosts, Single, is_first
 from tests.cohorts import small
 from tests.contracts.recipes import forecaster
@@ -49,10 +51,12 @@ def learn(made: Examples, split: Split, folder: Path, name: str, mesh: str) -> N
         fitted = learner.fit(made, split, key, folder=kept, log=stop)
     except KeyboardInterrupt:
         fitted = learner.fit(made, split, key, folder=kept)
+    assert isinstance(learner, Deep)
+    assert isinstance(fitted, FittedDeep)
     if is_first():
-        told = answers(fitted, made, range(len(made.subjects)), made.asked) if name == "gru" else {}
-        arrays = {f"parameter{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(fitted.params))}
-        np.savez(folder / f"{name},{mesh}.npz", **arrays, **told)
+        told: dict[str, Any] = answers(fitted, made, range(len(made.subjects)), made.asked) if name == "gru" else {}
+        arrays: dict[str, Any] = {f"parameter{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(fitted.params))}
+        np.savez(folder / f"{name},{mesh}.npz", **told, **arrays)
         (folder / f"{mesh}.json").write_text(json.dumps(facts(learner.training.mesh, made, fitted.params)))
 
 

@@ -5,18 +5,19 @@ import os
 import socket
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from jaxlib import _jax
 
 from framework.errors import UserError
 from framework.train.mesh import Data, Fsdp, Hosts
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 300  # s
+GLOO = hasattr(import_module("jaxlib._jax"), "make_gloo_tcp_collectives")
 NAMES = ("gru", "cnn_gru")
 
 
@@ -76,7 +77,9 @@ def test_devices_share_batches_and_under_fsdp_parameters(eight):
 
 
 class Four(Fsdp):
-    count = 4
+    @property
+    def count(self) -> int:
+        return 4
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,13 @@ def test_hosts_that_cannot_meet_are_refused_before_they_try(settings, told):
         Hosts(*settings)
 
 
-@pytest.mark.skipif(not hasattr(_jax, "make_gloo_tcp_collectives"), reason="jaxlib was built without gloo")
+def test_a_coordinator_that_does_not_answer_is_one_line(monkeypatch):
+    monkeypatch.setattr("framework.train.mesh.PATIENCE", 0.0)
+    with pytest.raises(UserError, match=r"nobody answers at hosts\.coordinator=localhost:1 .*start hosts.process=0"):
+        Hosts("localhost:1", 2, 1).join()
+
+
+@pytest.mark.skipif(not GLOO, reason="jaxlib was built without gloo")
 def test_two_processes_learn_what_one_does(eight, tmp_path):
     """Forecasts as well; each with two devices, interrupted half way, going on from their checkpoint."""
     with socket.socket() as free:
