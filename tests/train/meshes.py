@@ -27,7 +27,13 @@ from tests.cohorts import small
 from tests.contracts.recipes import forecaster
 
 STEPS, HALF = 20, 10
-SETTINGS = ("optimizer.batch=8", f"optimizer.steps={STEPS}", f"optimizer.round={HALF}", "optimizer.dropout=0.2")
+SETTINGS = (
+    "optimizer.batch=8",
+    f"optimizer.steps={STEPS}",
+    f"optimizer.round={HALF}",
+    "optimizer.dropout=0.2",
+    "optimizer.checkpoint_seconds=0.0",
+)
 SMALL = {
     "gru": ("model.head.cell.features=8",),
     "cnn_gru": (
@@ -50,7 +56,9 @@ def learn(made: Examples, split: Split, folder: Path, name: str, mesh: str) -> N
     try:
         fitted = learner.fit(made, split, key, folder=kept, log=stop)
     except KeyboardInterrupt:
-        fitted = learner.fit(made, split, key, folder=kept)
+        steps: list[int] = []
+        fitted = learner.fit(made, split, key, folder=kept, log=lambda row: steps.append(row["step"]))
+        assert steps == [STEPS], "it began anew"
     assert isinstance(learner, Deep)
     assert isinstance(fitted, FittedDeep)
     if is_first():
