@@ -199,7 +199,8 @@ class Hosts:
 
 def _effort() -> dict[str, int] | None:
     """On a CPU LLVM's first level compiles a step in two thirds of the time of its third, and runs it no slower."""
-    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    chosen = jax.config.values["jax_disable_most_optimizations"]  # less still
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" and not chosen else None
 
 
 def is_first() -> bool:
