@@ -1,0 +1,63 @@
+"""What an estimator is: a pure function from a weighted table to parameters, and from parameters to answers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar, Self
+
+import jax
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from framework.types import Arr
+
+
+class Estimator(ABC):
+    """A recipe: a frozen dataclass whose fields named in DYNAMIC may be traced, so that a whole grid is one program.
+
+    `classes` is the number of the target's levels, 0 for a number. A row of weight zero changes nothing: folds are
+    weights. What lies where `observed` is False is never read. All of it traces: jit, and vmap over weights, keys and
+    DYNAMIC.
+    """
+
+    classes: int
+    DYNAMIC: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def fit(
+        self,
+        x: Float[Arr, "n f"],
+        observed: Bool[Arr, "n f"],
+        y: Float[Arr, " n"] | Int[Arr, " n"],
+        weight: Float[Arr, " n"],
+        *,
+        key: Key[Array, ""],
+    ) -> PyTree:
+        """Parameters (a pytree of arrays) learnt from the rows; y is a level's index (int) or a number (float)."""
+
+    @abstractmethod
+    def predict(self, params: PyTree, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> Float[Array, "n p"]:
+        """A probability for each of p = `classes` levels; for a number p = 1, or one for each quantile asked of it."""
+
+    def fit_many(
+        self,
+        x: Float[Arr, "n f"],
+        observed: Bool[Arr, "n f"],
+        y: Float[Arr, " n"] | Int[Arr, " n"],
+        weights: Float[Arr, "m n"],
+        *,
+        keys: Key[Array, " m"],
+        settings: Mapping[str, Float[Arr, " m"]] | None = None,
+    ) -> PyTree:
+        """Parameters of m fits to the same rows on a leading axis, each with its weights, key and settings of DYNAMIC.
+
+        Lane by lane what `fit` gives. Override it where the fits can share work (kernel matrices, decompositions).
+        """
+
+        def one(weight: Arr, key: Array, own: Mapping[str, Arr]) -> PyTree:
+            return self.given(own).fit(x, observed, y, weight, key=key)
+
+        return jax.vmap(one)(weights, keys, dict(settings or {}))
+
+    def given(self, settings: Mapping[str, float | Arr]) -> Self:
+        """The same recipe with these settings."""
+        return replace(self, **settings)  # type: ignore[type-var]  # subclasses are dataclasses
