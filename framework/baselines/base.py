@@ -3,12 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Self
+from typing import ClassVar, TypeVar
 
 import jax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from framework.types import Arr
+
+E = TypeVar("E", bound="Estimator")
 
 
 class Estimator(ABC):
@@ -58,6 +60,6 @@ class Estimator(ABC):
 
         return jax.vmap(one)(weights, keys, dict(settings or {}))
 
-    def given(self, settings: Mapping[str, float | Arr]) -> Self:
+    def given(self: E, settings: Mapping[str, float | Arr]) -> E:
         """The same recipe with these settings."""
         return replace(self, **settings)  # type: ignore[type-var]  # subclasses are dataclasses
