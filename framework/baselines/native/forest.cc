@@ -1,0 +1,139 @@
+// Trees on binned features, for CPUs: cutting columns into bins, growing forests, walking down them. Leading axes of
+// the arrays are those of vmap. Nothing depends on the number of threads: a thread has a column, a tree or a block of
+// rows to itself.
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+using F32 = ffi::Buffer<ffi::F32>;
+using U8 = ffi::Buffer<ffi::U8>;
+using U32 = ffi::Buffer<ffi::U32>;
+using S32 = ffi::Buffer<ffi::S32>;
+using Mask = ffi::Buffer<ffi::PRED>;
+template <class B>
+using To = ffi::Result<B>;
+
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr int kMissing = 255;
+
+// The axis i, counted from the last, and the product of all before the last `own`: the lanes of vmap.
+template <class B>
+int64_t axis(B& b, int i) { return b.dimensions()[b.dimensions().size() - 1 - i]; }
+template <class B>
+int64_t lanes(B& b, size_t own) {
+  int64_t n = 1;
+  for (size_t i = 0; i + own < b.dimensions().size(); i++) n *= b.dimensions()[i];
+  return n;
+}
+
+// ---- binning ---------------------------------------------------------------------------------------------------
+
+uint32_t ordered(float value) {  // an integer of the same order
+  value += 0.0f;                 // -0 is 0
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+float number(uint32_t key) {
+  key = key & 0x80000000u ? key & 0x7fffffffu : ~key;
+  float value;
+  std::memcpy(&value, &key, 4);
+  return value;
+}
+
+void sort(std::vector<uint32_t>& keys, std::vector<uint32_t>& spare) {
+  size_t n = keys.size();
+  if (n < 256) return std::sort(keys.begin(), keys.end());
+  std::vector<uint32_t> count(3 * 2048);
+  for (uint32_t key : keys) count[key & 2047]++, count[2048 + (key >> 11 & 2047)]++, count[4096 + (key >> 22)]++;
+  spare.resize(n);
+  for (int pass = 0; pass < 3; pass++) {
+    uint32_t* at = count.data() + 2048 * pass;
+    for (uint32_t i = 0, sum = 0; i < 2048; i++) std::swap(at[i], sum), sum += at[i];
+    for (uint32_t key : keys) spare[at[key >> 11 * pass & 2047]++] = key;
+    keys.swap(spare);
+  }
+}
+
+// Greedy: each bin takes its even share of the rows left, whole values only; once no more values than bins are left,
+// each value has its own.
+void cut(const std::vector<uint32_t>& keys, float* out, int64_t bins) {
+  int64_t n = keys.size(), at = 0, left = 0;
+  for (int64_t i = 0; i < n; i++) left += i == 0 || keys[i] != keys[i - 1];
+  std::fill(out, out + bins - 1, kInf);
+  for (int64_t b = bins; b > 1 && at < n; b--) {
+    int64_t own = std::upper_bound(keys.begin() + at, keys.end(), keys[at]) - keys.begin(), next = own;
+    if (left > b) {
+      next = at + std::max<int64_t>(1, (n - at + b / 2) / b);
+      if (next < n) next = std::lower_bound(keys.begin() + at, keys.begin() + next, keys[next]) - keys.begin();
+      next = std::max(next, own);
+    }
+    for (int64_t i = at; i < next; i++) left -= i == at || keys[i] != keys[i - 1];
+    if ((at = next) >= n) break;
+    float low = number(keys[at - 1]), high = number(keys[at]), middle = 0.5f * low + 0.5f * high;
+    *out++ = middle < high ? middle : low;
+  }
+}
+
+constexpr int64_t kStripe = 16;  // columns read at a time: a cache line
+
+ffi::Error Edges(F32 x, Mask kept, To<F32> out) {
+  int64_t n = axis(x, 1), f = axis(x, 0), bins = axis(*out, 0) + 1, stripes = (f + kStripe - 1) / kStripe;
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t job = 0; job < lanes(x, 2) * stripes; job++) {
+    int64_t lane = job / stripes, from = job % stripes * kStripe, width = std::min(kStripe, f - from);
+    std::vector<uint32_t> columns[kStripe], spare;
+    for (int64_t i = 0; i < n; i++)
+      for (int64_t j = 0; j < width; j++) {
+        int64_t at = (lane * n + i) * f + from + j;
+        if (kept.typed_data()[at]) columns[j].push_back(ordered(x.typed_data()[at]));
+      }
+    for (int64_t j = 0; j < width; j++) {
+      sort(columns[j], spare);
+      cut(columns[j], out->typed_data() + (lane * f + from + j) * (bins - 1), bins);
+    }
+  }
+  return ffi::Error::Success();
+}
+
+ffi::Error Codes(F32 x, Mask observed, F32 edges, To<U8> out) {
+  int64_t n = axis(x, 1), f = axis(x, 0), e = axis(edges, 0), stripes = (f + kStripe - 1) / kStripe;
+#pragma omp parallel for
+  for (int64_t job = 0; job < lanes(x, 2) * stripes; job++) {
+    int64_t lane = job / stripes, from = job % stripes * kStripe, width = std::min(kStripe, f - from);
+    std::vector<float> cuts(256 * kStripe, kInf);
+    for (int64_t j = 0; j < width; j++)
+      std::copy_n(edges.typed_data() + (lane * f + from + j) * e, e, cuts.data() + 256 * j);
+    const float* cut = cuts.data();
+    for (int64_t i = 0; i < n; i++) {
+      int64_t row = (lane * n + i) * f + from;
+      float value[kStripe] = {};
+      int32_t code[kStripe] = {};
+      std::copy_n(x.typed_data() + row, width, value);
+      for (int step = 128; step; step /= 2)
+#pragma omp simd
+        for (int j = 0; j < kStripe; j++) code[j] += cut[256 * j + code[j] + step - 1] < value[j] ? step : 0;
+      for (int64_t j = 0; j < width; j++)
+        out->typed_data()[row + j] = observed.typed_data()[row + j] ? code[j] : kMissing;
+    }
+  }
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(prognax_forest_edges, Edges, ffi::Ffi::Bind().Arg<F32>().Arg<Mask>().Ret<F32>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(prognax_forest_codes, Codes,
+                              ffi::Ffi::Bind().Arg<F32>().Arg<Mask>().Arg<F32>().Ret<U8>());
