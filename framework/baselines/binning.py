@@ -23,9 +23,8 @@ def edges(
     """
     kept = observed & (weight > 0)[:, None]
     seen = jnp.asarray(x, jnp.float32), kept
-    if not native.available():
-        return _edges(*seen, bins)
-    return jax.lax.platform_dependent(*seen, cpu=partial(native.edges, bins=bins), default=partial(_edges, bins=bins))
+    cpu = native.edges if native.available() else _edges
+    return jax.lax.platform_dependent(*seen, cpu=partial(cpu, bins=bins), default=partial(_edges, bins=bins))
 
 
 @partial(jax.jit, static_argnames="categories")
@@ -39,10 +38,8 @@ def codes(
     """
     known = within(x, observed, categories)
     seen = jnp.asarray(x, jnp.float32), known, cuts
-    if native.available():
-        found = jax.lax.platform_dependent(*seen, cpu=native.codes, default=_codes)
-    else:
-        found = _codes(*seen)
+    cpu = native.codes if native.available() else _codes
+    found = jax.lax.platform_dependent(*seen, cpu=cpu, default=_codes)
     if not any(categories):
         return found
     own = jnp.where(known, x, MISSING).astype(jnp.uint8)
@@ -64,7 +61,7 @@ def _codes(x, observed, cuts):
 
 
 def _edges(x, kept, bins: int):
-    return jax.lax.map(lambda column: _cut(*column, bins), (x.T, kept.T))
+    return jax.lax.map(lambda column: _cut(column[0], column[1], bins), (x.T, kept.T))
 
 
 def _cut(values: Array, kept: Array, bins: int) -> Array:

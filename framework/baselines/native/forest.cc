@@ -108,25 +108,30 @@ ffi::Error Edges(F32 x, Mask kept, To<F32> out) {
   return ffi::Error::Success();
 }
 
-ffi::Error Codes(F32 x, Mask observed, F32 edges, To<U8> out) {
-  int64_t n = axis(x, 1), f = axis(x, 0), e = axis(edges, 0), stripes = (f + kStripe - 1) / kStripe;
-#pragma omp parallel for
-  for (int64_t job = 0; job < lanes(x, 2) * stripes; job++) {
-    int64_t lane = job / stripes, from = job % stripes * kStripe, width = std::min(kStripe, f - from);
-    std::vector<float> cuts(256 * kStripe, kInf);
-    for (int64_t j = 0; j < width; j++)
-      std::copy_n(edges.typed_data() + (lane * f + from + j) * e, e, cuts.data() + 256 * j);
-    const float* cut = cuts.data();
-    for (int64_t i = 0; i < n; i++) {
-      int64_t row = (lane * n + i) * f + from;
-      float value[kStripe] = {};
-      int32_t code[kStripe] = {};
-      std::copy_n(x.typed_data() + row, width, value);
-      for (int step = 128; step; step /= 2)
+constexpr int64_t kTile = 64;  // rows searched at a time
+
+void search(const float* __restrict cuts, const float* __restrict value, int32_t* __restrict code) {
+  for (int i = 0; i < kTile; i++) code[i] = 0;
+  for (int step = 128; step; step /= 2)
 #pragma omp simd
-        for (int j = 0; j < kStripe; j++) code[j] += cut[256 * j + code[j] + step - 1] < value[j] ? step : 0;
-      for (int64_t j = 0; j < width; j++)
-        out->typed_data()[row + j] = observed.typed_data()[row + j] ? code[j] : kMissing;
+    for (int i = 0; i < kTile; i++) code[i] += cuts[code[i] + step - 1] < value[i] ? step : 0;
+}
+
+ffi::Error Codes(F32 x, Mask observed, F32 edges, To<U8> out) {
+  int64_t n = axis(x, 1), f = axis(x, 0), e = axis(edges, 0), tiles = (n + kTile - 1) / kTile;
+#pragma omp parallel for
+  for (int64_t job = 0; job < lanes(x, 2) * tiles; job++) {
+    int64_t lane = job / tiles, from = job % tiles * kTile, height = std::min(kTile, n - from);
+    float value[kTile] = {}, cuts[256];
+    int32_t code[kTile];
+    std::fill(cuts, cuts + 256, kInf);
+    for (int64_t j = 0; j < f; j++) {
+      int64_t at = (lane * n + from) * f + j;
+      std::copy_n(edges.typed_data() + (lane * f + j) * e, e, cuts);
+      for (int64_t i = 0; i < height; i++) value[i] = x.typed_data()[at + i * f];
+      search(cuts, value, code);
+      for (int64_t i = 0; i < height; i++)
+        out->typed_data()[at + i * f] = observed.typed_data()[at + i * f] ? code[i] : kMissing;
     }
   }
   return ffi::Error::Success();
