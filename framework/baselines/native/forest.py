@@ -11,7 +11,7 @@ from framework import native
 from framework.types import Arr
 
 SOURCE = Path(__file__).with_name("forest.cc")
-TARGETS = ("forest_edges", "forest_codes")
+TARGETS = ("forest_edges", "forest_codes", "forest_walk")
 
 
 @cache
@@ -29,6 +29,12 @@ def edges(x: Float[Arr, "n f"], kept: Bool[Arr, "n f"], bins: int) -> Float[Arra
 def codes(x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], cuts: Float[Arr, "f e"]) -> UInt8[Array, "n f"]:
     """Of each number the bin, 255 where it is missing."""
     return _call("codes", jax.ShapeDtypeStruct(x.shape, jnp.uint8), x, observed, cuts)
+
+
+def walk(*arrays: Arr) -> Float[Array, "n p"]:
+    """The sums of the trees' values; the trees' six arrays, x, what was observed, which rows each tree counts for."""
+    made = jax.ShapeDtypeStruct((arrays[6].shape[0], arrays[4].shape[-1]), jnp.float32)
+    return _call("walk", made, *arrays)
 
 
 def _call(name: str, made, *arrays: Arr, **attributes):
