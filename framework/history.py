@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from framework.types import Arr
 
@@ -25,7 +25,7 @@ def last_observed(
 
 
 @jax.jit
-def at_origin(series: Float[Arr, "b t ..."] | Bool[Arr, "b t ..."], origin: Int[Arr, "b q"]) -> Array:
+def at_origin(series: Inexact[Arr, "b t ..."] | Bool[Arr, "b t ..."], origin: Int[Arr, "b q"]) -> Array:
     """Row by row, the entry of a per-visit series (b, t, ...) at each query's origin: (b, q, ...)."""
     index = origin.reshape(*origin.shape, *(1,) * (series.ndim - 2))
     return jnp.take_along_axis(jnp.asarray(series), index, axis=1)

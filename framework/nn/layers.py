@@ -30,3 +30,14 @@ class Dense(nnx.Module):
 
     def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
         return x @ self.weight[...] + self.bias[...]
+
+    def apart(self, x: Float[Array, "... i"]) -> tuple[Float[Array, "... o"], Float[Array, "r o"]]:
+        """Its product with the first of its inputs, offset included, and the weights that are left for the others."""
+        weight = self.weight[...]
+        return x @ weight[: x.shape[-1]] + self.bias[...], weight[x.shape[-1] :]
+
+
+def standardised(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """Mean 0 and variance 1 across features (Ba et al. 2016); no weights, since the linear layer behind it has some."""
+    centred = x - x.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + 1e-5)

@@ -14,6 +14,7 @@ from framework.history import at_origin, last_observed
 from framework.nn.encoders.base import Encoder
 from framework.nn.encoders.multimodal import Concatenate
 from framework.nn.encoders.tabular import Tabular
+from framework.nn.heads.base import years_ahead
 from framework.nn.layers import Dense, Statistic, dropout
 from framework.nn.outputs import ClassOutput, QuantileOutput
 from framework.types import Arr, Classes, Layout, Query, Scans, Sequence, Targets, Values, Visits
@@ -53,18 +54,18 @@ class Model(nnx.Module):
         self, visits: Visits, query: Query, key: Key[Array, ""] | None = None, rate: Float[Arr, ""] | float = 0.0
     ) -> Raw:
         """Raw outputs at each query; a key turns dropout on at `rate`."""
-        inner, outer = (None, None) if key is None else jax.random.split(key)
+        inner, outer, recurrent = (None,) * 3 if key is None else (*jax.random.split(key), jax.random.fold_in(key, 2))
         sequence = self.tokens(visits)
         sequence = Sequence(
             dropout(jnp.asarray(sequence.x), rate, inner), sequence.observed, sequence.times, sequence.valid
         )
-        ahead = jnp.asarray(query.time) - at_origin(sequence.times, query.origin)
+        ahead = years_ahead(sequence, query)
         last, has, since = last_observed(sequence.x, sequence.observed, sequence.times)
         age = jnp.where(has, sequence.times[..., None] - since, 0)
         at = [at_origin(part, query.origin) for part in (last, has.astype(last.dtype), jnp.log1p(age))]
         known, _ = self.known(query.known, jnp.broadcast_to(query.valid[..., None], query.known.shape))
         timing = jnp.stack([ahead, jnp.log1p(ahead)], axis=-1)
-        summary = jnp.concatenate([self.head(sequence, query), *at, known, timing], axis=-1)
+        summary = jnp.concatenate([self.head(sequence, query, recurrent, rate), *at, known, timing], axis=-1)
         hidden = dropout(jax.nn.gelu(self.hidden(summary)), rate, outer)
         hidden = jnp.concatenate([hidden, at[0]], axis=-1)  # what was last seen also has a straight way out
         return {

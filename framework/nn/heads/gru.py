@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from framework.nn.heads.recurrence import Cell
+from framework.nn.heads.recurrence import Cell, Steps
 from framework.nn.layers import Dense
 
 
@@ -21,21 +21,31 @@ class GRU(Cell):
     def initial(self, batch: int) -> Float[Array, "b h"]:
         return jnp.zeros((batch, self.features))
 
-    def update(
-        self, carry: Float[Array, "b h"], x: Float[Array, "b d"], observed: Bool[Array, "b d"], dt: Float[Array, " b"]
-    ) -> Float[Array, "b h"]:
-        seen = inputs(x, observed, dt)
-        reset, keep = jnp.split(jax.nn.sigmoid(self.gates(jnp.concatenate([seen, carry], -1))), 2, axis=-1)
-        candidate = jnp.tanh(self.candidate(jnp.concatenate([seen, reset * carry], -1)))
-        return keep * carry + (1 - keep) * candidate
+    def steps(self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]) -> Steps:
+        return gated(self.gates, self.candidate, inputs(x, observed, dt))
 
     def emit(self, carry: Float[Array, "b q h"], ahead: Float[Array, "b q"]) -> Float[Array, "b q h"]:
         return jnp.tanh(self.out(after(carry, ahead)))
 
 
-def inputs(x: Float[Array, "b d"], observed: Bool[Array, "b d"], dt: Float[Array, " b"]) -> Float[Array, "b i"]:
+def gated(gates: Dense, candidate: Dense, seen: Float[Array, "b t i"]) -> Steps:
+    """Eqs. 5-8 of Cho et al. 2014, the products with what is `seen` made beforehand."""
+    enter, gate_weights = gates.apart(seen)
+    offer, candidate_weights = candidate.apart(seen)
+
+    def update(
+        carry: Float[Array, "b h"], enter: Float[Array, "b g"], offer: Float[Array, "b h"]
+    ) -> Float[Array, "b h"]:
+        reset, keep = jnp.split(jax.nn.sigmoid(enter + carry @ gate_weights), 2, axis=-1)  # Eqs. 5, 6
+        new = jnp.tanh(offer + (reset * carry) @ candidate_weights)  # Eq. 8
+        return keep * carry + (1 - keep) * new  # Eq. 7
+
+    return (enter, offer), update
+
+
+def inputs(x: Float[Array, "*b d"], observed: Bool[Array, "*b d"], dt: Float[Array, "*b"]) -> Float[Array, "*b i"]:
     """What a cell without a mechanism of its own for gaps is fed."""
-    return jnp.concatenate([jnp.where(observed, x, 0), observed.astype(x.dtype), jnp.log1p(dt)[:, None]], axis=-1)
+    return jnp.concatenate([jnp.where(observed, x, 0), observed.astype(x.dtype), jnp.log1p(dt)[..., None]], axis=-1)
 
 
 def after(state: Float[Array, "b q h"], ahead: Float[Array, "b q"]) -> Float[Array, "b q i"]:

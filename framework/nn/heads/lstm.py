@@ -6,8 +6,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from framework.nn.heads.gru import after, inputs
-from framework.nn.heads.recurrence import Cell
+from framework.nn.heads.recurrence import Cell, Steps
 from framework.nn.layers import Dense
+
+State = tuple[Float[Array, "b h"], Float[Array, "b h"]]
 
 
 class LSTM(Cell):
@@ -18,17 +20,24 @@ class LSTM(Cell):
         self.gates = Dense(2 * d_in + 1 + features, 4 * features, rngs=rngs)
         self.out = Dense(features + 2, features, rngs=rngs)
 
-    def initial(self, batch: int) -> tuple[Float[Array, "b h"], Float[Array, "b h"]]:
+    def initial(self, batch: int) -> State:
         return jnp.zeros((batch, self.features)), jnp.zeros((batch, self.features))
 
-    def update(
-        self, carry: tuple, x: Float[Array, "b d"], observed: Bool[Array, "b d"], dt: Float[Array, " b"]
-    ) -> tuple[Float[Array, "b h"], Float[Array, "b h"]]:
-        hidden, memory = carry
-        gates = self.gates(jnp.concatenate([inputs(x, observed, dt), hidden], -1))
-        enter, forget, leave, candidate = jnp.split(gates, 4, axis=-1)
-        memory = jax.nn.sigmoid(forget + 1) * memory + jax.nn.sigmoid(enter) * jnp.tanh(candidate)
-        return jax.nn.sigmoid(leave) * jnp.tanh(memory), memory
+    def steps(self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]) -> Steps:
+        enter, weights = self.gates.apart(inputs(x, observed, dt))
+
+        def update(carry: State, enter: Float[Array, "b g"]) -> State:
+            hidden, memory = carry
+            return remembered(enter + hidden @ weights, memory)
+
+        return (enter,), update
 
     def emit(self, carry: tuple, ahead: Float[Array, "b q"]) -> Float[Array, "b q h"]:
         return jnp.tanh(self.out(after(carry[0], ahead)))
+
+
+def remembered(gates: Float[Array, "b g"], memory: Float[Array, "b h"]) -> State:
+    """Hidden state and memory after the gates (input, forget, output, candidate) have acted; Gers et al. 2000."""
+    enter, forget, leave, candidate = jnp.split(gates, 4, axis=-1)
+    memory = jax.nn.sigmoid(forget + 1) * memory + jax.nn.sigmoid(enter) * jnp.tanh(candidate)
+    return jax.nn.sigmoid(leave) * jnp.tanh(memory), memory

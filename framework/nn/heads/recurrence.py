@@ -1,18 +1,21 @@
 """The one scan over time that every recurrent cell shares."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from framework.history import at_origin
-from framework.nn.heads.base import Head
-from framework.types import Query, Sequence
+from framework.nn.heads.base import Head, years_ahead
+from framework.types import Arr, Query, Sequence
 
 Carry = Any  # a pytree of arrays (b, ...)
+Steps = tuple[tuple, Callable[..., Carry]]
+UNROLL = 4  # steps in one turn of the loop, as measured by benchmarks.heads
 
 
 class Cell(nnx.Module):
@@ -23,14 +26,27 @@ class Cell(nnx.Module):
     @abstractmethod
     def initial(self, batch: int) -> Carry: ...
 
+    def dropped(self, carry: Carry, key: Key[Array, ""], rate: Float[Arr, ""] | float) -> Carry:
+        """The initial carry of a run with dropout: nothing is dropped, unless the cell says otherwise."""
+        return carry
+
     def evolve(self, carry: Carry, dt: Float[Array, " b"]) -> Carry:
         """What happens between visits: nothing, unless the cell says otherwise."""
         return carry
 
-    @abstractmethod
     def update(
         self, carry: Carry, x: Float[Array, "b d"], observed: Bool[Array, "b d"], dt: Float[Array, " b"]
-    ) -> Carry: ...
+    ) -> Carry:
+        """What a visit does to the carry."""
+        raise NotImplementedError(f"{type(self).__name__} has neither update nor steps")
+
+    def steps(self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]) -> Steps:
+        """What enters each step, as arrays (b, t, ...), and the step, (carry, *what enters) to carry.
+
+        `update` on the visits as they are; a cell that multiplies its inputs by weights does so here instead, since
+        one product over all visits takes less time than one a visit.
+        """
+        return (x, observed, dt), self.update
 
     @abstractmethod
     def emit(self, carry: Carry, ahead: Float[Array, "b q"]) -> Float[Array, "b q h"]:
@@ -44,22 +60,35 @@ class Recurrence(Head):
         self.cell = cell(d_in=d_in, rngs=rngs)
         self.out_features = self.cell.features
 
-    def __call__(self, sequence: Sequence, query: Query) -> Float[Array, "b q h"]:
-        def step(state: tuple, visit: tuple) -> tuple:
-            carry, last = state
-            x, observed, time, valid, first = visit
-            dt = jnp.where(first | ~valid, 0, time - last)  # a padded visit must not breed NaN gradients
-            moved = self.cell.update(self.cell.evolve(carry, dt), x, observed, dt)
-            carry = jax.tree.map(lambda new, old: jnp.where(_like(valid, new), new, old), moved, carry)
-            return (carry, jnp.where(valid, time, last)), carry
+    def __call__(
+        self, sequence: Sequence, query: Query, key: Key[Array, ""] | None = None, rate: Float[Arr, ""] | float = 0.0
+    ) -> Float[Array, "b q h"]:
+        valid = jnp.asarray(sequence.valid)
+        observed = sequence.observed & valid[..., None]
+        dt = gaps(sequence.times, valid)
+        entering, update = self.cell.steps(jnp.where(observed, sequence.x, 0), observed, dt)
 
-        first = jnp.cumsum(sequence.valid, axis=1) <= 1
-        visits = (sequence.x, sequence.observed, sequence.times, sequence.valid, first)
-        batch = sequence.x.shape[0]
-        start = (self.cell.initial(batch), jnp.zeros(batch, sequence.times.dtype))
-        _, carries = jax.lax.scan(step, start, jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), visits))
+        def step(carry: Carry, visit: tuple) -> tuple[Carry, Carry]:
+            dt, valid, *enters = visit
+            moved = update(self.cell.evolve(carry, dt), *enters)
+            carry = jax.tree.map(lambda new, old: jnp.where(_like(valid, new), new, old), moved, carry)
+            return carry, carry
+
+        start = self.cell.initial(valid.shape[0])
+        start = start if key is None else self.cell.dropped(start, key, rate)
+        visits = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), (dt, valid, *entering))
+        _, carries = jax.lax.scan(step, start, visits, unroll=UNROLL)
         at = jax.tree.map(lambda series: at_origin(jnp.moveaxis(series, 0, 1), query.origin), carries)
-        return self.cell.emit(at, query.time - at_origin(sequence.times, query.origin))
+        return self.cell.emit(at, years_ahead(sequence, query))
+
+
+def gaps(times: Float[Arr, "b t"], valid: Bool[Arr, "b t"]) -> Float[Array, "b t"]:
+    """Years since the visit before; 0 at the first visit and at padding, whatever time stands there."""
+    seen = jax.lax.cummax(jnp.where(valid, jnp.arange(valid.shape[1]), -1), axis=1)
+    before = jnp.pad(seen[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    times = jnp.where(valid, times, 0)
+    last = jnp.take_along_axis(times, jnp.maximum(before, 0), axis=1)
+    return jnp.where(valid & (before >= 0), times - last, 0)
 
 
 def _like(mask: Bool[Array, " b"], value: Array) -> Array:

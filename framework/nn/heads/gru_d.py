@@ -1,0 +1,60 @@
+"""GRU-D (Che et al. 2018): what was last seen, and the state, decay towards the mean while nothing is seen."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from framework.history import last_observed
+from framework.nn.heads.gru import after, gated
+from framework.nn.heads.recurrence import Cell, Steps
+from framework.nn.layers import Dense
+
+
+class GRUD(Cell):
+    """The equations of Che et al. 2018, section "GRU-D"; their names beside the lines.
+
+    Inputs decay to `mean`, trained from 0, which is the mean of standardised variables.
+    """
+
+    def __init__(self, features: int, *, d_in: int, rngs: nnx.Rngs):
+        self.features = features
+        self.mean = nnx.Param(jnp.zeros(d_in))
+        self.input_decay = nnx.Param(jnp.full(d_in, 0.1))  # W_γx, diagonal, with its b_γx
+        self.input_offset = nnx.Param(jnp.zeros(d_in))
+        self.state_decay = Dense(d_in, features, gain=0.1, rngs=rngs)  # W_γh, b_γh
+        self.gates = Dense(2 * d_in + features, 2 * features, rngs=rngs)  # of [x̂, m, ĥ]: W, V, U of r and z
+        self.candidate = Dense(2 * d_in + features, features, rngs=rngs)
+        self.out = Dense(features + 2, features, rngs=rngs)
+
+    def initial(self, batch: int) -> Float[Array, "b h"]:
+        return jnp.zeros((batch, self.features))
+
+    def steps(self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]) -> Steps:
+        last, has, since = before(x, observed, dt)
+        last = jnp.where(has, last, self.mean[...])
+        fade = jnp.exp(-jax.nn.relu(self.input_decay[...] * since + self.input_offset[...]))  # γ_x
+        filled = jnp.where(observed, x, fade * last + (1 - fade) * self.mean[...])  # x̂
+        decay = jnp.exp(-jax.nn.relu(self.state_decay(since)))  # γ_h
+        # r, z, h̃ and h with the masks as inputs: those of the GRU on x̂, m and the decayed state
+        entering, update = gated(self.gates, self.candidate, jnp.concatenate([filled, observed.astype(x.dtype)], -1))
+
+        def decayed(carry: Float[Array, "b h"], decay: Float[Array, "b h"], *enters: Array) -> Float[Array, "b h"]:
+            return update(decay * carry, *enters)  # ĥ = γ_h ⊙ h
+
+        return (decay, *entering), decayed
+
+    def emit(self, carry: Float[Array, "b q h"], ahead: Float[Array, "b q"]) -> Float[Array, "b q h"]:
+        return jnp.tanh(self.out(after(carry, ahead)))
+
+
+def before(
+    x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]
+) -> tuple[Float[Array, "b t d"], Bool[Array, "b t d"], Float[Array, "b t d"]]:
+    """What of each variable was last seen before each visit, whether anything was, and years since (their δ).
+
+    Where nothing was seen, years since the first visit.
+    """
+    time = jnp.cumsum(dt, axis=1)
+    value, has, when = (jnp.pad(part[:, :-1], ((0, 0), (1, 0), (0, 0))) for part in last_observed(x, observed, time))
+    return value, has, time[..., None] - when
