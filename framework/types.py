@@ -120,6 +120,7 @@ class Column:
     index: int
     classes: int = 0
     per_year: float | None = None
+    ordered: bool = False
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def _known(schema: Schema, names: Sequence[str], what: str) -> None:
 
 
 def _column(index: int, variable: Variable) -> Column:
-    return Column(variable.name, index, len(variable.levels), variable.per_year)
+    return Column(variable.name, index, len(variable.levels), variable.per_year, variable.ordered)
 
 
 def _target(schema: Schema, name: str, seen: bool) -> Target:

@@ -4,14 +4,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from flax import nnx
 from jaxtyping import PyTree
 
 from framework.data.split import Split
 from framework.data.store import Cohort
 from framework.errors import UserError
+from framework.nn.encoders.base import Encoder
+from framework.nn.model import encoders
 from framework.train.checkpoint import load_arrays, save_arrays
+from framework.types import Layout
 
 SEEN = "seen.json"  # subject -> digests of its scans, of everybody who trained or decided when to stop
 
@@ -51,6 +56,13 @@ class Pretrained:
                 f"model.pretrained={self.path} was trained on {len(known)} of {len(rows)} subjects that are tested "
                 f"here (such as {known[0]!r}); pretrain with this run's split settings and the one fold that it tests"
             )
+
+    def encoders(self, encoder: Any, layout: Layout) -> dict[str, Encoder]:
+        """An encoder for each modality, made by `encoder`, that knows what was learnt."""
+        made = encoders(encoder, layout, nnx.Rngs(0))
+        for name, grid in zip(layout.modalities, layout.grids, strict=True):
+            nnx.update(made[name], self.weights(name, grid, nnx.state(made[name])))
+        return made
 
     def weights(self, name: str, grid: tuple[int, ...], like: PyTree) -> PyTree:
         """One modality's encoder, in the shape of `like`."""

@@ -12,7 +12,6 @@ from framework.forecast.base import Forecaster
 
 CONF = Path(conf.__file__).parent
 SMALL = [
-    "data.store=none",
     "model.width=8",
     "optimizer.batch=4",
     "optimizer.steps=6",
@@ -20,6 +19,12 @@ SMALL = [
     "optimizer.warmup=2",
     "optimizer.patience=9",
 ]
+
+
+FEW = {  # what makes an estimator small, as overrides of its grid and its settings
+    "logistic": ["grid.penalty=[1.0,30.0]"],
+    "ridge": ["grid.penalty=[1.0,30.0]"],
+}
 
 
 def names(group: str) -> list[str]:
@@ -38,13 +43,30 @@ def models() -> list[str]:
 @cache
 def config(*overrides: str) -> DictConfig:
     with initialize_config_module("conf", version_base="1.3"):
-        return compose("forecast", [*overrides])
+        return compose("forecast", ["data.store=none", *overrides])
+
+
+def small(name: str) -> list[str]:
+    """The overrides that make a model of conf/model small."""
+    target = config(f"model={name}").model._target_
+    if target == "framework.forecast.deep.Deep":
+        return SMALL
+    if target == "framework.forecast.tabular.Tabular":
+        chosen = choices(f"model={name}")
+        parts = [(part, chosen[f"model/{part}"]) for part in ("classifier", "regressor")]
+        return ["model.folds=2", *(f"model.{part}.{few}" for part, option in parts for few in FEW[option])]
+    return []
+
+
+@cache
+def choices(*overrides: str) -> dict[str, str]:
+    """Which option of each group a config is made of."""
+    with initialize_config_module("conf", version_base="1.3"):
+        return dict(compose("forecast", [*overrides], return_hydra_config=True).hydra.runtime.choices)
 
 
 def forecaster(name: str, *overrides: str) -> Forecaster:
-    made = config(
-        f"model={name}", *(o for o in SMALL if name not in ("last_visit", "slope") or "model." not in o), *overrides
-    )
+    made = config(f"model={name}", *small(name), *overrides)
     return instantiate(made.model, _convert_="all")
 
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from framework.errors import UserError
 from framework.launch.check import check
-from framework.launch.run import FLOORS, _model
+from framework.launch.recipes import FLOORS, Recipes
 from tests.contracts.recipes import CONF, names
 
 COMMANDS = ("compare", "forecast", "ingest", "predict", "pretrain")
@@ -23,6 +23,7 @@ NEEDS = {
     "data=cifar10": ["data.path=x"],
     "split=file": ["split.path=x"],
 }
+PARTS = {"model/classifier": "tabular", "model/regressor": "tabular"}  # of a model that no command takes unasked
 
 
 def composed(command: str, *overrides: str):
@@ -37,7 +38,7 @@ def reads(command: str, group: str) -> bool:
     """Whether a command's config has the group."""
     with initialize_config_module("conf", version_base="1.3"):
         config = compose(command, return_hydra_config=True)
-    return group in config.hydra.runtime.choices
+    return ("model" if group in PARTS else group) in config.hydra.runtime.choices
 
 
 def test_the_commands_are_those_of_experiments():
@@ -62,7 +63,12 @@ def test_every_option_of_every_group_composes(group, option):
     used = [command for command in COMMANDS if reads(command, group)]
     assert used, f"no command has the group {group}"
     for command in used:
-        composed(command, choice, *NEEDS.get(choice, []))
+        composed(
+            command,
+            *[f"model={model}" for part, model in PARTS.items() if part == group],
+            choice,
+            *NEEDS.get(choice, []),
+        )
 
 
 @pytest.mark.parametrize("option", names("model"))
@@ -101,7 +107,7 @@ def test_every_experiment_composes_the_models_beside_its_own(name, monkeypatch):
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: hydra))
     with initialize_config_module("conf", version_base="1.3"):
         for model in {*FLOORS, *models}:
-            assert hasattr(instantiate(_model(model), _convert_="all"), "fit_many")
+            assert hasattr(instantiate(Recipes().model(model), _convert_="all"), "fit_many")
 
 
 def test_a_typo_in_any_yaml_would_be_caught():
