@@ -3,6 +3,7 @@
 // rows to itself.
 
 #include <omp.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cmath>
@@ -137,6 +138,404 @@ ffi::Error Codes(F32 x, Mask observed, F32 edges, To<U8> out) {
   return ffi::Error::Success();
 }
 
+// ---- growing ---------------------------------------------------------------------------------------------------
+
+uint32_t mix(uint32_t h) {  // Appleby's finaliser of MurmurHash3
+  h = (h ^ h >> 16) * 0x85ebca6bu;
+  h = (h ^ h >> 13) * 0xc2b2ae35u;
+  return h ^ h >> 16;
+}
+
+uint32_t draw(uint32_t seed, uint32_t a, uint32_t b) {
+  return mix(mix(seed + 0x9e3779b9u * (a + 1)) + 0x85ebca6bu * (b + 1));
+}
+
+ffi::Error Draw(F32 weight, U32 seeds, To<U8> out) {
+  int64_t n = axis(weight, 0), m = axis(seeds, 0);
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t t = 0; t < lanes(seeds, 1) * m; t++) {
+    const float* w = weight.typed_data() + t / m * n;
+    std::vector<uint32_t> rows;
+    for (int64_t i = 0; i < n; i++)
+      if (w[i] > 0) rows.push_back(i);
+    uint8_t* count = out->typed_data() + t * n;
+    std::fill_n(count, n, 0);
+    for (uint32_t i = 0; i < rows.size(); i++) count[rows[draw(seeds.typed_data()[t], 0xffffffffu, i) % rows.size()]]++;
+  }
+  return ffi::Error::Success();
+}
+
+struct Rules {
+  int32_t features, depth, to_split, in_leaf;
+};
+
+struct Table {  // what all trees of a lane are grown on
+  const uint8_t* codes;  // a column after the other
+  const float *edges, *centres, *y, *weight;
+  int64_t n, f, e;
+  const int64_t* categories;  // how many each feature has; null where none has any
+  float centre;               // what a target that is a number is counted from
+  Rules rules;
+};
+
+struct Grown {  // where one tree is written
+  int32_t *feature, *left;
+  float *threshold, *value, *gain;
+  bool* missing_left;
+  uint32_t* categories;
+  int64_t k, p;
+};
+
+void clear(void* from, size_t bytes);  // zero, without touching pages that were never touched
+
+struct Row {
+  uint32_t i;
+  float weight;
+  union {
+    float y;
+    uint32_t level;
+  };
+};
+
+struct Split {
+  float score = -kInf;
+  int32_t feature = -1, first = 0, second = 0;  // the last bin that goes left, the first that goes right
+  bool missing_left = false, missing = false, ends = false, set = false;
+  float threshold = 0;
+  uint32_t categories[8] = {};
+};
+
+constexpr int kLanes = 16;
+constexpr int kFew = 128;  // fewer rows than these look only at the bins they are in
+
+// Stats of a bin: the weight of each of K levels, or for a number sum and weight. K = 0: known at run time only.
+template <bool number, int K>
+struct Grower {
+  const Table& table;
+  bool extra;
+  int64_t S;
+  std::vector<Row> rows, spare;
+  std::vector<float> bins, sums, total, missing;
+  std::vector<float> r;
+  int32_t count[256] = {}, before[256];
+  uint8_t code[256];
+  std::vector<uint32_t> order;
+  std::vector<std::pair<uint32_t, uint32_t>> swaps;
+
+  Grower(const Table& table, int64_t levels, bool extra)
+      : table(table), extra(extra), S(number ? 2 : levels), bins(256 * S), sums(256 * S), total(S), missing(S), order(table.f) {
+    for (int64_t j = 0; j < table.f; j++) order[j] = j;
+  }
+
+  int64_t stats() const { return number ? 2 : K ? K : S; }
+
+  void grow(uint32_t seed, const uint8_t* counts, Grown out) {
+    struct Job {
+      uint32_t from, to;
+      int32_t depth;
+    };
+    rows.clear();
+    for (int64_t i = 0; i < table.n; i++)
+      if (counts[i]) {
+        Row row{static_cast<uint32_t>(i), table.weight[i] * counts[i], {}};
+        if (number) row.y = table.y[i];
+        else row.level = static_cast<uint32_t>(table.y[i]);
+        rows.push_back(row);
+      }
+    spare.resize(rows.size());
+    r.resize(rows.size());
+    std::fill_n(out.gain, table.f, 0.0f);
+    std::vector<Job> jobs{{0, static_cast<uint32_t>(rows.size()), 0}};
+    for (size_t v = 0; v < jobs.size(); v++) {
+      Job job = jobs[v];
+      out.feature[v] = -1, out.threshold[v] = 0, out.left[v] = 0, out.missing_left[v] = false;
+      if (out.categories) std::fill_n(out.categories + 8 * v, 8, 0u);
+      bool pure = weigh(job.from, job.to, out.value + v * out.p);
+      int32_t size = job.to - job.from;
+      if (pure || size < table.rules.to_split || size < 2 * table.rules.in_leaf || job.depth >= table.rules.depth) continue;
+      Split best = search(seed, v, job.from, job.to);
+      if (best.feature < 0) continue;
+      float own = 0, weight = 0;
+      if (!number) {
+        for (int64_t s = 0; s < stats(); s++) own += total[s] * total[s], weight += total[s];
+        own /= weight;
+      }
+      out.gain[best.feature] += best.score - own;
+      uint32_t middle = part(best, job.from, job.to);
+      out.feature[v] = best.feature, out.threshold[v] = best.threshold, out.missing_left[v] = best.missing_left;
+      if (out.categories && best.set) std::copy_n(best.categories, 8, out.categories + 8 * v);
+      out.left[v] = jobs.size();
+      jobs.push_back({job.from, middle, job.depth + 1});
+      jobs.push_back({middle, job.to, job.depth + 1});
+    }
+    size_t used = jobs.size(), free = out.k - used;
+    clear(out.feature + used, free * 4), clear(out.threshold + used, free * 4), clear(out.left + used, free * 4);
+    clear(out.missing_left + used, free);
+    clear(out.value + used * out.p, free * out.p * 4);
+    if (out.categories) clear(out.categories + 8 * used, free * 32);
+  }
+
+  // The node's totals and value, and whether all its targets are the same. A number is counted from the node's mean,
+  // so that sums of squares lose nothing in single precision.
+  bool weigh(uint32_t from, uint32_t to, float* value) {
+    if (number) {
+      double sum = 0, weight = 0;
+      float low = kInf, high = -kInf;
+      for (uint32_t i = from; i < to; i++) {
+        sum += static_cast<double>(rows[i].weight) * rows[i].y, weight += rows[i].weight;
+        low = std::min(low, rows[i].y), high = std::max(high, rows[i].y);
+      }
+      float mean = weight > 0 ? static_cast<float>(sum) / static_cast<float>(weight) : 0;
+      total[0] = 0, total[1] = weight, *value = mean + table.centre;
+      for (uint32_t i = from; i < to; i++) r[i] = rows[i].weight * (rows[i].y - mean);
+      return !(low < high);
+    }
+    std::fill(total.begin(), total.end(), 0.0f);
+    for (uint32_t i = from; i < to; i++) total[rows[i].level] += rows[i].weight;
+    float weight = 0;
+    int present = 0;
+    for (int64_t s = 0; s < S; s++) weight += total[s], present += total[s] > 0;
+    for (int64_t s = 0; s < S; s++) value[s] = weight > 0 ? total[s] / weight : 1.0f / S;
+    return present < 2;
+  }
+
+  // The best split on the first features of a random order; on the next ones where those cannot split at all.
+  Split search(uint32_t seed, uint32_t node, uint32_t from, uint32_t to) {
+    Split best;
+    uint32_t f = table.f, many = table.rules.features;
+    swaps.clear();
+    for (uint32_t t = 0; t < f && (t % many || best.feature < 0); t++) {
+      uint32_t other = t + draw(seed, node, t) % (f - t);
+      std::swap(order[t], order[other]), swaps.push_back({t, other});
+      float place = extra ? (draw(seed, node, f + t) >> 8) * 0x1p-24f : 0;
+      try_feature(order[t], place, from, to, best);
+    }
+    for (; !swaps.empty(); swaps.pop_back()) std::swap(order[swaps.back().first], order[swaps.back().second]);
+    if (best.feature >= 0) finish(best);
+    return best;
+  }
+
+  void add(const uint8_t* column, uint32_t from, uint32_t to, uint64_t* seen) {
+    int64_t S = stats();
+    float* bin = bins.data();
+    bool counted = table.rules.in_leaf > 1;
+    for (uint32_t i = from; i < to; i++) {
+      uint32_t c = column[rows[i].i];
+      if (number) bin[2 * c] += r[i], bin[2 * c + 1] += rows[i].weight;
+      else bin[S * c + rows[i].level] += rows[i].weight;
+      if (counted) count[c]++;
+      if (seen) seen[c >> 6] |= uint64_t{1} << (c & 63);
+    }
+  }
+
+  float weight_of(const float* bin) const {
+    float sum = 0;
+    if (number) return bin[1];
+    for (int64_t s = 0; s < stats(); s++) sum += bin[s];
+    return sum;
+  }
+
+  void try_feature(uint32_t feature, float place, uint32_t from, uint32_t to, Split& best) {
+    const uint8_t* column = table.codes + feature * table.n;
+    int64_t S = stats();
+    int width = 0;
+    if (static_cast<int>(to - from) < kFew) {
+      uint64_t seen[4] = {};
+      add(column, from, to, seen);
+      for (int word = 0; word < 4; word++)
+        for (uint64_t bits = seen[word]; bits; bits &= bits - 1) code[width++] = 64 * word + __builtin_ctzll(bits);
+    } else {
+      add(column, from, to, nullptr);
+      for (int c = 0; c < 256; c++) code[width] = c, width += weight_of(&bins[c * S]) > 0;
+    }
+    bool some_missing = width && code[width - 1] == kMissing;
+    width -= some_missing;
+    if (width + some_missing > 1) {
+      bool set = table.categories && table.categories[feature];
+      if (set) sort_categories(width);
+      score(feature, set, place, width, some_missing, to - from, best);
+    }
+    for (int q = 0; q < width + some_missing; q++) {
+      int c = q < width ? code[q] : kMissing;
+      for (int64_t s = 0; s < S; s++) bins[c * S + s] = 0;
+      count[c] = 0;
+    }
+  }
+
+  void sort_categories(int width) {  // by the share of the node's most frequent level, or by mean
+    int64_t S = stats(), most = number ? 0 : std::max_element(total.begin(), total.end()) - total.begin();
+    float key[256];
+    for (int q = 0; q < width; q++) key[code[q]] = bins[code[q] * S + most] / weight_of(&bins[code[q] * S]);
+    std::stable_sort(code, code + width, [&](uint8_t a, uint8_t b) { return key[a] < key[b]; });
+  }
+
+  void score(uint32_t feature, bool set, float place, int width, bool some_missing, int32_t size, Split& best) {
+    int64_t S = stats();
+    for (int64_t s = 0; s < S; s++) {  // sums over the bins so far
+      float sum = 0;
+      for (int q = 0; q < width; q++) sums[256 * s + q] = sum += bins[code[q] * S + s];
+      missing[s] = some_missing ? bins[kMissing * S + s] : 0;
+    }
+    int32_t in_leaf = table.rules.in_leaf, lost = count[kMissing];
+    if (in_leaf > 1)
+      for (int q = 0, sum = 0; q < width; q++) before[q] = sum += count[code[q]];
+    int first = 0, last = width - 1;
+    float threshold = 0;
+    if (extra && width > 1) {
+      threshold = between(table.centres + feature * (table.e + 1), place, code[0], code[width - 1]);
+      first = set ? std::min(static_cast<int>(place * last), last - 1) : drawn(feature, threshold, width);
+      last = first + 1;
+    }
+    for (int side = 0; side <= some_missing; side++) {  // missing ones right, missing ones left
+      int low = first, high = last + (!side && some_missing && (!extra || width == 1));
+      if (side && width == 1) continue;
+      if (in_leaf > 1) {
+        int32_t more = side ? lost : 0;
+        while (low < high && before[low] + more < in_leaf) low++;
+        while (low < high && size - before[high - 1] - more < in_leaf) high--;
+      }
+      float found = best.score;
+      int at = largest(low, high, side, found);
+      if (at < 0) continue;
+      best = Split{};
+      best.score = found, best.feature = feature, best.missing_left = side, best.missing = some_missing, best.set = set;
+      best.first = code[at], best.ends = at == width - 1, best.second = best.ends ? 0 : code[at + 1];
+      if (set)
+        for (int q = 0; q <= at; q++) best.categories[code[q] / 32] |= 1u << code[q] % 32;
+      float weight = 0, left = 0;
+      for (int64_t s = number ? 1 : 0; s < S; s++) weight += total[s], left += sums[256 * s + at];
+      if (!some_missing) best.missing_left = left >= weight - left;
+      best.threshold = threshold;
+    }
+  }
+
+  // The place q in low <= q < high with the best score above `found`, which it becomes; -1 where there is none.
+  int largest(int low, int high, bool side, float& found) {
+    int best = -1;
+    int64_t S = stats();
+    for (int from = low / kLanes * kLanes; from < high; from += kLanes) {
+      float score[kLanes], ll[kLanes] = {}, rr[kLanes] = {}, l[kLanes] = {}, r[kLanes] = {}, top = found;
+      for (int64_t s = 0; s < S; s++) {
+        const float *sum = &sums[256 * s + from], more = side ? missing[s] : 0, all = total[s];
+#pragma omp simd
+        for (int q = 0; q < kLanes; q++) {
+          float left = sum[q] + more, right = all - left;
+          if (!number || s == 0) ll[q] += left * left, rr[q] += right * right;
+          if (!number || s == 1) l[q] += left, r[q] += right;
+        }
+      }
+#pragma omp simd reduction(max : top)
+      for (int q = 0; q < kLanes; q++) {
+        bool valid = l[q] > 0 && r[q] > 0 && from + q >= low && from + q < high;
+        score[q] = valid ? ll[q] / l[q] + rr[q] / r[q] : -kInf;
+        top = score[q] > top ? score[q] : top;
+      }
+      if (top > found) {
+        found = top;
+        for (int q = 0; q < kLanes; q++)
+          if (score[q] == top) {
+            best = from + q;
+            break;
+          }
+      }
+    }
+    return best;
+  }
+
+  int drawn(uint32_t feature, float threshold, int width) {  // the last bin below it that is not the last of all
+    const float* centre = table.centres + feature * (table.e + 1);
+    int at = 0;
+    while (at < width - 2 && centre[code[at + 1]] <= threshold) at++;
+    return at;
+  }
+
+  static float between(const float* centre, float place, int low, int high) {
+    return centre[low] + place * (centre[high] - centre[low]);
+  }
+
+  void finish(Split& best) {
+    const float* edges = table.edges + best.feature * table.e;
+    if (best.set) {
+      best.threshold = NAN;
+    } else if (best.ends) {
+      best.threshold = kInf;
+    } else {
+      float low = edges[best.first], high = edges[best.second - 1];
+      best.threshold = extra ? std::clamp(best.threshold, low, high) : 0.5f * low + 0.5f * high;
+    }
+  }
+
+  uint32_t part(const Split& best, uint32_t from, uint32_t to) {
+    const uint8_t* column = table.codes + best.feature * table.n;
+    bool left[256] = {};
+    if (best.set)
+      for (int c = 0; c < kMissing; c++) left[c] = best.categories[c / 32] >> c % 32 & 1;
+    else
+      std::fill(left, left + best.first + 1, true);
+    left[kMissing] = best.missing_left;
+    uint32_t end = from, others = 0;
+    for (uint32_t i = from; i < to; i++) {
+      bool goes = left[column[rows[i].i]];
+      Row row = rows[i];
+      rows[end] = row, spare[others] = row;
+      end += goes, others += !goes;
+    }
+    std::copy_n(spare.begin(), others, rows.begin() + end);
+    return end;
+  }
+};
+
+void clear(void* from, size_t bytes) {
+  auto begin = reinterpret_cast<uintptr_t>(from), end = begin + bytes;
+  uintptr_t first = (begin + 4095) / 4096 * 4096, last = end / 4096 * 4096;
+  if (first + (1 << 16) > last || madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED)) {
+    std::memset(from, 0, bytes);
+  } else {
+    std::memset(from, 0, first - begin), std::memset(reinterpret_cast<void*>(last), 0, end - last);
+  }
+}
+
+template <bool number, int K>
+void grow_all(const std::vector<Table>& tables, int64_t trees, int64_t levels, bool extra, const uint32_t* seeds,
+              const uint8_t* counts, Grown out) {
+#pragma omp parallel
+  {
+    int64_t lane = -1;
+    std::vector<Grower<number, K>> grower;
+#pragma omp for schedule(dynamic)
+    for (int64_t t = 0; t < static_cast<int64_t>(tables.size()) * trees; t++) {
+      const Table& table = tables[t / trees];
+      if (t / trees != lane) lane = t / trees, grower.clear(), grower.emplace_back(table, levels, extra);
+      int64_t k = t * out.k;
+      grower[0].grow(seeds[t], counts + t * table.n,
+                     {out.feature + k, out.left + k, out.threshold + k, out.value + k * out.p, out.gain + t * table.f,
+                      out.missing_left + k, out.categories ? out.categories + 8 * k : nullptr, out.k, out.p});
+    }
+  }
+}
+
+ffi::Error Grow(U8 codes, F32 edges, F32 centres, F32 y, F32 weight, U8 counts, U32 seeds, S32 rules, F32 centre,
+                To<S32> feature, To<F32> threshold, To<Mask> missing_left, To<S32> left, To<F32> value, To<U32> sets,
+                To<F32> gain, int64_t levels, bool extra, ffi::Span<const int64_t> categories) {
+  int64_t f = axis(codes, 1), n = axis(codes, 0), e = axis(edges, 0), trees = axis(seeds, 0);
+  bool any = axis(*sets, 0) > 0;
+  std::vector<Table> tables;
+  for (int64_t lane = 0; lane < lanes(seeds, 1); lane++) {
+    const int32_t* rule = rules.typed_data() + 4 * lane;
+    tables.push_back({codes.typed_data() + lane * f * n, edges.typed_data() + lane * f * e,
+                      centres.typed_data() + lane * f * (e + 1), y.typed_data() + lane * n, weight.typed_data() + lane * n,
+                      n, f, e, any ? categories.begin() : nullptr, centre.typed_data()[lane],
+                      {rule[0], rule[1], rule[2], rule[3]}});
+  }
+  Grown out{feature->typed_data(), left->typed_data(), threshold->typed_data(), value->typed_data(),
+            gain->typed_data(), missing_left->typed_data(), any ? sets->typed_data() : nullptr,
+            axis(*feature, 0), axis(*value, 0)};
+  auto go = [&](auto form) { form(tables, trees, levels, extra, seeds.typed_data(), counts.typed_data(), out); };
+  levels == 0 ? go(grow_all<true, 0>) : levels == 2 ? go(grow_all<false, 2>) : levels == 3 ? go(grow_all<false, 3>)
+                                                                             : go(grow_all<false, 0>);
+  return ffi::Error::Success();
+}
+
 // ---- walking ---------------------------------------------------------------------------------------------------
 
 struct Tree {  // one tree's arrays
@@ -259,3 +658,25 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(prognax_forest_walk, Walk,
                                   .Arg<Mask>()
                                   .Arg<Mask>()
                                   .Ret<F32>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(prognax_forest_draw, Draw, ffi::Ffi::Bind().Arg<F32>().Arg<U32>().Ret<U8>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(prognax_forest_grow, Grow,
+                              ffi::Ffi::Bind()
+                                  .Arg<U8>()
+                                  .Arg<F32>()
+                                  .Arg<F32>()
+                                  .Arg<F32>()
+                                  .Arg<F32>()
+                                  .Arg<U8>()
+                                  .Arg<U32>()
+                                  .Arg<S32>()
+                                  .Arg<F32>()
+                                  .Ret<S32>()
+                                  .Ret<F32>()
+                                  .Ret<Mask>()
+                                  .Ret<S32>()
+                                  .Ret<F32>()
+                                  .Ret<U32>()
+                                  .Ret<F32>()
+                                  .Attr<int64_t>("levels")
+                                  .Attr<bool>("extra")
+                                  .Attr<ffi::Span<const int64_t>>("categories"));

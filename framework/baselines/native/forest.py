@@ -5,13 +5,14 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, UInt8
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8, UInt32
 
 from framework import native
 from framework.types import Arr
 
 SOURCE = Path(__file__).with_name("forest.cc")
-TARGETS = ("forest_edges", "forest_codes", "forest_walk")
+TARGETS = ("forest_edges", "forest_codes", "forest_walk", "forest_draw", "forest_grow")
 
 
 @cache
@@ -35,6 +36,30 @@ def walk(*arrays: Arr) -> Float[Array, "n p"]:
     """The sums of the trees' values; the trees' six arrays, x, what was observed, which rows each tree counts for."""
     made = jax.ShapeDtypeStruct((arrays[6].shape[0], arrays[4].shape[-1]), jnp.float32)
     return _call("walk", made, *arrays)
+
+
+def draw(weight: Float[Arr, " n"], seeds: UInt32[Arr, " m"]) -> UInt8[Array, "m n"]:
+    """How often each tree draws each row."""
+    return _call("draw", jax.ShapeDtypeStruct((len(seeds), len(weight)), jnp.uint8), weight, seeds)
+
+
+def grow(
+    *arrays: Arr, nodes: int, levels: int, extra: bool, categories: tuple[int, ...]
+) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
+    """Trees: feature, threshold, missing_left, left, value, categories, and what each feature gained; see `growing`."""
+    columns, m = arrays[0].shape[0], arrays[6].shape[0]
+    shape, sets = (m, nodes), 8 * any(categories)
+    made = [
+        jax.ShapeDtypeStruct(shape, jnp.int32),
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        jax.ShapeDtypeStruct(shape, jnp.bool_),
+        jax.ShapeDtypeStruct(shape, jnp.int32),
+        jax.ShapeDtypeStruct((*shape, max(levels, 1)), jnp.float32),
+        jax.ShapeDtypeStruct((*shape, sets), jnp.uint32),
+        jax.ShapeDtypeStruct((m, columns), jnp.float32),
+    ]
+    how = {"levels": np.int64(levels), "extra": extra, "categories": np.array(categories or (0,), np.int64)}
+    return tuple(_call("grow", made, *arrays, **how))
 
 
 def _call(name: str, made, *arrays: Arr, **attributes):
