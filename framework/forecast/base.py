@@ -8,6 +8,7 @@ from jaxtyping import Array, Key
 
 from framework.data.examples import Examples
 from framework.data.split import Split
+from framework.errors import UserError
 from framework.train.meter import Cost
 from framework.train.optimizer import Dynamic
 from framework.types import Forecast, Layout, Query, Visits
@@ -58,6 +59,22 @@ class Forecaster(ABC):
     ) -> Fitted:
         """The one-member case of `fit_many`."""
         return self.fit_many(examples, [split], key[None], folder=folder, log=log)[0]
+
+    def dynamic(self, layout: Layout) -> Dynamic | None:
+        """The settings of this recipe as `fit_many` takes them; None where members cannot differ in any."""
+        return None
+
+    def try_many(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[Fitted | UserError]:
+        """`fit_many` for members that have nothing to do with each other: the failure of one is its own answer."""
+        return [*self.fit_many(examples, splits, keys, dynamics, folder, log)]
 
     @abstractmethod
     def load(self, path: Path, layout: Layout) -> Fitted:

@@ -24,7 +24,7 @@ from framework.nn.encoders.base import Encoder
 from framework.nn.encoders.embedded import Embedded
 from framework.nn.model import Model, encoders
 from framework.train.checkpoint import load_arrays, save_arrays
-from framework.train.loop import Training, train
+from framework.train.loop import Fail, Training, stop, train
 from framework.train.meter import Cost
 from framework.train.optimizer import Dynamic
 from framework.train.step import Program
@@ -59,6 +59,9 @@ class Deep(Forecaster):
                 "model.frozen=true encodes each scan once, so that nothing can vary it; add model.augment=null"
             )
 
+    def dynamic(self, layout: Layout) -> Dynamic:
+        return self.training.dynamic(len(layout.targets))
+
     def fit_many(
         self,
         examples: Examples,
@@ -68,18 +71,43 @@ class Deep(Forecaster):
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:
+        return [*self._fitted(examples, splits, keys, dynamics, folder, log, stop)]
+
+    def try_many(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[Fitted | UserError]:
+        failed: dict[int, str] = {}
+        fitted = self._fitted(examples, splits, keys, dynamics, folder, log, failed.__setitem__)
+        return [UserError(failed[m]) if m in failed else one for m, one in enumerate(fitted)]
+
+    def _fitted(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None,
+        folder: Path | None,
+        log: Log,
+        fail: Fail,
+    ) -> list["FittedDeep"]:
         layout = self._reads(examples.layout)
         learnt = self._learnt(layout, examples.cohort, splits)
         frozen = Embeddings(learnt) if self.frozen else None
         examples = replace(examples, layout=layout if frozen is None else frozen.layout(layout))
         program = self._program(examples.layout, learnt)
         if dynamics is None:
-            one = self.training.dynamic(len(layout.targets))
+            one = self.dynamic(layout)
             alike: Dynamic = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(splits), *x.shape)), one)
             dynamics = alike
         statistics = _stack([_statistics(examples, split) for split in splits], program.statistics(keys))
         loader = Loader(examples, self.training.cache_bytes, None if frozen is None else frozen.of)
-        params, cost = train(program, self.training, loader, splits, dynamics, statistics, keys, folder, log)
+        params, cost = train(program, self.training, loader, splits, dynamics, statistics, keys, folder, log, fail)
         ask = jax.jit(program.forecast)
         lanes = [jax.tree.map(lambda x, m=m: x[m], (params, statistics)) for m in range(len(splits))]
         return [FittedDeep(layout, ask, own, moments, frozen, cost) for own, moments in lanes]
@@ -105,10 +133,7 @@ class Deep(Forecaster):
             return {}
         run = Pretrained.read(self.pretrained)
         run.keep_from(cohort, splits)
-        made = encoders(self.encoder, layout, nnx.Rngs(0))
-        for name, grid in zip(layout.modalities, layout.grids, strict=True):
-            nnx.update(made[name], run.weights(name, grid, nnx.state(made[name])))
-        return made
+        return run.encoders(self.encoder, layout)
 
     def _program(self, layout: Layout, learnt: Mapping[str, Encoder] | None = None) -> Program:
         """The network's functions; encoders that have `learnt` before start from there."""

@@ -7,7 +7,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,7 +20,7 @@ import yaml
 import framework
 from framework.errors import UserError
 
-PLACES = ("runs", "hydra", "trust", "hosts")  # where things lie and are done, not what they are
+PLACES = ("runs", "hydra", "trust", "hosts", "report")  # where things lie and are done, not what they are
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "xarray", "zarr")
 
 
@@ -60,6 +61,28 @@ class RunFolder:
     def note(self, **facts: object) -> None:
         """Add to the manifest."""
         write_whole(self.path / "manifest.json", json.dumps({**self.manifest(), **facts}, indent=1))
+
+    def status(self) -> dict:
+        """How it stands: its state (running, finished, failed), since when, in which process, and why if it failed."""
+        file = self.path / "status.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    def stands(self, state: str, **facts: object) -> None:
+        """Say how it stands."""
+        known = {"state": state, "since": datetime.now(UTC).isoformat(timespec="seconds"), "process": os.getpid()}
+        write_whole(self.path / "status.json", json.dumps(known | facts))
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """The status file tells of what happens inside; whoever is killed is left as running."""
+        self.stands("running")
+        try:
+            yield
+        except BaseException as error:
+            with suppress(OSError):  # a full disk is why it failed; that is what is told
+                self.stands("failed", reason=" ".join(f"{type(error).__name__}: {error}".split()))
+            raise
+        self.stands("finished")
 
     def finish(self) -> None:
         """Say that all is there; from now on the run is shown, not made."""

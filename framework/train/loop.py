@@ -29,6 +29,7 @@ from framework.train.step import Member, Program, Tables
 from framework.types import pytree
 
 Log = Callable[[dict], None]
+Fail = Callable[[int, str], None]
 REMEDY = "lower optimizer.learning_rate, or look at their data"
 
 
@@ -84,7 +85,7 @@ class Training:
         weights = self.target_weights or [1.0] * targets
         if len(weights) != targets:
             raise UserError(f"optimizer.target_weights has {len(weights)} numbers; expected one a target: {targets}")
-        numbers = (self.learning_rate, self.weight_decay, self.dropout, list(weights))
+        numbers = (self.learning_rate, self.weight_decay, self.dropout, list(weights), self.clip)
         return Dynamic(*(jnp.asarray(number, jnp.float32) for number in numbers))
 
     def program(self, build: Callable[[nnx.Rngs], Model], targets: Sequence[str], augment: Callable | None) -> Program:
@@ -93,7 +94,7 @@ class Training:
             build,
             tuple(targets),
             augment,
-            optimizer=AdamW(self.clip, self.warmup, self.steps, self.schedule),
+            optimizer=AdamW(self.warmup, self.steps, self.schedule),
             gradients=Whole() if self.accumulate == 1 else Accumulated(self.accumulate),
             economy=self.economy,
             average=self.ema,
@@ -113,6 +114,11 @@ class Progress:
     losses: Float[np.ndarray, "round m"]
 
 
+def stop(member: int, why: str) -> None:
+    """One member's failure is everybody's."""
+    raise UserError(why)
+
+
 def train(
     program: Program,
     training: Training,
@@ -123,14 +129,16 @@ def train(
     keys: Key[Array, " m"],
     folder: Path | None = None,
     log: Log = lambda row: None,
+    fail: Fail = stop,
 ) -> tuple[PyTree, Cost]:
     """Fit one member a split; its best parameters for each target by validation loss (leading axes m and k).
 
     Targets overfit at different times, so each keeps the parameters of its own best round.
 
-    With a folder the run is checkpointed there and goes on from its last checkpoint. Raises UserError where
-    a loss is no number (the last healthy checkpoint stays), a checkpoint cannot be written, or a split holds no
-    answer to learn from or judge by; SystemExit on SIGTERM, after the step under way and its checkpoint.
+    With a folder the run is checkpointed there and goes on from its last checkpoint. A member whose loss is no number
+    is told to `fail(member, why)`, which raises UserError (the last healthy checkpoint stays); where it returns, the
+    member stays as it was and the others go on. Raises UserError where a checkpoint cannot be written, or a split
+    holds no answer to learn from or judge by; SystemExit on SIGTERM, after the step under way and its checkpoint.
     """
     meter = Meter()
     _answerable(loader, splits)
@@ -156,12 +164,16 @@ def train(
                 batches = mesh.batch(next(reader))
             members, loss = meter.time(advance, progress.members, active, statistics, dynamics, tables, batches)
             progress = _stepped(progress, members, np.asarray(loss), step % training.round)
-            _check_steps(np.asarray(loss), active, step, feed, loader)
+            for member, why in _lost(np.asarray(loss), active, step, feed, loader).items():
+                fail(member, why)
+                progress, active = _retired(progress, member, training.patience), active.at[member].set(False)
             step += feed.chunk
             if step % training.round == 0:
                 shown = (mesh.batch(batch) for batch in feed.validation())
                 validation = _validate(losses, members, statistics, dynamics, tables, shown) if validates else None
-                _check_round(validation, active, step)
+                for member, why in _misjudged(validation, active, step).items():
+                    fail(member, why)
+                    progress, active = _retired(progress, member, training.patience), active.at[member].set(False)
                 progress = mesh.state(_judge(progress, validation, active))
                 _report(log, step, total, active, progress.losses, validation, meter)
                 active = mesh.whole(progress.waited < training.patience)
@@ -231,19 +243,28 @@ def _stepped(progress: Progress, members: Member, loss: Float[np.ndarray, "steps
     return replace(progress, members=members, losses=losses)
 
 
-def _check_steps(
+def _lost(
     loss: Float[np.ndarray, "steps m"], active: Bool[Array, " m"], step: int, feed: Feed, loader: Loader
-) -> None:
-    for place, member in np.argwhere(~np.isfinite(loss) & np.asarray(active)):
-        subjects = [loader.examples.subjects[row] for row in feed.rows(step + int(place), int(member))]
-        raise UserError(
-            f"the loss is no number at step {step + place + 1}, on subjects {', '.join(subjects)}; {REMEDY}"
-        )
+) -> dict[int, str]:
+    """What to tell of each member whose loss is no number: the first step and the subjects it was on."""
+    told: dict[int, str] = {}
+    for place, member in np.argwhere(~np.isfinite(loss) & np.asarray(active)).tolist():
+        subjects = [loader.examples.subjects[row] for row in feed.rows(step + place, member)]
+        why = f"the loss is no number at step {step + place + 1}, on subjects {', '.join(subjects)}; {REMEDY}"
+        told.setdefault(member, why)
+    return told
 
 
-def _check_round(validation: Float[Array, "m k"] | None, active: Bool[Array, " m"], step: int) -> None:
-    if validation is not None and not np.isfinite(np.asarray(validation)[np.asarray(active)]).all():
-        raise UserError(f"the loss of the validation subjects is no number at step {step}; {REMEDY}")
+def _misjudged(validation: Float[Array, "m k"] | None, active: Bool[Array, " m"], step: int) -> dict[int, str]:
+    if validation is None:
+        return {}
+    lost = ~np.isfinite(np.asarray(validation)).all(1) & np.asarray(active)
+    why = f"the loss of the validation subjects is no number at step {step}; {REMEDY}"
+    return dict.fromkeys(np.flatnonzero(lost).tolist(), why)
+
+
+def _retired(progress: Progress, member: int, patience: int) -> Progress:
+    return replace(progress, waited=progress.waited.at[member].set(patience))
 
 
 def _validate(

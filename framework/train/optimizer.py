@@ -22,6 +22,7 @@ class Dynamic:
     weight_decay: Float[Array, "..."]
     dropout: Float[Array, "..."]
     target_weights: Float[Array, "... k"]
+    clip: Float[Array, "..."]
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,11 @@ class Trapezoid:
 
 @dataclass(frozen=True)
 class AdamW:
-    """Gradients clipped to the global norm `clip`, through Adam (Kingma & Ba 2015), decay apart from them.
+    """Gradients clipped to a global norm, through Adam (Kingma & Ba 2015), decay apart from them.
 
     The rate rises for `warmup` steps, then follows `schedule` to step number `steps`.
     """
 
-    clip: float
     warmup: int
     steps: int
     schedule: Schedule
@@ -78,7 +78,9 @@ class AdamW:
         self, gradients: PyTree, momenta: PyTree, params: PyTree, step: Int[Array, ""], dynamic: Dynamic
     ) -> tuple[PyTree, PyTree]:
         """Parameters and momenta after step number `step`, counted from 0."""
-        direction, momenta = self._direction.update(gradients, momenta)
+        # a clip that is an array, as optax's is not
+        shorter = jnp.minimum(1.0, dynamic.clip / jnp.maximum(optax.tree.norm(gradients), 1e-30))
+        direction, momenta = self._direction.update(jax.tree.map(lambda g: shorter * g, gradients), momenta)
         rate = self.rate(step, dynamic)
 
         def move(p: Array, d: Array) -> Array:
@@ -95,7 +97,7 @@ class AdamW:
 
     @property
     def _direction(self) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(self.clip), optax.scale_by_adam())
+        return optax.scale_by_adam()
 
 
 def averaged(average: PyTree, params: PyTree, step: Int[Array, ""], decay: float) -> PyTree:

@@ -23,6 +23,7 @@ FILES = {
     "metrics.jsonl",
     "models",
     "report.html",
+    "status.json",
 }
 
 
@@ -75,7 +76,7 @@ def test_forecasts_are_of_the_held_out_alone_and_kept_whole(folder):
 
 def test_a_finished_run_is_shown_not_made_again(fitted, folder, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    monkeypatch.setattr("framework.launch.run._fit", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr("framework.launch.job.Job.fit", lambda *_: pytest.fail("fitted again"))
     told = runner(fitted[0])("forecast", "model=gru", *QUICK)
     assert (told.code, told.out, told.err) == (0, fitted[1].out, [])
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
@@ -150,9 +151,9 @@ def test_a_model_is_called_by_what_it_is(choices, name, monkeypatch):
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from framework.launch.run import _name
+    from framework.launch.recipes import Recipes
 
     made = OmegaConf.create({"runtime": {"choices": choices}})
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: made))
     with initialize_config_module("conf", version_base="1.3"):
-        assert _name() == name
+        assert Recipes().name() == name

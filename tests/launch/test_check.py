@@ -72,7 +72,7 @@ def test_it_looks_into_lists_and_mappings_at_any_depth():
         "framework.launch.folder.os.system",  # by way of a trusted module
         "framework.launch.folder.subprocess",
         "framework.launch.check.import_module",
-        "framework.launch.run.instantiate",
+        "framework.launch.job.instantiate",
         "framework.types.LEVELS",
         "framework",
         "KFold",

@@ -10,11 +10,11 @@ from framework.errors import UserError
 from framework.train.optimizer import AdamW, Constant, Cosine, Dynamic, Trapezoid, averaged
 
 WARMUP, STEPS, SPEED, DECAY, CLIP = 5, 40, 0.02, 0.3, 0.7
-OURS = AdamW(CLIP, WARMUP, STEPS, Cosine(0.05))
+OURS = AdamW(WARMUP, STEPS, Cosine(0.05))
 
 
 def dynamic(speed=SPEED, decay=DECAY):
-    return Dynamic(jnp.asarray(speed), jnp.asarray(decay), jnp.asarray(0.0), jnp.ones(1))
+    return Dynamic(jnp.asarray(speed), jnp.asarray(decay), jnp.asarray(0.0), jnp.ones(1), jnp.asarray(CLIP))
 
 
 def schedule(step):
@@ -34,7 +34,7 @@ def test_the_schedule_has_the_values_it_says():
 
 
 def test_without_warm_up_it_starts_at_full_speed():
-    assert float(AdamW(CLIP, 0, STEPS, Cosine(0.05)).rate(jnp.asarray(0), dynamic())) == pytest.approx(SPEED)
+    assert float(AdamW(0, STEPS, Cosine(0.05)).rate(jnp.asarray(0), dynamic())) == pytest.approx(SPEED)
 
 
 @pytest.mark.parametrize(

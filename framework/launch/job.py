@@ -1,0 +1,184 @@
+"""One job of a study: what is fitted on which splits, and all that is written once it is."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from hydra.utils import instantiate
+from jaxtyping import Array, Float, Key
+from omegaconf import DictConfig, OmegaConf
+
+from framework.data.examples import Examples
+from framework.data.split import Split, Splitter
+from framework.data.store import exists
+from framework.errors import UserError
+from framework.evaluate import leaderboard, outcomes
+from framework.evaluate.outcomes import Outcomes
+from framework.forecast.answers import answers
+from framework.forecast.base import Fitted, Forecaster
+from framework.launch.folder import RunFolder, write_whole
+from framework.launch.progress import Training
+from framework.launch.recipes import FLOORS
+from framework.launch.study import copy_ledger, examples_of, facts
+from framework.train.mesh import is_first
+
+Plan = Callable[[Splitter, Sequence[str]], Sequence[Sequence[Split]]]  # the folds of each repeat
+
+
+@dataclass(frozen=True)
+class Job:
+    """Forecasters to fit on the folds of each repeat, and the folder of the run; `keep` saves what was fitted."""
+
+    config: DictConfig
+    forecasters: Mapping[str, Forecaster]
+    examples: Examples
+    repeats: Sequence[Sequence[Split]]
+    what: Mapping
+    folder: RunFolder
+    keep: bool
+
+    @staticmethod
+    def of(config: DictConfig, models: Mapping[str, DictConfig], plan: Plan, keep: bool) -> "Job":
+        """The job of a composed config; the cohort is brought in where there is none, nothing else is made yet."""
+        _join(config)
+        # first, so that a setting that cannot be is told before a cohort is brought in
+        forecasters = {name: instantiate(model, _convert_="all") for name, model in models.items()}
+        splitter = instantiate(config.split, _convert_="all")
+        examples = examples_of(config)
+        what = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(what, dict)
+        what["fitted"] = {name: OmegaConf.to_container(model, resolve=True) for name, model in models.items()}
+        folder = RunFolder.of(what, examples.cohort.fingerprint)
+        return Job(config, forecasters, examples, plan(splitter, examples.subjects), what, folder, keep)
+
+    @property
+    def splits(self) -> list[Split]:
+        """Those of all repeats, in order."""
+        return [split for repeat in self.repeats for split in repeat]
+
+    @property
+    def keys(self) -> Key[Array, " m"]:
+        """One for each split."""
+        return jax.random.split(jax.random.key(self.config.seed), len(self.splits))
+
+    def start(self) -> None:
+        """Make the folder; only the first of several hosts does."""
+        if is_first():
+            self.folder.start(self.what, facts(self.config, self.examples.cohort))
+
+    def fit(self, name: str) -> list[Fitted]:
+        """One member for each fold of each repeat, side by side."""
+        path = self.folder.path
+        with Training(name, path / "metrics.jsonl") if is_first() else nullcontext(lambda row: None) as log:
+            fit_many = self.forecasters[name].fit_many
+            return fit_many(self.examples, self.splits, self.keys, folder=path / "checkpoints" / name, log=log)
+
+    def finish(self, fitted: Mapping[str, list[Fitted]]) -> None:
+        """Forecast, evaluate, report; from now on the run is shown, not made."""
+        path, examples = self.folder.path, self.examples
+        if self.keep:
+            for name, members in fitted.items():
+                members[0].save(path / "models" / name)
+        costs = {name: asdict(members[0].cost) for name, members in fitted.items() if members[0].cost}
+        write_whole(path / "cost.json", json.dumps(costs, indent=1))
+        found = _tested(examples, self.repeats, fitted)
+        outcomes.write(found, path)
+        rows = leaderboard.leaderboard(found, FLOORS, self.config.resamples, self.config.seed)
+        leaderboard.write(rows, self.config.resamples, path)
+        _write_history(examples, found, path)
+        copy_ledger(self.config.data.store, path)
+        tested = {subject for one in found for subject in one.subjects}
+        targets = [target.name for target in examples.layout.targets]
+        self.folder.note(targets=targets, models=list(fitted), test_subjects=len(tested))
+        if self.config.report:
+            from framework.report import html  # loaded here, so that figures do not hold up the first step
+
+            html.build(path)
+        self.folder.finish()
+        shutil.rmtree(path / "checkpoints", ignore_errors=True)
+
+    @property
+    def objective(self) -> float:
+        """The mean over members of the best validation loss, of the best forecaster; NaN where nobody validates."""
+        best: dict[tuple[str, int], float] = {}
+        for line in (self.folder.path / "metrics.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            key = (row["model"], row["member"])
+            best[key] = float(np.fmin(best.get(key, np.nan), row["validation"]))
+        by_model = {model: np.mean([v for (m, _), v in best.items() if m == model]) for model, _ in best}
+        return float(min(by_model.values(), default=np.nan))
+
+
+def _join(config: DictConfig) -> None:
+    """Meet the other hosts. Raises UserError where each would bring the cohort in."""
+    hosts = instantiate(config.hosts)
+    if hosts.processes > 1 and not exists(config.data.store):
+        raise UserError(
+            f"no cohort at {config.data.store} yet, and {hosts.processes} processes to make it; "
+            "first run experiments.ingest with the same data=..."
+        )
+    hosts.join()
+
+
+def _tested(
+    examples: Examples, repeats: Sequence[Sequence[Split]], fitted: Mapping[str, list[Fitted]]
+) -> list[Outcomes]:
+    """Every forecast of a held-out subject whose truth was observed, target by target."""
+    rows = np.flatnonzero(np.any([split.test for split in repeats[0]], axis=0))
+    place = {row: i for i, row in enumerate(rows)}
+    fold = np.zeros((len(repeats), len(rows)), int)
+    told: dict[str, dict[str, Float[np.ndarray, "r n q p"]]] = {t.name: {} for t in examples.layout.targets}
+    for name, members in fitted.items():
+        waiting = iter(members)
+        for r, repeat in enumerate(repeats):
+            for k, split in enumerate(repeat):
+                some = np.flatnonzero(split.test)
+                where = [place[row] for row in some]
+                fold[r, where] = k
+                for target, numbers in answers(next(waiting), examples, some, examples.asked).items():
+                    table = told[target].setdefault(name, np.zeros((len(repeats), len(rows), *numbers.shape[1:])))
+                    table[r, where] = numbers
+    return [_outcomes(examples, target, rows, fold, told[target.name]) for target in examples.layout.targets]
+
+
+def _outcomes(
+    examples: Examples, target, rows: np.ndarray, fold: np.ndarray, told: Mapping[str, np.ndarray]
+) -> Outcomes:
+    query, truth = jax.tree.map(np.asarray, (examples.asked.query, examples.asked.truth[target.name]))
+    i, q = np.nonzero(truth.observed[rows])
+    origin = query.origin[rows][i, q]
+    return Outcomes(
+        target=target,
+        subjects=tuple(examples.subjects[row] for row in rows),
+        subject=i,
+        fold=fold[:, i],
+        origin=origin,
+        origin_time=examples.cohort.times[rows][i, origin],
+        time=query.time[rows][i, q],
+        truth=truth.value[rows][i, q],
+        forecasts={name: numbers[:, i, q] for name, numbers in told.items()},
+    )
+
+
+def _write_history(examples: Examples, found: Sequence[Outcomes], run: Path) -> None:
+    """What was observed of the targets of every tested subject, for the report's trajectories."""
+    cohort = examples.cohort
+    place = {subject: i for i, subject in enumerate(cohort.subjects)}
+    with (run / "history.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("subject", "visit", "time", "target", "value"))
+        for one in found:
+            column, levels = one.target.index, one.target.levels
+            for subject in one.subjects:
+                i = place[subject]
+                for j in np.flatnonzero(cohort.observed[i, :, column]):
+                    value = cohort.values[i, j, column]
+                    rows.writerow(
+                        (subject, j, cohort.times[i, j], one.target.name, levels[int(value)] if levels else value)
+                    )

@@ -1,0 +1,46 @@
+"""The forecasters of a study: what Hydra composes for a name, and what the tables call what was composed."""
+
+from collections.abc import Sequence
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from framework.launch.check import check
+
+FLOORS = ("last_visit", "slope")
+
+
+class Recipes:
+    """Composed once each, however many jobs of a sweep ask: composing takes longer than some models' training."""
+
+    def __init__(self):
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def model(self, name: str, overrides: Sequence[str] = ()) -> DictConfig:
+        """The config of a model by its name in conf/model, with everything the command line says of the rest."""
+        told = [
+            o
+            for o in HydraConfig.get().overrides.task
+            if not o.lstrip("+~").startswith(("model", "settings", "repeats"))
+        ]
+        if name in FLOORS:  # they have nothing to set, and an experiment may set parts that they lack
+            told = []
+        return self._compose(*told, f"model={name}", *overrides).model
+
+    def name(self) -> str:
+        """What the leaderboard calls the forecaster: its name in conf/model, or its parts where others were chosen."""
+        choices = HydraConfig.get().runtime.choices
+        model, parts = choices["model"], ("model/encoder", "model/head")
+        usual = self._compose(f"model={model}").hydra.runtime.choices
+        if model != "deep" and all(choices.get(part) == usual.get(part) for part in parts):
+            return model
+        encoder, head = (choices.get(part, model) for part in parts)
+        return head if encoder == "tabular" else f"{encoder}_{head}"
+
+    def _compose(self, *overrides: str) -> DictConfig:
+        if overrides not in self._composed:
+            made = compose("forecast", [*overrides], return_hydra_config=True)
+            check(OmegaConf.masked_copy(made, [str(key) for key in made if key != "hydra"]))
+            self._composed[overrides] = made
+        return self._composed[overrides]
