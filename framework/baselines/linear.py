@@ -1,0 +1,51 @@
+"""What the linear models share: their parameters, and coordinates in which float32 is enough."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from framework.baselines.prepare import moments
+from framework.types import Arr, pytree
+
+
+@pytree
+class Linear:
+    """An intercept and one coefficient a feature, for each of p outputs."""
+
+    intercept: Float[Array, "*m p"]
+    coef: Float[Array, "*m f p"]
+
+
+@pytree
+class Standard:
+    """A table in standard coordinates: z = (x - mean) / scale, 0 in rows that weigh nothing; shares sum to one.
+
+    Coefficients there are `scale` times those of x, so that a penalty on the latter is divided by the scale. A total of
+    all weights divides every objective: penalties of a sum become penalties of a mean.
+    """
+
+    z: Float[Array, "n f"]
+    mean: Float[Array, " f"]
+    scale: Float[Array, " f"]
+    share: Float[Array, " n"]
+    total: Float[Array, ""]
+
+    def back(self, intercept: Float[Array, " p"], coef: Float[Array, "f p"]) -> Linear:
+        """Parameters for x from those for z."""
+        coef = coef / self.scale[:, None]
+        return Linear(intercept - self.mean @ coef, coef)
+
+
+def standard(x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], weight: Float[Arr, " n"]) -> Standard:
+    """The table in standard coordinates; what is missing counts as 0 in x."""
+    seen = jnp.where(observed, x, 0)
+    of = moments(seen, jnp.ones(seen.shape, bool), weight)
+    counts = weight > 0
+    weight = jnp.where(counts, weight, 0)
+    total = jnp.where(counts.any(), weight.sum(), 1)
+    z = jnp.where(counts[:, None], (seen - of.mean) / of.scale, 0)
+    return Standard(z, of.mean, of.scale, weight / total, total)
+
+
+def outputs(params: Linear, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> Float[Array, "n p"]:
+    """The linear predictors of some rows."""
+    return jnp.matmul(jnp.where(observed, x, 0), params.coef, precision="highest") + params.intercept
