@@ -56,7 +56,7 @@ def _solve(values: Float[Arr, "n n"], linear: Vector, box: Box, tolerance: float
         rise, cost = _scores(beta, gradient, box)
         index = jnp.concatenate([lax.top_k(rise, half)[1], lax.top_k(-cost, half)[1]])
         again = jnp.tril(index[:, None] == index, -1).any(1)  # a variable chosen from both ends stands for itself once
-        own = Box(*(jnp.where(again, 0.0, bound[index]) for bound in box[:2]), box.epsilon)
+        own = Box(jnp.where(again, 0.0, box.low[index]), jnp.where(again, 0.0, box.high[index]), box.epsilon)
         before = jnp.where(again, 0.0, beta[index])
         rows = values[index]
         enough = jnp.maximum(0.1 * _gap(rise, cost), 0.5 * tolerance)

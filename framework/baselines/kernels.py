@@ -26,20 +26,20 @@ class Kernel:
     def __post_init__(self):
         if self.kind not in self.KINDS:
             raise UserError(f"kernel {self.kind!r}; expected one of {', '.join(self.KINDS)}")
-        if self.degree != int(self.degree) or self.degree < 0:
+        if self.degree < 0 or self.degree % 1:
             raise UserError(f"degree {self.degree}; a polynomial kernel takes a whole number, 0 or more")
 
-    def products(self, x: Float[Arr, "t f"], rows: Float[Arr, "n f"]) -> Float[Array, "t n"]:
+    def products(self, x: Float[Arr, "t f"], rows: Float[Arr, "n _"]) -> Float[Array, "t n"]:
         """What the kernel is a function of: inner products, or for precomputed x itself."""
         if self.kind == "precomputed":
             return jnp.asarray(x)
-        return jnp.matmul(x, rows.T, precision=lax.Precision.HIGHEST)
+        return jnp.matmul(x, jnp.asarray(rows).T, precision=lax.Precision.HIGHEST)
 
     def centre(self, x: Float[Arr, "n f"], weight: Float[Arr, " n"]) -> Float[Array, " f"]:
         """What to take from x first: the mean for rbf, whose squared distances cancel the less; else zero."""
         if self.kind != "rbf":
             return jnp.zeros(x.shape[1], jnp.float32)
-        used = (weight > 0).astype(x.dtype)
+        used = (jnp.asarray(weight) > 0).astype(jnp.float32)
         return used @ x / jnp.maximum(used.sum(), 1)
 
     def values(
@@ -49,10 +49,15 @@ class Kernel:
         if self.kind == "rbf":
             return jnp.exp(-gamma * jnp.maximum((left[:, None] - products) + (right - products), 0.0))
         if self.kind == "poly":
-            return (gamma * products + self.coef0) ** int(self.degree)
+            return (gamma * jnp.asarray(products) + self.coef0) ** int(self.degree)
         if self.kind == "sigmoid":
             return jnp.tanh(gamma * products + self.coef0)
         return jnp.asarray(products)
+
+
+def lengths(x: Float[Arr, "n f"]) -> Float[Array, " n"]:
+    """Squared."""
+    return (jnp.asarray(x) ** 2).sum(1)
 
 
 def scale(x: Float[Arr, "n f"], weight: Float[Arr, " n"]) -> Float[Array, ""]:
