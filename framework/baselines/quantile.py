@@ -16,7 +16,7 @@ from framework.types import LEVELS, Arr
 
 @dataclass(frozen=True)
 class Quantile(Estimator):
-    """Minimises sum of w (pinball loss at each level) + penalty (l1_ratio |b|₁ + (1 - l1_ratio) |b|² / 2), level by level.
+    """Minimises sum of w (pinball loss) + penalty (l1_ratio |b|₁ + (1 - l1_ratio) |b|² / 2) for each level.
 
     Lines of different levels may cross: a row's answers are sorted, which only brings them nearer to the truth
     (Chernozhukov, Fernández-Val & Galichon 2010). Solved by the alternating direction method of multipliers until
