@@ -103,6 +103,22 @@ class Sequence:
     valid: Bool[Arr, "b t"]
 
 
+@pytree
+class Event:
+    """The probability that the event has not come by the query's time."""
+
+    survival: Float[Arr, "b q"]
+
+
+@pytree
+class Interval:
+    """When an event came, in years after each query's origin: in (lo, hi]; hi = inf where it had not come by lo."""
+
+    lo: Float[Arr, "b q"]
+    hi: Float[Arr, "b q"]
+    observed: Bool[Arr, "b q"]
+
+
 Forecast = Mapping[str, Classes | Values]  # target -> its forecast
 Targets = Mapping[str, Truth]
 

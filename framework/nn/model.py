@@ -16,8 +16,8 @@ from framework.nn.encoders.multimodal import Concatenate
 from framework.nn.encoders.tabular import Tabular
 from framework.nn.heads.base import years_ahead
 from framework.nn.layers import Dense, Statistic, dropout
-from framework.nn.outputs import ClassOutput, QuantileOutput
-from framework.types import Arr, Classes, Layout, Query, Scans, Sequence, Targets, Values, Visits
+from framework.nn.outputs import ClassOutput, OrdinalOutput, QuantileOutput
+from framework.types import Arr, Classes, Layout, Query, Scans, Sequence, Target, Targets, Values, Visits
 
 Raw = Mapping[str, tuple[Array, Array, Array]]  # target -> output in its own units, base, scale
 
@@ -26,12 +26,23 @@ class Model(nnx.Module):
     """Encoder, head and outputs composed for one layout.
 
     `encoder` makes one image encoder a modality (None: clinical variables alone), `fusion` says how a visit's
-    embeddings come together (None: side by side), `head` is the sequence head.
+    embeddings come together (None: side by side), `head` is the sequence head, `ordinal` gives a target whose levels
+    are ordered cumulative logits.
     Beside the head's answer the outputs see the last observed token: on short series it carries most of
     what can be known. A value whose own history is an input is forecast as a change from its last observation.
     """
 
-    def __init__(self, layout: Layout, encoder: Any, head: Any, width: int, fusion: Any = None, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        layout: Layout,
+        encoder: Any,
+        head: Any,
+        width: int,
+        fusion: Any = None,
+        ordinal: bool = False,
+        *,
+        rngs: nnx.Rngs,
+    ):
         self.layout = layout
         self.tabular, self.static = Tabular(layout.inputs), Tabular(layout.static)
         self.known = Tabular(tuple(replace(column, index=i) for i, column in enumerate(layout.known)))
@@ -44,7 +55,7 @@ class Model(nnx.Module):
         self.head = head(d_in=d_in, rngs=rngs)
         summary = self.head.out_features + 3 * d_in + self.known.out_features + 2
         self.hidden = Dense(summary, width, rngs=rngs)
-        self.outputs = nnx.Dict({t.name: _output(len(t.levels), width + d_in, rngs) for t in layout.targets})
+        self.outputs = nnx.Dict({t.name: _output(t, ordinal, width + d_in, rngs) for t in layout.targets})
         count = len(layout.targets)
         self.target_mean = Statistic(jnp.zeros(count))
         self.target_scale = Statistic(jnp.ones(count))  # spread among subjects
@@ -126,8 +137,11 @@ class Model(nnx.Module):
         return jnp.where(has, at_origin(value, query.origin)[..., 0], mean), jnp.where(has, change, spread)
 
 
-def _output(classes: int, width: int, rngs: nnx.Rngs) -> ClassOutput | QuantileOutput:
-    return ClassOutput(classes, width, rngs=rngs) if classes else QuantileOutput(width, rngs=rngs)
+def _output(target: Target, ordinal: bool, width: int, rngs: nnx.Rngs) -> ClassOutput | OrdinalOutput | QuantileOutput:
+    if not target.levels:
+        return QuantileOutput(width, rngs=rngs)
+    kind = OrdinalOutput if ordinal and target.ordered else ClassOutput
+    return kind(len(target.levels), width, rngs=rngs)
 
 
 def encoders(encoder: Any, layout: Layout, rngs: nnx.Rngs) -> dict[str, Encoder]:

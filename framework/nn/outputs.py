@@ -1,4 +1,4 @@
-"""What a forecaster says of a target: class probabilities, or monotone quantiles of a value."""
+"""What a forecaster says of a target: class probabilities, monotone quantiles of a value, or survival."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from framework.nn.layers import Dense
-from framework.types import LEVELS, Classes, Truth, Values
+from framework.types import LEVELS, Arr, Classes, Event, Interval, Truth, Values
 
 
 class Timed(nnx.Module):
@@ -32,11 +32,41 @@ class ClassOutput(nnx.Module):
 
     def loss(self, raw: Float[Array, "b q c"], truth: Truth, base: Array, scale: Array) -> Float[Array, "b q"]:
         """Cross-entropy, in nats."""
-        label = jnp.where(truth.observed, truth.value, 0).astype(int)
-        return -jnp.take_along_axis(jax.nn.log_softmax(raw), label[..., None], axis=-1)[..., 0]
+        return -_told(jax.nn.log_softmax(raw), truth)
 
     def forecast(self, raw: Float[Array, "b q c"], base: Array, scale: Array) -> Classes:
         return Classes(jax.nn.softmax(raw))
+
+
+class OrdinalOutput(nnx.Module):
+    """Cumulative logits of ordered levels (McCullagh 1980, Eq. 2.1): one location e, ascending thresholds.
+
+    It starts with levels equally likely. A level that training never shows is squeezed, never to a probability of 0.
+    """
+
+    def __init__(self, classes: int, d_in: int, *, rngs: nnx.Rngs):
+        self.location = Timed(d_in, 1, rngs=rngs)
+        self.first = nnx.Param(jnp.zeros(()))
+        self.gaps = nnx.Param(jnp.zeros(classes - 2))
+
+    def __call__(self, e: Float[Array, "b q e"], ahead: Float[Array, "b q"]) -> Float[Array, "b q c"]:
+        """The log of each level's probability: of P(y <= k) = sigmoid(threshold_k - location), the differences."""
+        classes = self.gaps.shape[0] + 2
+        start = jax.scipy.special.logit(jnp.arange(1, classes) / classes)
+        steps = _steps(self.gaps[...], jnp.diff(start))
+        cut = self.first[...] + start[0] + jnp.pad(steps, (1, 0)) - self.location(e, ahead)
+        width = jnp.maximum(jnp.diff(steps, prepend=0), jnp.finfo(steps.dtype).tiny)
+        below, above = jax.nn.log_sigmoid(cut), jax.nn.log_sigmoid(-cut)
+        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which loses no digits where both are near 1
+        between = below[..., 1:] + above[..., :-1] + jnp.log(-jnp.expm1(-width))
+        return jnp.concatenate([below[..., :1], between, above[..., -1:]], axis=-1)
+
+    def loss(self, raw: Float[Array, "b q c"], truth: Truth, base: Array, scale: Array) -> Float[Array, "b q"]:
+        """Cross-entropy, in nats."""
+        return -_told(raw, truth)
+
+    def forecast(self, raw: Float[Array, "b q c"], base: Array, scale: Array) -> Classes:
+        return Classes(jnp.exp(raw))
 
 
 class QuantileOutput(nnx.Module):
@@ -69,6 +99,59 @@ class QuantileOutput(nnx.Module):
         return Values(base[..., None] + scale[..., None] * raw)
 
 
-def _steps(raw: Float[Array, "b q l"], start: Float[Array, " l"]) -> Float[Array, "b q l"]:
+class HazardOutput(nnx.Module):
+    """Discrete-time hazards (Gensheimer & Narasimhan 2019), one for each stretch of years between `edges` and beyond.
+
+    The hazard of a stretch is sigmoid(raw), so that survival through it is 1 - sigmoid(raw) = exp(-softplus(raw));
+    within a stretch the cumulative hazard is a line, and behind the last edge it goes on as in the last stretch.
+    Survival can therefore be asked for, and events told, at any time. It starts with a chance of `start` a stretch.
+    """
+
+    def __init__(self, edges: tuple[float, ...], d_in: int, start: float = 0.1, *, rngs: nnx.Rngs):
+        self.edges = tuple(edges)  # years after the origin, ascending, the first stretch begins at 0
+        self.raw = Dense(d_in, len(self.edges), gain=0.0, rngs=rngs)
+        self.start = start
+
+    def __call__(self, e: Float[Array, "b q e"]) -> Float[Array, "b q s"]:
+        return self.raw(e) + jax.scipy.special.logit(self.start)
+
+    def loss(self, raw: Float[Array, "b q s"], truth: Interval) -> Float[Array, "b q"]:
+        """Minus the log of the chance that the event came in (lo, hi], S(lo) - S(hi); Eq. 3 there, intervals any."""
+        lo = jnp.where(truth.observed, truth.lo, 0)
+        came = truth.observed & jnp.isfinite(truth.hi)
+        hi = jnp.where(came, truth.hi, lo + 1)
+        before, until = self._cumulated(raw, lo), self._cumulated(raw, hi)
+        tiny = jnp.finfo(raw.dtype).tiny
+        return before - jnp.where(came, jnp.log(-jnp.expm1(-jnp.maximum(until - before, tiny))), 0)
+
+    def forecast(self, raw: Float[Array, "b q s"], ahead: Float[Array, "b q"]) -> Event:
+        return Event(jnp.exp(-self._cumulated(raw, ahead)))
+
+    def _cumulated(self, raw: Float[Array, "b q s"], years: Float[Arr, "b q"]) -> Float[Array, "b q"]:
+        """The cumulative hazard, -log S."""
+        ends = jnp.asarray(self.edges, raw.dtype)
+        starts = jnp.concatenate([jnp.zeros(1, raw.dtype), ends[:-1]])
+        share = (jnp.asarray(years)[..., None] - starts) / (ends - starts)
+        gone = jnp.maximum(share.at[..., :-1].min(1), 0)
+        return (jax.nn.softplus(raw) * gone).sum(-1)
+
+
+def since_origin(lo: Float[Arr, "b q"], hi: Float[Arr, "b q"], origin: Float[Arr, "b q"]) -> Interval:
+    """An event in (lo, hi], years since the first visit, as seen from each origin.
+
+    One known to have come by the origin takes the row out. One that may have come already (lo before the origin, hi
+    after) is told as coming after it, as a forecast that is asked for takes for granted.
+    """
+    ahead = jnp.asarray(hi) - origin
+    return Interval(jnp.maximum(jnp.asarray(lo) - origin, 0), ahead, ahead > 0)
+
+
+def _told(logs: Float[Array, "b q c"], truth: Truth) -> Float[Array, "b q"]:
+    """What was given to the level that came true; to the first one where none was observed."""
+    label = jnp.where(truth.observed, truth.value, 0).astype(int)
+    return jnp.take_along_axis(logs, label[..., None], axis=-1)[..., 0]
+
+
+def _steps(raw: Float[Array, "*b l"], start: Float[Array, " l"]) -> Float[Array, "*b l"]:
     """Cumulated positive steps that equal `start` where raw is 0."""
     return jnp.cumsum(jax.nn.softplus(raw + jnp.log(jnp.expm1(start))), axis=-1)

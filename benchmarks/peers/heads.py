@@ -1,0 +1,117 @@
+"""PyTorch's side of `benchmarks.heads`: GRU-D and minimalRNN as loops over time, and torch.nn.GRU."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.cases import RATE, Contenders
+from benchmarks.heads import FEATURES, TOKEN, given
+from benchmarks.peers.pytorch import DEVICE
+from benchmarks.peers.pytorch import environment as environment  # the worker asks this module for it
+
+
+class Library(nn.Module):
+    """torch.nn.GRU on values, masks and log(1 + dt)."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRU(2 * TOKEN + 1, FEATURES, batch_first=True)
+
+    def forward(self, x: Tensor, observed: Tensor, gaps: Tensor) -> Tensor:
+        return self.cell(torch.cat([x, observed, torch.log1p(gaps)[..., None]], -1))[0][:, -1]
+
+
+class GRUD(nn.Module):
+    """Che et al. 2018, the products with what does not depend on the state made beforehand, as ours."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean, self.offset = nn.Parameter(torch.zeros(TOKEN)), nn.Parameter(torch.zeros(TOKEN))
+        self.decay = nn.Parameter(torch.full((TOKEN,), 0.1))
+        self.state_decay = nn.Linear(TOKEN, FEATURES)
+        self.gates, self.gates_state = _two(2 * TOKEN, 2 * FEATURES)
+        self.candidate, self.candidate_state = _two(2 * TOKEN, FEATURES)
+
+    def forward(self, x: Tensor, observed: Tensor, gaps: Tensor) -> Tensor:
+        state, last, since = x.new_zeros(x.shape[0], FEATURES), self.mean, torch.zeros_like(x[:, 0])
+        seen = torch.zeros_like(since)
+        for now, mask, gap in zip(x.unbind(1), observed.unbind(1), gaps.unbind(1), strict=True):
+            since = gap[:, None] + (1 - seen) * since
+            fade = torch.exp(-functional.relu(self.decay * since + self.offset))
+            filled = mask * now + (1 - mask) * (fade * last + (1 - fade) * self.mean)
+            state = torch.exp(-functional.relu(self.state_decay(since))) * state
+            fed = torch.cat([filled, mask], 1)
+            reset, keep = torch.sigmoid(self.gates(fed) + self.gates_state(state)).chunk(2, 1)
+            new = torch.tanh(self.candidate(fed) + self.candidate_state(reset * state))
+            state = keep * state + (1 - keep) * new
+            last, seen = torch.where(mask > 0, now, last), mask
+        return state
+
+
+class MinimalRNN(nn.Module):
+    """Nguyen et al. 2020: a step a month, what is missing filled with the forecast."""
+
+    def __init__(self):
+        super().__init__()
+        self.change, self.enter = nn.Linear(FEATURES, TOKEN), nn.Linear(TOKEN, FEATURES)
+        self.gate = nn.Linear(2 * FEATURES, FEATURES)
+
+    def forward(self, x: Tensor, observed: Tensor, gaps: Tensor) -> Tensor:
+        state, filled = x.new_zeros(x.shape[0], FEATURES), torch.zeros_like(x[:, 0])
+        ahead = (torch.zeros_like(filled), torch.zeros_like(filled))  # the month asked about: nothing seen
+        for now, mask in (*zip(x.unbind(1), observed.unbind(1), strict=True), ahead):
+            filled = torch.where(mask > 0, now, filled + self.change(state))
+            z = torch.tanh(self.enter(filled))
+            gate = torch.sigmoid(self.gate(torch.cat([state, z], 1)))
+            state = gate * state + (1 - gate) * z
+        return torch.cat([state, filled], 1)
+
+
+class Regression(nn.Module):
+    """`benchmarks.heads.Regression` with a cell of PyTorch's."""
+
+    def __init__(self, cell: nn.Module, width: int):
+        super().__init__()
+        self.cell, self.out, self.dense = cell, nn.Linear(width + 2, FEATURES), nn.Linear(FEATURES, 1)
+
+    def forward(self, x: Tensor, observed: Tensor, gaps: Tensor, truth: Tensor) -> Tensor:
+        state = self.cell(x, observed, gaps)
+        ahead = torch.full_like(state[:, :1], 1 / 12)
+        answer = self.dense(torch.tanh(self.out(torch.cat([state, ahead, torch.log1p(ahead)], 1))))
+        return functional.mse_loss(answer[:, 0], truth)
+
+
+def contenders(task: str, name: str, compiled: bool = False) -> Contenders:
+    """A whole step of the case, with Adam in one fused kernel."""
+    head, length = name.split(" T=")
+    cell, width = {
+        "gru": (Library, FEATURES),
+        "gru_d": (GRUD, FEATURES),
+        "minimal_rnn": (MinimalRNN, FEATURES + TOKEN),
+    }[head]
+    x, observed, times, truth = (torch.from_numpy(part).to(DEVICE) for part in given(int(length)))
+    told = x * observed, observed.float(), torch.diff(times, dim=1, prepend=times[:, :1]), truth
+    calls, count = {}, 0
+    for way in (False, True) if compiled else (False,):
+        model = Regression(cell(), width).to(DEVICE)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        calls["torch compiled" if way else "torch eager"] = _step(model, torch.compile(model) if way else model, told)
+    return Contenders(calls, {"parameters": count})
+
+
+def _step(model: nn.Module, run, told: tuple[Tensor, ...]):
+    adam = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
+
+    def step() -> None:
+        adam.zero_grad(set_to_none=True)
+        run(*told).backward()
+        adam.step()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def _two(seen: int, out: int) -> tuple[nn.Linear, nn.Linear]:
+    """Weights on what is seen, with an offset, and on the state, without."""
+    return nn.Linear(seen, out), nn.Linear(FEATURES, out, bias=False)
