@@ -51,7 +51,7 @@ def within(x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], categories: tuple[i
     if not any(categories):
         return jnp.asarray(observed)
     count = np.array(categories)
-    return observed & ((count == 0) | ((x >= 0) & (x < np.minimum(count, MISSING))))
+    return jnp.asarray(observed) & ((count == 0) | ((x >= 0) & (jnp.asarray(x) < np.minimum(count, MISSING))))
 
 
 @jax.custom_batching.sequential_vmap

@@ -206,6 +206,9 @@ struct Split {
 };
 
 constexpr int kLanes = 16;
+typedef float Vector __attribute__((vector_size(4 * kLanes)));
+typedef int32_t Integers __attribute__((vector_size(4 * kLanes)));
+constexpr Integers kPlaces{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 constexpr int kFew = 128;  // fewer rows than these look only at the bins they are in
 
 // Stats of a bin: the weight of each of K levels, or for a number sum and weight. K = 0: known at run time only.
@@ -215,15 +218,15 @@ struct Grower {
   bool extra;
   int64_t S;
   std::vector<Row> rows, spare;
-  std::vector<float> bins, sums, total, missing;
+  std::vector<float> bins, sums, running, total, missing;
   std::vector<float> r;
-  int32_t count[256] = {}, before[256];
+  int32_t count[256] = {}, before[256], lost_count = 0;
   uint8_t code[256];
   std::vector<uint32_t> order;
   std::vector<std::pair<uint32_t, uint32_t>> swaps;
 
   Grower(const Table& table, int64_t levels, bool extra)
-      : table(table), extra(extra), S(number ? 2 : levels), bins(256 * S), sums(256 * S), total(S), missing(S), order(table.f) {
+      : table(table), extra(extra), S(number ? 2 : levels), bins(256 * S), sums(256 * S), running(S), total(S), missing(S), order(table.f) {
     for (int64_t j = 0; j < table.f; j++) order[j] = j;
   }
 
@@ -315,17 +318,18 @@ struct Grower {
     return best;
   }
 
-  void add(const uint8_t* column, uint32_t from, uint32_t to, uint64_t* seen) {
+  void add(const uint8_t* __restrict column, uint32_t from, uint32_t to, uint64_t* __restrict seen) {
     int64_t S = stats();
-    float* bin = bins.data();
-    bool counted = table.rules.in_leaf > 1;
+    float* __restrict bin = bins.data();
+    const Row* __restrict row = rows.data();
     for (uint32_t i = from; i < to; i++) {
-      uint32_t c = column[rows[i].i];
-      if (number) bin[2 * c] += r[i], bin[2 * c + 1] += rows[i].weight;
-      else bin[S * c + rows[i].level] += rows[i].weight;
-      if (counted) count[c]++;
+      uint32_t c = column[row[i].i];
+      if (number) bin[2 * c] += r[i], bin[2 * c + 1] += row[i].weight;
+      else bin[S * c + row[i].level] += row[i].weight;
       if (seen) seen[c >> 6] |= uint64_t{1} << (c & 63);
     }
+    if (table.rules.in_leaf > 1)
+      for (uint32_t i = from; i < to; i++) count[column[row[i].i]]++;
   }
 
   float weight_of(const float* bin) const {
@@ -335,31 +339,52 @@ struct Grower {
     return sum;
   }
 
+  // The bins the rows are in, in the order of the scan, and the sums up to each; leaves all bins empty.
   void try_feature(uint32_t feature, float place, uint32_t from, uint32_t to, Split& best) {
     const uint8_t* column = table.codes + feature * table.n;
     int64_t S = stats();
     int width = 0;
-    if (static_cast<int>(to - from) < kFew) {
+    std::fill_n(running.data(), S, 0.0f);
+    bool set = table.categories && table.categories[feature];
+    if (static_cast<int>(to - from) < kFew || set) {
       uint64_t seen[4] = {};
       add(column, from, to, seen);
-      for (int word = 0; word < 4; word++)
-        for (uint64_t bits = seen[word]; bits; bits &= bits - 1) code[width++] = 64 * word + __builtin_ctzll(bits);
+      seen[3] &= ~uint64_t{0} >> 1;  // missing ones stand apart
+      if (set) {
+        for_bits(seen, [&](int c) { code[width++] = c; });
+        sort_categories(width);
+        for (int q = 0; q < width; q++) take(code[q], q);
+      } else {
+        for_bits(seen, [&](int c) { take(c, width++); });
+      }
     } else {
       add(column, from, to, nullptr);
-      for (int c = 0; c < 256; c++) code[width] = c, width += weight_of(&bins[c * S]) > 0;
+      for (int c = 0; c < kMissing; c++) width += take(c, width) > 0;
     }
-    bool some_missing = width && code[width - 1] == kMissing;
-    width -= some_missing;
-    if (width + some_missing > 1) {
-      bool set = table.categories && table.categories[feature];
-      if (set) sort_categories(width);
-      score(feature, set, place, width, some_missing, to - from, best);
+    float lost = 0;
+    for (int64_t s = 0; s < S; s++) {
+      missing[s] = bins[kMissing * S + s], bins[kMissing * S + s] = 0;
+      if (!number || s == 1) lost += missing[s];
     }
-    for (int q = 0; q < width + some_missing; q++) {
-      int c = q < width ? code[q] : kMissing;
-      for (int64_t s = 0; s < S; s++) bins[c * S + s] = 0;
-      count[c] = 0;
-    }
+    lost_count = count[kMissing], count[kMissing] = 0;
+    if (width + (lost > 0) > 1) score(feature, set, place, width, lost > 0, to - from, best);
+  }
+
+  template <class Do>
+  static void for_bits(const uint64_t* seen, Do one) {
+    for (int word = 0; word < 4; word++)
+      for (uint64_t bits = seen[word]; bits; bits &= bits - 1) one(64 * word + __builtin_ctzll(bits));
+  }
+
+  float take(int c, int q) {
+    int64_t S = stats();
+    float* __restrict bin = &bins[c * S];
+    float *__restrict sum = sums.data() + q, *__restrict total = running.data();
+    float weight = weight_of(bin);
+    for (int64_t s = 0; s < S; s++) sum[256 * s] = total[s] += bin[s], bin[s] = 0;
+    code[q] = c;
+    if (table.rules.in_leaf > 1) before[q] = (q ? before[q - 1] : 0) + count[c], count[c] = 0;
+    return weight;
   }
 
   void sort_categories(int width) {  // by the share of the node's most frequent level, or by mean
@@ -371,14 +396,7 @@ struct Grower {
 
   void score(uint32_t feature, bool set, float place, int width, bool some_missing, int32_t size, Split& best) {
     int64_t S = stats();
-    for (int64_t s = 0; s < S; s++) {  // sums over the bins so far
-      float sum = 0;
-      for (int q = 0; q < width; q++) sums[256 * s + q] = sum += bins[code[q] * S + s];
-      missing[s] = some_missing ? bins[kMissing * S + s] : 0;
-    }
-    int32_t in_leaf = table.rules.in_leaf, lost = count[kMissing];
-    if (in_leaf > 1)
-      for (int q = 0, sum = 0; q < width; q++) before[q] = sum += count[code[q]];
+    int32_t in_leaf = table.rules.in_leaf;
     int first = 0, last = width - 1;
     float threshold = 0;
     if (extra && width > 1) {
@@ -390,7 +408,7 @@ struct Grower {
       int low = first, high = last + (!side && some_missing && (!extra || width == 1));
       if (side && width == 1) continue;
       if (in_leaf > 1) {
-        int32_t more = side ? lost : 0;
+        int32_t more = side ? lost_count : 0;
         while (low < high && before[low] + more < in_leaf) low++;
         while (low < high && size - before[high - 1] - more < in_leaf) high--;
       }
@@ -414,29 +432,24 @@ struct Grower {
     int best = -1;
     int64_t S = stats();
     for (int from = low / kLanes * kLanes; from < high; from += kLanes) {
-      float score[kLanes], ll[kLanes] = {}, rr[kLanes] = {}, l[kLanes] = {}, r[kLanes] = {}, top = found;
+      Vector ll{}, rr{}, l{}, r{}, left;
       for (int64_t s = 0; s < S; s++) {
-        const float *sum = &sums[256 * s + from], more = side ? missing[s] : 0, all = total[s];
-#pragma omp simd
-        for (int q = 0; q < kLanes; q++) {
-          float left = sum[q] + more, right = all - left;
-          if (!number || s == 0) ll[q] += left * left, rr[q] += right * right;
-          if (!number || s == 1) l[q] += left, r[q] += right;
-        }
+        std::memcpy(&left, &sums[256 * s + from], sizeof left);
+        if (side) left += missing[s];
+        Vector right = total[s] - left;
+        if (!number || s == 0) ll += left * left, rr += right * right;
+        if (!number || s == 1) l += left, r += right;
       }
+      Vector score = ll / l + rr / r;
+      Integers place = kPlaces + from;
+      Integers valid = (l > 0) & (r > 0) & (place >= low) & (place < high);
+      score = valid ? score : Vector{} - kInf;
+      float top = found;
 #pragma omp simd reduction(max : top)
-      for (int q = 0; q < kLanes; q++) {
-        bool valid = l[q] > 0 && r[q] > 0 && from + q >= low && from + q < high;
-        score[q] = valid ? ll[q] / l[q] + rr[q] / r[q] : -kInf;
-        top = score[q] > top ? score[q] : top;
-      }
+      for (int q = 0; q < kLanes; q++) top = score[q] > top ? score[q] : top;
       if (top > found) {
         found = top;
-        for (int q = 0; q < kLanes; q++)
-          if (score[q] == top) {
-            best = from + q;
-            break;
-          }
+        for (best = from; score[best - from] != top;) best++;
       }
     }
     return best;

@@ -43,9 +43,7 @@ def draw(weight: Float[Arr, " n"], seeds: UInt32[Arr, " m"]) -> UInt8[Array, "m 
     return _call("draw", jax.ShapeDtypeStruct((len(seeds), len(weight)), jnp.uint8), weight, seeds)
 
 
-def grow(
-    *arrays: Arr, nodes: int, levels: int, extra: bool, categories: tuple[int, ...]
-) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
+def grow(*arrays: Arr, nodes: int, levels: int, extra: bool, categories: tuple[int, ...]) -> tuple[Array, ...]:
     """Trees: feature, threshold, missing_left, left, value, categories, and what each feature gained; see `growing`."""
     columns, m = arrays[0].shape[0], arrays[6].shape[0]
     shape, sets = (m, nodes), 8 * any(categories)
