@@ -37,7 +37,7 @@ def one(ours: Worker, peer: Worker | None, task: str, name: str, told: argparse.
         turns |= {label: partial(peer.turn, label) for label in peer.prepare(task, name, compiled=not told.eager)[0]}
     for turn in turns.values():
         turn(told.warmup)
-    share = _others([ours] if peer is None else [ours, peer])
+    share = others_share([ours] if peer is None else [ours, peer])
     seconds = measure.interleave(turns, told.rounds, told.calls)
     times = {label: measure.summary(taken) for label, taken in seconds.items()}
     case = {**facts, "times": times, "others_share": share()}
@@ -50,7 +50,7 @@ def one(ours: Worker, peer: Worker | None, task: str, name: str, told: argparse.
     return case
 
 
-def _others(workers: Sequence[Worker]) -> Callable[[], float | None]:
+def others_share(workers: Sequence[Worker]) -> Callable[[], float | None]:
     """What share of the cores everybody else has used since, where it can be known: above some 5% times are too long,
     and those of whoever waits for the slowest of its threads grow most.
     """

@@ -1,0 +1,157 @@
+"""How long estimators take to fit and to answer, beside scikit-learn, LightGBM and XGBoost.
+
+    python -m benchmarks.baselines [--peers] [--cases forest-2k svc-grid] [--rounds 5] [--scaling] [--memory]
+
+`forest-*`: 500 trees, fully grown, 100 columns, three classes. `boosting-*`: 100 rounds of trees of 31 leaves, 100
+columns, two classes; the peer is the fastest of the three. `svc-*`: an RBF machine on 50 columns. `svc-grid`: 25 pairs
+of C and gamma in five folds on 1,000 × 50, against GridSearchCV on all cores, whose scores it repeats. Fits are timed
+after compilation, with everything from the user's NumPy table on; `first_seconds` is the first fit of the process, with
+compilation. `... predict` answers 10,000 rows. The ratio is the peer's time over ours; it is 0 where our loss on
+10,000 held-out rows (log loss, of a machine hinge loss, of the grid the best score's error) is more than 1% above the
+peer's. `--scaling` times our fits alone as rows, columns and trees grow; `--memory` is the peak resident memory of a
+fresh process that fits a forest on 100,000 × 100. Neither counts in the ratio. Writes results/baselines-<device>.json.
+"""
+
+import argparse
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+
+import numpy as np
+
+from benchmarks import measure
+from benchmarks.measure import Turn
+from benchmarks.sides import SHARED, others_share
+from benchmarks.tables import CASES
+from benchmarks.worker import Worker
+
+OURS, ASKED = "prognax", " predict"
+SLOW = 0.5  # s; from here on a turn is one call, whose cold caches do not matter
+WORSE = 1.01  # of the peer's loss: what is faster but worse than that is no faster
+SCALING = {
+    "forest rows": [f"forest:{rows}:100:3:100" for rows in (1_000, 3_000, 10_000, 30_000)],
+    "forest columns": [f"forest:10000:{columns}:3:100" for columns in (25, 50, 100, 200)],
+    "forest trees": [f"forest:10000:100:3:{trees}" for trees in (50, 100, 200, 400)],
+    "boosting rows": [f"boosting:{rows}:100:2:100" for rows in (1_000, 10_000, 100_000)],
+    "boosting columns": [f"boosting:10000:{columns}:2:100" for columns in (25, 50, 100, 200)],
+    "svc rows": [f"svc:{rows}:50:2:0" for rows in (1_000, 2_000, 4_000, 8_000)],
+}
+LARGE = "forest:100000:100:3:100"
+
+
+def main() -> None:
+    """Time every case asked for, print a table and leave the record."""
+    told = _arguments()
+    with ExitStack() as stack:
+        ours = stack.enter_context(Worker("benchmarks.learners", SHARED))
+        peer = stack.enter_context(Worker("benchmarks.peers.learners", SHARED)) if told.peers else None
+        cases = {}
+        for name in told.cases:
+            for row, case in one(ours, peer, name, told.rounds).items():
+                cases[row] = case
+                print(_row(row, case), flush=True)
+        more = {"scaling": scaling(ours)} if told.scaling else {}
+        environment = ours.environment
+        if peer:
+            versions = {**environment["versions"], **peer.environment["versions"]}
+            environment = {**environment, "versions": versions, "peer_settings": peer.environment["settings"]}
+    if told.memory:
+        more["memory"] = memory()
+    how = {"rounds": told.rounds, "native": environment["native"], "allocator": SHARED["GLIBC_TUNABLES"]}
+    settings = environment.get("peer_settings")
+    measure.write(measure.record("baselines", environment, cases, peer_settings=settings, **how, **more))
+
+
+def one(ours: Worker, peer: Worker | None, name: str, rounds: int) -> dict[str, dict]:
+    """A case's fits and, as another row, its answers, each beside the fastest peer."""
+    labels, facts = ours.prepare("fit", name)
+    turns = {label: partial(ours.turn, label) for label in labels}
+    losses, _ = facts.pop("losses"), facts.pop("peak_bytes")
+    if peer is not None:
+        theirs, known = peer.prepare("fit", name)
+        turns |= {label: partial(peer.turn, label) for label in theirs}
+        losses |= known["losses"]
+    share = others_share([ours] if peer is None else [ours, peer])
+    rows = {}
+    for suffix in ("", ASKED):
+        some = {label: turn for label, turn in turns.items() if label.endswith(ASKED) == bool(suffix)}
+        if some:
+            rows[name + suffix] = _timed(some, rounds, suffix, losses) | (facts if not suffix else {})
+    # GridSearchCV's processes are its own, but would be counted as others
+    return rows if "GridSearchCV" in turns else {row: case | {"others_share": share()} for row, case in rows.items()}
+
+
+def _timed(turns: Mapping[str, Turn], rounds: int, suffix: str, losses: Mapping[str, float]) -> dict:
+    slow = {label: turn(1)[0] > SLOW for label, turn in turns.items()}
+    fair = {label: _single(turn) if slow[label] else turn for label, turn in turns.items()}
+    seconds = measure.interleave(fair, rounds, calls=1 if any(slow.values()) else 3)
+    names = {label: label.removesuffix(suffix) for label in turns}
+    times = {names[label]: measure.summary(taken) for label, taken in seconds.items()}
+    case = {"times": times, "losses": {name: round(loss, 5) for name, loss in losses.items()}}
+    others = [label for label in turns if names[label] != OURS]
+    if others:
+        best = min(others, key=lambda label: np.median(seconds[label]))
+        case |= {"peer": names[best], **measure.against(seconds[OURS + suffix], seconds[best])}
+        if losses[OURS] > WORSE * losses[names[best]]:
+            case |= {"ratio": 0.0, "ratio_of_times": case["ratio"]}
+    return case
+
+
+def _single(turn: Turn) -> Turn:
+    """Spares the call that would be thrown away."""
+    return lambda calls: [np.nan, *turn(calls - 1)]
+
+
+def scaling(ours: Worker) -> dict[str, dict[str, float]]:
+    """Milliseconds of the fastest of three fits after compilation, as one size grows."""
+    found = {}
+    for what, names in SCALING.items():
+        found[what] = {}
+        for name in names:
+            label = ours.prepare("fit", name)[0][0]
+            found[what][name] = round(min(ours.turn(label, 3)) * 1e3, 1)
+        times = list(found[what].values())
+        sizes = [np.prod([int(size) for size in name.split(":")[1:] if size != "0"]) for name in names]
+        power = np.polyfit(np.log(sizes), np.log(times), 1)[0]
+        print(f"{what:17} {' '.join(f'{time:.0f}' for time in times)} ms, as the power {power:.2f}", flush=True)
+        found[what]["power"] = round(float(power), 2)
+    return found
+
+
+def memory() -> dict:
+    """Peak resident bytes of a fresh process, without anything tuned, that fits one large forest."""
+    with Worker("benchmarks.learners", dict.fromkeys(SHARED, "")) as alone:
+        facts = alone.prepare("fit", LARGE)[1]
+    print(f"{LARGE}: {facts['peak_bytes'] / 1e9:.2f} GB, {facts['first_seconds']} s", flush=True)
+    return {LARGE: {key: facts[key] for key in ("peak_bytes", "first_seconds")}}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.baselines", description="Estimators, side by side.")
+    parser.add_argument("--peers", action="store_true", help="measure the peers in the same run, in turns")
+    parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scaling", action="store_true", help="how times grow with rows, columns and trees")
+    parser.add_argument("--memory", action="store_true", help="the memory of a forest on 100,000 × 100")
+    return parser.parse_args()
+
+
+def _row(name: str, case: Mapping) -> str:
+    parts = [f"{label} {_times(taken)}" for label, taken in case["times"].items()]
+    if "ratio" in case:
+        worse = f" (of times {case['ratio_of_times']:.2f}, but worse)" if "ratio_of_times" in case else ""
+        parts.append(f"ratio {case['ratio']:.2f} [{', '.join(f'{end:.2f}' for end in case['ratio_spread'])}]{worse}")
+    if "first_seconds" in case:
+        parts.append(f"first {case['first_seconds']:.1f} s")
+    parts.append("loss " + ", ".join(f"{label} {loss:.4f}" for label, loss in case["losses"].items()))
+    if case.get("others_share"):
+        parts.append(f"others {case['others_share']:.0%}")
+    return f"{name:22} {'  '.join(parts)}"
+
+
+def _times(taken: Mapping) -> str:
+    return f"{taken['median_ms']:.1f} ms [{taken['spread_ms'][0]:.1f}, {taken['spread_ms'][1]:.1f}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The peers' side of the estimators: scikit-learn, LightGBM and XGBoost, each on all cores and as fast as it goes."""
+
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import lightgbm
+import sklearn
+import xgboost
+from lightgbm import LGBMClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.svm import SVC
+from xgboost import XGBClassifier
+
+from benchmarks.cases import Contenders
+from benchmarks.measure import cores
+from benchmarks.tables import FOLDS, GRID, Case, hinge_loss, log_loss, named
+
+CACHE = 1000  # MB; the kernel matrix of the largest case is held whole
+
+
+def models(case: Case) -> dict[str, Callable[[], Any]]:
+    """Fresh estimators by name; depth and leaves are such that all boosting grows trees of 31 leaves."""
+    boosting = {"n_estimators": case.amount, "learning_rate": 0.1, "n_jobs": cores()}
+    match case.family:
+        case "forest":
+            return {"scikit-learn": lambda: RandomForestClassifier(case.amount, n_jobs=-1, random_state=0)}
+        case "boosting":
+            return {
+                "LightGBM": lambda: LGBMClassifier(num_leaves=31, verbose=-1, **boosting),
+                "XGBoost": lambda: XGBClassifier(
+                    tree_method="hist", grow_policy="lossguide", max_depth=0, max_leaves=31, **boosting
+                ),
+                "HistGradientBoosting": lambda: HistGradientBoostingClassifier(
+                    max_iter=case.amount, early_stopping=False
+                ),
+            }
+        case "svc":
+            return {"scikit-learn": lambda: SVC(cache_size=CACHE)}
+        case "grid":
+            folds = StratifiedKFold(FOLDS)
+            return {"GridSearchCV": lambda: GridSearchCV(SVC(), GRID, cv=folds, n_jobs=-1, refit=False)}
+    raise ValueError(f"no family {case.family!r}")
+
+
+def contenders(task: str, name: str) -> Contenders:
+    """Fits and, under the label with ` predict`, answers to the held-out rows; the losses are facts."""
+    case = named(name)
+    x, y = case.table()
+    train, test = (x[: case.rows], y[: case.rows]), (x[case.rows :], y[case.rows :])
+    calls, losses = {}, {}
+    for label, model in models(case).items():
+        fitted = model().fit(*train)
+        calls[label] = lambda model=model: model().fit(*train)
+        if case.family == "grid":
+            losses[label] = float(1 - fitted.best_score_)
+            continue
+        ask = fitted.decision_function if case.family == "svc" else fitted.predict_proba
+        losses[label] = (hinge_loss if case.family == "svc" else log_loss)(ask(test[0]), test[1])
+        calls[f"{label} predict"] = lambda ask=ask: ask(test[0])
+    return Contenders(calls, {"losses": losses})
+
+
+def environment() -> dict:
+    """The versions, and what was set for speed."""
+    versions = {package.__name__: package.__version__ for package in (sklearn, lightgbm, xgboost)}
+    return {"device": platform.machine(), "versions": versions, "settings": f"n_jobs={cores()}, SVC cache {CACHE} MB"}
