@@ -96,13 +96,14 @@ class Program:
         return {name: values[0] for name, values in self._traced([self.settings[candidate]]).items()}
 
     def like(self, candidate: int, rows: int, features: int, classes: int) -> PyTree:
-        """The shapes of the parameters after a fit to so many rows."""
+        """Zeros in the shapes of the parameters after a fit to so many rows."""
         x = jax.ShapeDtypeStruct((rows, features), jnp.float32)
         observed = jax.ShapeDtypeStruct(x.shape, bool)
         y = jax.ShapeDtypeStruct((rows,), jnp.int32 if classes else jnp.float32)
         weight = jax.ShapeDtypeStruct((rows,), jnp.float32)
         settings, key = self.own(candidate), jax.random.key(0)
-        return jax.eval_shape(partial(_fit, self.estimator), settings, x, observed, y, weight, key)
+        shapes = jax.eval_shape(partial(_fit, self.estimator), settings, x, observed, y, weight, key)
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
     def predict(
         self, candidate: int, params: PyTree, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]

@@ -71,7 +71,7 @@ class Tabular(Forecaster):
         if (self.encoder is None) != (self.pretrained is None):
             raise UserError(
                 "a tabular model reads scans by a pretrained encoder, which it does not train; give both "
-                "model/encoder=... and model.pretrained=<run>, or neither"
+                "+model/encoder=... and model.pretrained=<run>, or neither"
             )
         if self.augment is not None:
             raise UserError("a tabular model encodes each scan once, as it is; add model.augment=null")
@@ -138,9 +138,11 @@ class Tabular(Forecaster):
         fold = folds(table.subject, weight, min(self.folds, count), key)
         truth = table.truth[target.name]
         middle = 0.0 if target.levels else float(np.average(truth, weights=np.where(usable, weight, 0)))
-        start = _start(*table.last[target.name], middle) if self._differs(target) else 0 * truth
-        y = jnp.asarray(truth, jnp.int32) if target.levels else jnp.asarray(truth - start, jnp.float32)
-        scorer = _ClassLoss(usable, truth, weight) if target.levels else _NumberLoss(usable, truth - start, weight)
+        start = _start(*table.last[target.name], middle) if self._differs(target) else np.full(len(truth), middle)
+        spread = 1.0 if target.levels else float((truth - start)[usable].std()) or 1.0
+        y = (truth - start) / spread
+        scorer = (_ClassLoss if target.levels else _NumberLoss)(usable, y, weight)
+        y = jnp.asarray(y, jnp.int32 if target.levels else jnp.float32)
         rows = Rows(table.x, table.observed, y, weight, fold)
         choice = choose(self._programs(target), rows, scorer.loss, key)
         return Learnt(
@@ -153,7 +155,7 @@ class Tabular(Forecaster):
             learnt_from=int(usable.sum()),
             table_rows=len(truth),
             scores=choice.scores,
-            spread=scorer.spread,
+            spread=spread,
         )
 
     def _differs(self, target: Target) -> bool:
@@ -178,9 +180,10 @@ class Tabular(Forecaster):
 class Learnt:
     """What was learnt of one target.
 
-    `around` are the quantiles of a number's error, empty where the estimator predicts quantiles itself; `differs` says
-    that it predicts a change, and `middle` from where, for somebody never observed. `learnt_from` rows weighed
-    something of `table_rows`. `scores` are all candidates' (settings, loss on subjects left out: pinball or log loss).
+    A number is predicted in units of `spread`, as a distance from `middle`, or, where it `differs`, as the change from
+    its last observation. `around` are the quantiles of its error, empty where the estimator predicts quantiles itself.
+    `learnt_from` of `table_rows` rows weighed something. `scores` are all candidates' settings and losses on subjects
+    left out: log loss, or pinball loss in units of the spread.
     """
 
     program: Program
@@ -214,7 +217,7 @@ class Learnt:
         if self.program.estimator.classes:
             return _smooth(told, self.learnt_from)
         told = told + jnp.asarray(self.around, told.dtype) if len(self.around) else jnp.sort(told, axis=-1)
-        return told + jnp.asarray(start)[:, None]
+        return told * self.spread + jnp.asarray(start)[:, None]
 
 
 @dataclass(frozen=True)
@@ -242,7 +245,7 @@ class FittedTabular(Fitted):
 
     def _one(self, target: Target, x: Array, observed: Array, history: Visits, query: Query) -> Classes | Values:
         learnt, shape = self.learnt[target.name], x.shape[:2]
-        start = jnp.zeros(shape)
+        start = jnp.full(shape, learnt.middle)
         if learnt.differs:
             start = _start(*last_value(history, query, target.index), learnt.middle)
         flat, seen, start = (a.reshape(-1, *a.shape[2:]) for a in (x, observed, jnp.asarray(start)))
@@ -287,7 +290,6 @@ class _ClassLoss:
     usable: Bool[np.ndarray, " n"]
     truth: Float[np.ndarray, " n"]
     weight: Float[np.ndarray, " n"]
-    spread: float = 1.0
 
     def loss(self, told: Float[np.ndarray, "n p"]) -> float:
         given = np.asarray(_smooth(told, int(self.usable.sum())))[np.arange(len(told)), self.truth.astype(int)]
@@ -304,10 +306,6 @@ class _NumberLoss:
     usable: Bool[np.ndarray, " n"]
     truth: Float[np.ndarray, " n"]
     weight: Float[np.ndarray, " n"]
-
-    @property
-    def spread(self) -> float:
-        return float(self.truth[self.usable].std()) or 1.0
 
     def loss(self, told: Float[np.ndarray, "n p"]) -> float:
         told, truth = told[self.usable], self.truth[self.usable, None]
@@ -339,13 +337,13 @@ def _start(value: Arr, has: Arr, middle: float) -> Float[Arr, "..."]:
 
 
 def _row(member: int, members: int, learnt: Mapping[str, Learnt]) -> dict[str, Any]:
-    """What the log is told of a member: the losses on subjects left out, in units of each target's spread summed."""
+    """What the log is told of a member: `validation` is the sum of its losses on subjects left out."""
     return {
         "member": member,
         "step": member + 1,
         "of": members,
         "train": float("nan"),
-        "validation": sum(one.score / one.spread for one in learnt.values()),
+        "validation": sum(one.score for one in learnt.values()),
         "chosen": {name: dict(one.settings) for name, one in learnt.items()},
         "scores": {name: list(one.scores) for name, one in learnt.items()},
     }

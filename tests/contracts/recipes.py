@@ -1,5 +1,6 @@
 """The parts under contract, found by listing conf/, made small."""
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +25,11 @@ SMALL = [
 FEW = {  # what makes an estimator small, as overrides of its grid and its settings
     "logistic": ["grid.penalty=[1.0,30.0]"],
     "ridge": ["grid.penalty=[1.0,30.0]"],
+    "forest": ["estimator.trees=3", "grid.min_samples_leaf=[2]"],
+    "extra_trees": ["estimator.trees=3", "grid.min_samples_leaf=[2]"],
+    "boosting": ["estimator.rounds=3", "grid.max_leaves=[2]"],
+    "quantile": ["grid.penalty=[1.0,30.0]", "estimator.steps=200"],
+    "svm": ["grid.C=[1.0]", "grid.gamma=[0.01,0.1]"],
 }
 
 
@@ -48,14 +54,24 @@ def config(*overrides: str) -> DictConfig:
 
 def small(name: str) -> list[str]:
     """The overrides that make a model of conf/model small."""
-    target = config(f"model={name}").model._target_
-    if target == "framework.forecast.deep.Deep":
-        return SMALL
-    if target == "framework.forecast.tabular.Tabular":
-        chosen = choices(f"model={name}")
-        parts = [(part, chosen[f"model/{part}"]) for part in ("classifier", "regressor")]
-        return ["model.folds=2", *(f"model.{part}.{few}" for part, option in parts for few in FEW[option])]
-    return []
+    made, chosen = config(f"model={name}").model, choices(f"model={name}")
+    return SMALL if "training" in made else list(_few(made, chosen, "model"))
+
+
+def _few(made: DictConfig, chosen: Mapping[str, str], at: str) -> Iterator[str]:
+    """Few candidates, folds and bags, here and in members."""
+    if "folds" in made:
+        yield f"{at}.folds=2"
+    if "count" in made:
+        yield f"{at}.count=2"
+    for part in ("classifier", "regressor"):
+        if part in made:
+            option = chosen.get(f"model/{part}@{at}.{part}") or chosen[f"model/{part}"]
+            yield from (f"++{at}.{part}.{few}" for few in FEW[option])
+    for name, member in made.get("members", {}).items():
+        yield from _few(member, chosen, f"{at}.members.{name}")
+    if "member" in made:
+        yield from _few(made.member, chosen, f"{at}.member")
 
 
 @cache
