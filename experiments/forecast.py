@@ -3,7 +3,14 @@
 from framework.launch.command import command
 
 
-@command("forecast")
+def together():
+    """The function that runs many jobs at once."""
+    from framework.launch.together import together
+
+    return together
+
+
+@command("forecast", together)
 def main(config) -> float:
     """Fit and test one forecaster."""
     from framework.launch.run import forecast  # loaded here, so that --help answers at once

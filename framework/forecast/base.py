@@ -64,6 +64,10 @@ class Forecaster(ABC):
         """The settings of this recipe as `fit_many` takes them; None where members cannot differ in any."""
         return None
 
+    def member_bytes(self, examples: Examples, splits: Sequence[Split]) -> int:
+        """What a further member of `fit_many` adds to the memory its program needs; 0 where it is next to nothing."""
+        return 0
+
     def try_many(
         self,
         examples: Examples,

@@ -5,22 +5,32 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
+from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from framework.errors import UserError
 from framework.launch.check import check
+from framework.launch.sweep import conclude, folder_of, record
+
+Together = Callable[[Sequence[DictConfig], float, Callable[[int, object], None]], Sequence[object]]
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
-    """Turn `function(config)` into a program configured by `conf/<config_name>.yaml`."""
+def command(
+    config_name: str, together: Callable[[], Together] | None = None
+) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
+    """Turn `function(config)` into a program configured by `conf/<config_name>.yaml`.
+
+    `together()` gives the function that runs many jobs of a sweep at once (`hydra/launcher=vmap`), where there is one.
+    """
 
     def wrap(function: Callable[[DictConfig], object]) -> Callable[[], None]:
         def main() -> None:
@@ -30,11 +40,26 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
                 try:
                     OmegaConf.resolve(config)
                     check(config)
-                    return function(config)
+                    value = function(config)
+                    ended(HydraConfig.get(), value)
+                    return float(value) if isinstance(value, float) else value
                 except Exception as error:  # told below; the other jobs of a sweep go on
-                    failures.append(error)
+                    ended(HydraConfig.get(), error)
                     return None
 
+            def ended(hydra: Any, value: object) -> None:
+                if isinstance(value, Exception):
+                    failures.append(value)
+                reason = (explain(value, config_name) or repr(value)) if isinstance(value, Exception) else None
+                record(hydra, value, reason)
+
+            def many(configs: Sequence[DictConfig], gigabytes: float) -> list[object]:
+                if together is None:
+                    raise UserError(f"hydra/launcher=vmap cannot run experiments.{config_name}; leave it out")
+                values = together()(configs, gigabytes, lambda place, value: ended(configs[place].hydra, value))
+                return [float(value) if isinstance(value, float) else None for value in values]
+
+            task.together = many  # type: ignore[attr-defined]
             task.__module__ = f"experiments.{config_name}"  # what Hydra calls the program in its help
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its own exceptions on instead of printing them
             try:
@@ -44,6 +69,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
                 sys.exit(130)
             except Exception as error:
                 failures.append(error)
+            sweep = folder_of()
+            if sweep is not None and not conclude(sweep):
+                sys.exit(1)
             for error in failures:
                 line = explain(error, config_name)
                 if line is None:

@@ -44,13 +44,19 @@ class Job:
     keep: bool
 
     @staticmethod
-    def of(config: DictConfig, models: Mapping[str, DictConfig], plan: Plan, keep: bool) -> "Job":
+    def of(
+        config: DictConfig,
+        models: Mapping[str, DictConfig],
+        plan: Plan,
+        keep: bool,
+        opened: Callable[[DictConfig], Examples] = examples_of,
+    ) -> "Job":
         """The job of a composed config; the cohort is brought in where there is none, nothing else is made yet."""
         _join(config)
         # first, so that a setting that cannot be is told before a cohort is brought in
         forecasters = {name: instantiate(model, _convert_="all") for name, model in models.items()}
         splitter = instantiate(config.split, _convert_="all")
-        examples = examples_of(config)
+        examples = opened(config)
         what = OmegaConf.to_container(config, resolve=True)
         assert isinstance(what, dict)
         what["fitted"] = {name: OmegaConf.to_container(model, resolve=True) for name, model in models.items()}

@@ -66,6 +66,45 @@ class Training:
         self._file.close()
 
 
+class Sweep:
+    """One bar for a whole sweep: jobs done, failed, the best so far; plain lines where there is no terminal."""
+
+    def __init__(self, jobs: int):
+        self._jobs, self._done, self._failed, self._best = jobs, 0, 0, float("inf")
+        self._bar = Progress(
+            TextColumn("sweep"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} jobs"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=Console(file=sys.stderr),
+            disable=not sys.stderr.isatty(),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=jobs)
+        self._said = time.monotonic()
+
+    def __call__(self, value: float | Exception) -> None:
+        """A job ended with this value, or failed."""
+        self._done += 1
+        if isinstance(value, Exception):
+            self._failed += 1
+        elif value < self._best:
+            self._best = value
+        told = f"{self._failed} failed, best {self._best:.4g}"
+        self._bar.update(self._task, completed=self._done, description=told)
+        if self._bar.disable and time.monotonic() - self._said > EVERY:
+            self._said = time.monotonic()
+            print(f"sweep: {self._done} of {self._jobs} jobs, {told}", file=sys.stderr)
+
+    def __enter__(self) -> "Sweep":
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+
 def _whole_lines(file: Path, wanted: Callable[[dict], bool]) -> None:
     """Keep the wanted rows of a file, and no line that was cut short when a run was killed; whole or not at all."""
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []

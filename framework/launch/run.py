@@ -1,33 +1,37 @@
 """One run, top to bottom: fit, forecast, evaluate, report."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import jax
 from omegaconf import DictConfig
 
+from framework.data.examples import Examples
 from framework.errors import UserError
 from framework.evaluate import leaderboard
 from framework.evaluate.text import as_text
 from framework.launch.job import Job
 from framework.launch.recipes import FLOORS, Recipes
+from framework.launch.study import examples_of
+from framework.launch.sweep import Ran
 from framework.train.mesh import is_first
 
 
-def forecast(config: DictConfig) -> float:
+def forecast(config: DictConfig) -> Ran:
     """Fit one forecaster and both floors on one split; return the forecaster's best validation loss."""
     use_compilation_cache()
     return run(forecast_job(config, Recipes()))
 
 
-def forecast_job(config: DictConfig, recipes: Recipes) -> Job:
-    """The job of `experiments.forecast`."""
+def forecast_job(config: DictConfig, recipes: Recipes, examples: Callable[[DictConfig], Examples] = examples_of) -> Job:
+    """The job of `experiments.forecast`; `examples(config)` opens its data."""
     name = recipes.name()
     models = {floor: recipes.model(floor) for floor in FLOORS if floor != name} | {name: config.model}
-    return Job.of(config, models, lambda splitter, subjects: [[splitter.one(subjects)]], keep=True)
+    return Job.of(config, models, lambda splitter, subjects: [[splitter.one(subjects)]], keep=True, opened=examples)
 
 
-def compare(config: DictConfig) -> float:
+def compare(config: DictConfig) -> Ran:
     """Fit several forecasters, and both floors, on the same folds; return the best mean validation loss."""
     use_compilation_cache()
     names, settings = list(dict.fromkeys([*FLOORS, *config.models])), config.settings or {}
@@ -43,8 +47,8 @@ def compare(config: DictConfig) -> float:
     return run(Job.of(config, models, plan, keep=False))
 
 
-def run(job: Job) -> float:
-    """Do what is not done yet of a job, and show it."""
+def run(job: Job, quiet: bool = False) -> Ran:
+    """Do what is not done yet of a job, and show it unless that would be too much."""
     if not job.folder.finished:
         job.start()
         with job.folder.watched() if is_first() else nullcontext():
@@ -52,10 +56,11 @@ def run(job: Job) -> float:
             if is_first():  # the other hosts have done their share
                 job.finish(fitted)
     if not is_first():
-        return float("nan")
-    print(as_text(leaderboard.read(job.folder.path)[0]))
-    print(told(job.folder.path))
-    return job.objective
+        return Ran("nan")
+    if not quiet:
+        print(as_text(leaderboard.read(job.folder.path)[0]))
+        print(told(job.folder.path))
+    return Ran.of(job.objective, job.folder.path)
 
 
 def told(run: Path) -> str:

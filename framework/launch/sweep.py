@@ -1,0 +1,74 @@
+"""What a sweep leaves beside its runs: a line for each job, whichever launcher ran it."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+JOBS = "jobs.jsonl"
+
+
+class Ran(float):
+    """The value of a job, which knows the folder of its run."""
+
+    folder: Path | None = None
+
+    @classmethod
+    def of(cls, value: float, folder: Path) -> "Ran":
+        made = cls(value)
+        made.folder = folder
+        return made
+
+
+def folder_of(hydra: Any = None) -> Path | None:
+    """Where the sweep under way keeps its lines; None outside a sweep."""
+    if hydra is None:
+        if not HydraConfig.initialized():
+            return None
+        hydra = HydraConfig.get()
+    return Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
+
+
+def record(hydra: Any, value: object, reason: str | None) -> None:
+    """Add a job's line: what it changed, what came of it, where it lies."""
+    folder = folder_of(hydra)
+    if folder is None:
+        return
+    line = {
+        "job": hydra.job.num,
+        "overrides": list(hydra.overrides.task),
+        "value": float(value) if reason is None and isinstance(value, float) else None,
+        "run": str(value.folder) if isinstance(value, Ran) else None,
+        "failed": reason,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    file = os.open(folder / JOBS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)  # jobs may end side by side
+    try:
+        os.write(file, (json.dumps(line) + "\n").encode())
+    finally:
+        os.close(file)
+
+
+def jobs(folder: Path) -> list[Mapping]:
+    """Every job's last line, in the order of the jobs."""
+    rows = [json.loads(line) for line in (folder / JOBS).read_text().splitlines()]
+    return [found for _, found in sorted({row["job"]: row for row in rows}.items())]
+
+
+def conclude(folder: Path) -> bool:
+    """Say how many jobs of how many finished and which was the best; whether all did."""
+    rows = jobs(folder) if (folder / JOBS).exists() else []
+    done = [row for row in rows if row["failed"] is None]
+    for row in rows:
+        if row["failed"] is not None:
+            print(f"job {row['job']} ({' '.join(row['overrides'])}) failed: {row['failed']}", file=sys.stderr)
+    valued = [row for row in done if row["value"] is not None and row["value"] == row["value"]]
+    best = min(valued, key=lambda row: row["value"], default=None)
+    shown = "" if best is None else f"; best {best['value']:.4g}: {' '.join(best['overrides'])}"
+    print(f"sweep: {len(done)} of {len(rows)} jobs finished{shown}; python -m experiments.report sweep={folder}")
+    return len(done) == len(rows)

@@ -1,0 +1,54 @@
+"""`hydra/launcher=vmap`: the jobs of a sweep in this one process, as many as can be in one program."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+
+@dataclass
+class VmapConfig:
+    """`gigabytes` is what the members of one program may take; more jobs go in waves."""
+
+    _target_: str = "hydra_plugins.prognax_launcher.vmap.Vmap"
+    gigabytes: float = 4.0
+
+
+class Vmap(Launcher):
+    """Hands all jobs to the command at once, which knows how to train them side by side."""
+
+    def __init__(self, gigabytes: float):
+        self.gigabytes = gigabytes
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra hands over."""
+        self.context, self.task, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """What each job returned, in order."""
+        setup_globals()
+        configs = [self._job(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        values = self.task.together(configs, self.gigabytes)  # type: ignore[attr-defined]
+        return [self._return(config, value) for config, value in zip(configs, values, strict=True)]
+
+    def _job(self, overrides: Sequence[str], number: int) -> DictConfig:
+        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id, config.hydra.job.num = f"job_{number}", number
+        return config
+
+    def _return(self, config: DictConfig, value: object) -> JobReturn:
+        return run_job(
+            task_function=lambda _: value,
+            config=config,
+            hydra_context=self.context,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="vmap", node=VmapConfig, provider="prognax")
