@@ -43,16 +43,16 @@ class Kernel:
         return used @ x / jnp.maximum(used.sum(), 1)
 
     def values(
-        self, products: Float[Arr, "t n"], left: Float[Arr, " t"], right: Float[Arr, " n"], gamma: Float[Arr, ""]
+        self, products: Float[Array, "t n"], left: Float[Arr, " t"], right: Float[Arr, " n"], gamma: Float[Arr, ""]
     ) -> Float[Array, "t n"]:
         """The kernel, from inner products and the squared lengths of what was multiplied."""
         if self.kind == "rbf":
             return jnp.exp(-gamma * jnp.maximum((left[:, None] - products) + (right - products), 0.0))
         if self.kind == "poly":
-            return (gamma * jnp.asarray(products) + self.coef0) ** int(self.degree)
+            return (products * gamma + self.coef0) ** int(self.degree)
         if self.kind == "sigmoid":
-            return jnp.tanh(gamma * products + self.coef0)
-        return jnp.asarray(products)
+            return jnp.tanh(products * gamma + self.coef0)
+        return products
 
 
 def lengths(x: Float[Arr, "n f"]) -> Float[Array, " n"]:
