@@ -5,8 +5,8 @@
 Every head of conf/model/head at 8, 64 and 512 visits: 32 subjects, tokens of 16 numbers, 64 features, one question a
 subject a month after its last visit, a squared error, Adam. Visits lie a month apart or so; minimalRNN, whose grid is a
 month, takes one step a visit. With --peers, in turns with ours: GRU-D and minimalRNN as the loops over time that
-PyTorch needs for them, and torch.nn.GRU on what our GRU is fed; with --compiled those also under torch.compile, which
-takes minutes for long loops. The ratio is PyTorch's time over ours.
+PyTorch needs for them, and torch.nn.GRU on what our GRU is fed, on one thread and on all; with --compiled those also
+under torch.compile, which takes minutes for long loops. The ratio is PyTorch's shortest time over ours.
 
 Writes results/heads-<device>.json. The benchmark's ratio is that of the worst case with a peer at T = 64.
 """
@@ -137,7 +137,7 @@ def _one(ours: Worker, peer: Worker | None, name: str, told: argparse.Namespace)
         turn(told.warmup)
     seconds = measure.interleave(turns, told.rounds, told.calls)
     times = {label: measure.summary(taken) for label, taken in seconds.items()}
-    case = {**facts, "steps_per_second": round(1e3 / times[labels[0]]["median_ms"], 1), "times": times}
+    case = {**facts, "steps_per_second": round(float(1e3 / times[labels[0]]["median_ms"]), 1), "times": times}
     if peer is not None:
         best = min(others, key=lambda label: times[label]["median_ms"])
         case |= {"peer": best, **measure.against(seconds[labels[0]], seconds[best])}

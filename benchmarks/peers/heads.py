@@ -1,11 +1,14 @@
 """PyTorch's side of `benchmarks.heads`: GRU-D and minimalRNN as loops over time, and torch.nn.GRU."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.cases import RATE, Contenders
 from benchmarks.heads import FEATURES, TOKEN, given
+from benchmarks.measure import cores
 from benchmarks.peers.pytorch import DEVICE
 from benchmarks.peers.pytorch import environment as environment  # the worker asks this module for it
 
@@ -95,14 +98,18 @@ def contenders(task: str, name: str, compiled: bool = False) -> Contenders:
     for way in (False, True) if compiled else (False,):
         model = Regression(cell(), width).to(DEVICE)
         count = sum(parameter.numel() for parameter in model.parameters())
-        calls["torch compiled" if way else "torch eager"] = _step(model, torch.compile(model) if way else model, told)
+        run = torch.compile(model) if way else model
+        for threads in sorted({1, cores()}):  # small products may be faster on one
+            label = f"torch {'compiled' if way else 'eager'}, {threads} thread{'s' * (threads > 1)}"
+            calls[label] = _step(model, run, told, threads)
     return Contenders(calls, {"parameters": count})
 
 
-def _step(model: nn.Module, run, told: tuple[Tensor, ...]):
+def _step(model: nn.Module, run: Callable, told: tuple[Tensor, ...], threads: int) -> Callable[[], None]:
     adam = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
 
     def step() -> None:
+        torch.set_num_threads(threads)
         adam.zero_grad(set_to_none=True)
         run(*told).backward()
         adam.step()

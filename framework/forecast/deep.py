@@ -37,7 +37,8 @@ class Deep(Forecaster):
 
     `encoder` is one image encoder for each modality, None to use the clinical variables alone; `augment` varies
     the scans it is trained on; `fusion` brings the embeddings of a visit together. Encoders start from those of the
-    run `pretrained`, None for afresh; `frozen` ones learn no more, and encode each scan once.
+    run `pretrained`, None for afresh; `frozen` ones learn no more, and encode each scan once. `ordinal` forecasts
+    targets whose levels are ordered by cumulative logits.
     """
 
     encoder: Any
@@ -48,6 +49,7 @@ class Deep(Forecaster):
     width: int
     pretrained: str | None
     frozen: bool
+    ordinal: bool
 
     def __post_init__(self):
         if self.pretrained is not None and self.encoder is None:
@@ -140,7 +142,7 @@ class Deep(Forecaster):
         encoder = Embedded if self.frozen else self.encoder
 
         def build(rngs: nnx.Rngs) -> Model:
-            model = Model(layout, encoder, self.head, self.width, self.fusion, rngs=rngs)
+            model = Model(layout, encoder, self.head, self.width, self.fusion, self.ordinal, rngs=rngs)
             for name, start in (learnt or {}).items():
                 if not self.frozen:
                     nnx.update(model.encoders[name], nnx.state(start))

@@ -15,6 +15,7 @@ from framework.errors import UserError
 from framework.nn.encoders.base import Encoder
 from framework.nn.encoders.plain import Plain
 from framework.nn.model import Model
+from framework.nn.outputs import OrdinalOutput
 from framework.types import LEVELS, Scans
 from tests.cohorts import examples
 from tests.contracts.recipes import config, instantiate
@@ -230,3 +231,61 @@ def test_taken_apart_and_put_together_it_is_the_same_network(made, batch):
     fresh = Model(made.layout, Mean, recipe, 4, rngs=nnx.Rngs(0))
     merged = nnx.merge(*nnx.split(fresh))
     np.testing.assert_array_equal(merged.tokens(batch.visits).x, fresh.tokens(batch.visits).x)
+
+
+def gradients(model, batch, truth=None):
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+
+    @jax.jit
+    def loss(params, batch, truth):
+        built = nnx.merge(graph, params, rest)
+        sums, _ = built.loss(built(batch.visits, batch.query), truth, batch.weight, jnp.ones(3))
+        return sums.sum()
+
+    return jax.grad(loss)(params, batch, batch.truth if truth is None else truth)
+
+
+def test_questions_that_are_none_leave_gradients_alone_whatever_time_they_name(model, batch):
+    """Before the origin log(1 + years ahead) would be NaN, which no mask behind it takes back."""
+    at = np.where(batch.query.valid, batch.query.time, -9).astype(np.float32)
+    spoilt = with_(batch, query=with_(batch.query, time=at))
+    assert (~batch.query.valid).any()
+    for one, other in zip(*(jax.tree.leaves(gradients(model, b)) for b in (spoilt, batch)), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert np.isfinite(one).all()
+
+
+def test_a_question_before_its_origin_is_answered_as_of_the_origin(model, batch):
+    origin = np.take_along_axis(np.asarray(batch.visits.times), np.asarray(batch.query.origin), 1)
+    told = [model(batch.visits, with_(batch.query, time=(origin - years).astype(np.float32))) for years in (0, 4)]
+    jax.tree.map(np.testing.assert_array_equal, *told)
+
+
+def test_a_subject_of_whom_nothing_is_known_gets_finite_answers_and_gradients(model, batch):
+    nothing = with_(
+        batch.visits,
+        observed=np.zeros_like(batch.visits.observed),
+        static_observed=np.zeros_like(batch.visits.static_observed),
+        scans={name: with_(scans, valid=np.zeros_like(scans.valid)) for name, scans in batch.visits.scans.items()},
+    )
+    empty = with_(batch, visits=nothing)
+    told = model.forecast(model(nothing, batch.query))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((told, gradients(model, empty))))
+
+
+def test_a_target_that_training_never_shows_teaches_its_output_nothing(model, batch):
+    """So that it stays where it starts: classes equally likely, a value at its last observation."""
+    hidden = {name: with_(truth, observed=truth.observed & (name != "stage")) for name, truth in batch.truth.items()}
+    slopes = gradients(model, batch, hidden)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(slopes["outputs"]["stage"]))
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(slopes["outputs"]["score"]))
+
+
+def test_ordered_levels_get_cumulative_logits_where_they_are_asked_for(made, batch):
+    recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
+    for ordinal in (False, True):
+        layout = with_(made.layout, targets=tuple(with_(t, ordered=bool(t.levels)) for t in made.layout.targets))
+        fresh = Model(layout, None, recipe, 4, ordinal=ordinal, rngs=nnx.Rngs(0))
+        assert isinstance(fresh.outputs["stage"], OrdinalOutput) is ordinal
+        probs = fresh.forecast(fresh(batch.visits, batch.query))["stage"].probs
+        np.testing.assert_allclose(probs, 1 / 3, rtol=1e-5)
