@@ -109,7 +109,11 @@ def whole(values: Float[Arr, " n"], bits: int = 30) -> tuple[Int32[Array, " n"],
 
 
 def quantiles(
-    values: Float[Arr, " n"], weight: Float[Arr, " n"], group: Int[Arr, " n"], groups: int, level: float
+    values: Float[Arr, " n"],
+    weight: Float[Arr, " n"],
+    group: Int[Arr, " n"],
+    groups: int,
+    level: float | Float[Arr, ""],
 ) -> Float[Array, " g"]:
     """The weighted quantile of each group's values, midway where it lies between two; 0 where the group is empty."""
     units, _ = whole(weight, 24)
@@ -117,7 +121,7 @@ def quantiles(
     _, ordered, units = jax.lax.sort((group, jnp.where(units > 0, values, 0), units), num_keys=2)
     totals = jnp.zeros(groups + 1, jnp.int32).at[group].add(whole(weight, 24)[0])[:groups]
     before, upto = jnp.cumsum(totals) - totals, jnp.cumsum(units)
-    share = totals * np.float32(level)
+    share = totals * jnp.asarray(level, jnp.float32)
     low = jnp.clip(jnp.ceil(share), 1, totals).astype(jnp.int32)
     high = jnp.clip(jnp.floor(share) + 1, 1, totals).astype(jnp.int32)
     at = [jnp.minimum(jnp.searchsorted(upto, before + part), len(values) - 1) for part in (low, high)]
