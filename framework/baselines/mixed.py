@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Float
 from framework.baselines.newton import newton
 from framework.types import Arr, pytree
 
-GUARD = 1e-6  # added to the fixed effects' normal equations, whose columns have unit spread: some may be redundant
+GUARD = 1e-5  # the share added to the diagonal of the fixed effects' normal equations: some may be redundant
+FLOOR = 1e-10  # of the mean square left over, so that outcomes foretold without error have a likelihood
 
 
 @pytree
@@ -70,10 +71,12 @@ def fit(
 
         def product(one: tuple[Array, Array], other: tuple[Array, Array]) -> Array:
             """A' V⁻¹ B over s⁻², as a sum of products that none cancels."""
-            return sum(jnp.einsum("n,nap,naq->pq", weight, a, b) for a, b in zip(one, other, strict=True))
+            pairs = zip(one, other, strict=True)
+            return jnp.stack([jnp.einsum("n,nap,naq->pq", weight, a, b) for a, b in pairs]).sum(0)
 
         columns = whitened(x)
-        factor = jnp.linalg.cholesky(product(columns, columns) + GUARD * jnp.eye(x.shape[-1]))
+        normal = product(columns, columns)
+        factor = jnp.linalg.cholesky(normal + jnp.diag(GUARD * jnp.diag(normal) + FLOOR))
 
         def better(fixed: Array) -> Array:
             left = whitened(y[..., None] - jnp.where(seen[..., None], x @ fixed, 0))
@@ -85,13 +88,12 @@ def fit(
         return fixed[:, 0], factor, product(left, left)[0, 0], log
 
     free = jnp.maximum(count - (x.shape[-1] if restricted else 0), 1)
-    tiny = jnp.finfo(y.dtype).tiny
 
     def criterion(at: Array) -> Array:
         """-2 log likelihood per observation, up to a constant."""
         _, factor, squares, log = solved(at)
         more = 2 * jnp.log(jnp.diagonal(factor)).sum() if restricted else 0
-        return (log + more + free * jnp.log(squares + tiny)) / jnp.maximum(count, 1)
+        return (log + more + free * jnp.log(squares + FLOOR * jnp.maximum(count, 1))) / jnp.maximum(count, 1)
 
     with jax.default_matmul_precision("highest"):
         at = newton(criterion, jnp.eye(effects, dtype=y.dtype)[lower], lambda right: right, tolerance, steps)
@@ -127,7 +129,7 @@ def conditional(
     effect, spread, shift = own_effects(model, x, z, y, seen)
     off = x_asked - z_asked @ shift
     variance = 1 + z_asked @ spread @ z_asked + off @ model.doubt @ off
-    return x_asked @ model.fixed + z_asked @ effect, model.variance * variance
+    return jnp.asarray(x_asked @ model.fixed + z_asked @ effect), model.variance * variance
 
 
 def _inner(zl: Array) -> Array:
