@@ -66,7 +66,7 @@ class Forest(Estimator):
         n, f = x.shape
         weight = jnp.asarray(weight, jnp.float32)
         edges = binning.edges(x, observed, weight, self.bins)
-        codes = binning.codes(x, observed, edges, self.categories).T
+        codes = binning.codes(x, observed, edges, self.categories)
         target = jnp.where(weight > 0, jnp.asarray(y, jnp.float32), 0)
         mean = jnp.float32(0) if self.classes else (target * weight).sum() / jnp.maximum(weight.sum(), 1e-30)
         target = jnp.where(weight > 0, target - mean, 0)
@@ -113,7 +113,7 @@ class Forest(Estimator):
         error = (own * jnp.where(some, found[:, 0] - y, 0) ** 2).sum()
         return 1 - error / (own * (y - (own * y).sum() / own.sum()) ** 2).sum()
 
-    def _counts(self, weight: Array, seeds: Array) -> Array:
+    def _counts(self, weight: Array, seeds: Arr) -> Array:
         """How often each tree sees each row."""
         if self.bootstrap is False or (self.bootstrap is None and self.extra):
             return jnp.broadcast_to((weight > 0).astype(jnp.uint8), (len(seeds), len(weight)))

@@ -22,7 +22,7 @@ NODES = ("feature", "threshold", "missing_left", "left", "value", "categories")
 class Table(NamedTuple):
     """What all trees are grown on; `rules`: features a node tries, greatest depth, rows to split, rows in a leaf."""
 
-    codes: Array  # (f, n)
+    codes: Array  # (n, f)
     edges: Array  # (f, e)
     centres: Array  # (f, e + 1)
     y: Array  # (n,) a level's index, or a number less `centre`
@@ -76,7 +76,7 @@ def _mix(h: Array) -> Array:
 
 
 def _tree(table: Table, shape: Shape, count: Array, seed: Array) -> tuple[Array, ...]:
-    k, f, p = shape.nodes, len(table.codes), max(shape.levels, 1)
+    k, f, p = shape.nodes, table.codes.shape[1], max(shape.levels, 1)
     block = min(BLOCK, k)
     weight = table.weight * count
     nodes = {
@@ -123,7 +123,7 @@ def _tree(table: Table, shape: Shape, count: Array, seed: Array) -> tuple[Array,
             depth = depth.at[jnp.where(splits, left + side, k)].set(depth[at] + 1, mode="drop")
         gain = gain.at[jnp.where(splits, best.feature, f)].add(best.score - found.own, mode="drop")
         mine = jnp.minimum(slot, block - 1)
-        code = table.codes[jnp.maximum(best.feature, 0)[mine], jnp.arange(len(slot))]
+        code = table.codes[jnp.arange(len(slot)), jnp.maximum(best.feature, 0)[mine]]
         goes = jnp.where(code == MISSING, best.missing_left[mine], best.goes[mine, code])
         node = jnp.where((slot < block) & splits[mine], left[mine] + ~goes, node)
         after = nodes, depth, gain, node, jnp.minimum(head + block, end), end + 2 * splits.sum()
@@ -176,7 +176,7 @@ class Best(NamedTuple):
 
 def _search(table: Table, shape: Shape, found: Found, slot: Array, seed: Array, ids: Array, may: Array) -> Best:
     """The best on the first features of each node's random order; on the next ones where those cannot split at all."""
-    f, b, many = len(table.codes), len(ids), table.rules[0]
+    f, b, many = table.codes.shape[1], len(ids), table.rules[0]
     node = ids.astype(jnp.uint32)
     zero, no = jnp.zeros(b, jnp.int32), jnp.zeros(b, bool)
     none = Best(
@@ -211,7 +211,7 @@ def _search(table: Table, shape: Shape, found: Found, slot: Array, seed: Array, 
 def _try(table: Table, shape: Shape, found: Found, slot: Array, feature: Array, place: Array) -> Best:
     """The best split of each node on one feature of its own; missing ones are tried on the right and on the left."""
     b = len(feature)
-    code = table.codes[feature[jnp.minimum(slot, b - 1)], jnp.arange(len(slot))]
+    code = table.codes[jnp.arange(len(slot)), feature[jnp.minimum(slot, b - 1)]]
     bins = jnp.zeros((b, BINS, found.stats.shape[1]), jnp.float32).at[slot, code].add(found.stats, mode="drop")
     count = jnp.zeros((b, BINS), jnp.int32).at[slot, code].add(1, mode="drop")
     lost, lost_count = bins[:, MISSING], count[:, MISSING]

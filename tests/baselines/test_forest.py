@@ -34,11 +34,9 @@ def table(n=120, classes=3, missing=0.2, seed=0):
 
 
 RECIPES = [
-    Forest(classes=3, trees=3),
     Forest(classes=4, trees=3, extra=True, categories=CATEGORIES),
     Forest(classes=2, trees=3, categories=CATEGORIES, min_samples_leaf=4, max_depth=5, bins=16),
     Forest(trees=3, max_features=0.5, categories=CATEGORIES, min_samples_leaf=3),
-    Forest(trees=3, extra=True, min_samples_leaf=5, min_samples_split=12),
 ]
 
 

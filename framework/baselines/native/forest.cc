@@ -170,7 +170,7 @@ struct Rules {
 };
 
 struct Table {  // what all trees of a lane are grown on
-  const uint8_t* codes;  // a column after the other
+  const uint8_t *codes, *rows;  // a column after the other, a row after the other
   const float *edges, *centres, *y, *weight;
   int64_t n, f, e;
   const int64_t* categories;  // how many each feature has; null where none has any
@@ -209,6 +209,7 @@ constexpr int kLanes = 16;
 typedef float Vector __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Integers __attribute__((vector_size(4 * kLanes)));
 constexpr Integers kPlaces{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+constexpr int64_t kCache = 1 << 21;  // bytes of codes that a core's own cache holds
 constexpr int kFew = 128;  // fewer rows than these look only at the bins they are in
 
 // Stats of a bin: the weight of each of K levels, or for a number sum and weight. K = 0: known at run time only.
@@ -222,6 +223,7 @@ struct Grower {
   std::vector<float> r;
   int32_t count[256] = {}, before[256], lost_count = 0;
   uint8_t code[256];
+  std::vector<uint8_t> tile;  // codes of a node's rows, a feature after the other
   std::vector<uint32_t> order;
   std::vector<std::pair<uint32_t, uint32_t>> swaps;
 
@@ -305,31 +307,61 @@ struct Grower {
   // The best split on the first features of a random order; on the next ones where those cannot split at all.
   Split search(uint32_t seed, uint32_t node, uint32_t from, uint32_t to) {
     Split best;
-    uint32_t f = table.f, many = table.rules.features;
+    uint32_t f = table.f, many = table.rules.features, size = to - from;
+    uint32_t lines = f / 64 + 1;  // of the cache, that a row spans; a row at a time where that touches fewer of them
+    bool gathers = table.n * f > kCache && many > lines && size * lines < many * table.n / 64;
     swaps.clear();
-    for (uint32_t t = 0; t < f && (t % many || best.feature < 0); t++) {
-      uint32_t other = t + draw(seed, node, t) % (f - t);
-      std::swap(order[t], order[other]), swaps.push_back({t, other});
-      float place = extra ? (draw(seed, node, f + t) >> 8) * 0x1p-24f : 0;
-      try_feature(order[t], place, from, to, best);
+    for (uint32_t t = 0; t < f && best.feature < 0; t += many) {
+      uint32_t end = std::min(t + many, f);
+      for (uint32_t u = t; u < end; u++) {
+        uint32_t other = u + draw(seed, node, u) % (f - u);
+        std::swap(order[u], order[other]), swaps.push_back({u, other});
+      }
+      if (gathers) gather(&order[t], end - t, from, to);
+      for (uint32_t u = t; u < end; u++) {
+        float place = extra ? (draw(seed, node, f + u) >> 8) * 0x1p-24f : 0;
+        try_feature(order[u], gathers ? tile.data() + (u - t) * size : nullptr, place, from, to, best);
+      }
     }
     for (; !swaps.empty(); swaps.pop_back()) std::swap(order[swaps.back().first], order[swaps.back().second]);
     if (best.feature >= 0) finish(best);
     return best;
   }
 
-  void add(const uint8_t* __restrict column, uint32_t from, uint32_t to, uint64_t* __restrict seen) {
+  void gather(const uint32_t* __restrict features, uint32_t many, uint32_t from, uint32_t to) {
+    uint32_t size = to - from;
+    if (tile.size() < size * many) tile.resize(size * many);
+    uint8_t* __restrict out = tile.data();
+    for (uint32_t i = 0; i < size; i++) {
+      if (i + 8 < size) {
+        const uint8_t* soon = table.rows + rows[from + i + 8].i * table.f;
+        for (int64_t line = 0; line < table.f; line += 64) __builtin_prefetch(soon + line);
+      }
+      const uint8_t* row = table.rows + rows[from + i].i * table.f;
+      for (uint32_t u = 0; u < many; u++) out[u * size + i] = row[features[u]];
+    }
+  }
+
+  template <class Code>
+  void add(Code code_of, uint32_t from, uint32_t to, uint64_t* __restrict seen) {
     int64_t S = stats();
     float* __restrict bin = bins.data();
     const Row* __restrict row = rows.data();
     for (uint32_t i = from; i < to; i++) {
-      uint32_t c = column[row[i].i];
+      uint32_t c = code_of(i);
       if (number) bin[2 * c] += r[i], bin[2 * c + 1] += row[i].weight;
       else bin[S * c + row[i].level] += row[i].weight;
       if (seen) seen[c >> 6] |= uint64_t{1} << (c & 63);
     }
     if (table.rules.in_leaf > 1)
-      for (uint32_t i = from; i < to; i++) count[column[row[i].i]]++;
+      for (uint32_t i = from; i < to; i++) count[code_of(i)]++;
+  }
+
+  void add(uint32_t feature, const uint8_t* gathered, uint32_t from, uint32_t to, uint64_t* seen) {
+    const uint8_t* column = table.codes + feature * table.n;
+    const Row* row = rows.data();
+    if (gathered) add([=](uint32_t i) { return gathered[i - from]; }, from, to, seen);
+    else add([=](uint32_t i) { return column[row[i].i]; }, from, to, seen);
   }
 
   float weight_of(const float* bin) const {
@@ -340,15 +372,14 @@ struct Grower {
   }
 
   // The bins the rows are in, in the order of the scan, and the sums up to each; leaves all bins empty.
-  void try_feature(uint32_t feature, float place, uint32_t from, uint32_t to, Split& best) {
-    const uint8_t* column = table.codes + feature * table.n;
+  void try_feature(uint32_t feature, const uint8_t* gathered, float place, uint32_t from, uint32_t to, Split& best) {
     int64_t S = stats();
     int width = 0;
     std::fill_n(running.data(), S, 0.0f);
     bool set = table.categories && table.categories[feature];
     if (static_cast<int>(to - from) < kFew || set) {
       uint64_t seen[4] = {};
-      add(column, from, to, seen);
+      add(feature, gathered, from, to, seen);
       seen[3] &= ~uint64_t{0} >> 1;  // missing ones stand apart
       if (set) {
         for_bits(seen, [&](int c) { code[width++] = c; });
@@ -358,7 +389,7 @@ struct Grower {
         for_bits(seen, [&](int c) { take(c, width++); });
       }
     } else {
-      add(column, from, to, nullptr);
+      add(feature, gathered, from, to, nullptr);
       for (int c = 0; c < kMissing; c++) width += take(c, width) > 0;
     }
     float lost = 0;
@@ -527,15 +558,28 @@ void grow_all(const std::vector<Table>& tables, int64_t trees, int64_t levels, b
   }
 }
 
+std::vector<uint8_t> turned(U8 codes) {  // columns for rows
+  int64_t n = axis(codes, 1), f = axis(codes, 0), tiles = (n + kTile - 1) / kTile;
+  std::vector<uint8_t> out(lanes(codes, 2) * n * f);
+#pragma omp parallel for
+  for (int64_t job = 0; job < lanes(codes, 2) * tiles; job++) {
+    int64_t lane = job / tiles * n * f, from = job % tiles * kTile, to = std::min(from + kTile, n);
+    for (int64_t j = 0; j < f; j++)
+      for (int64_t i = from; i < to; i++) out[lane + j * n + i] = codes.typed_data()[lane + i * f + j];
+  }
+  return out;
+}
+
 ffi::Error Grow(U8 codes, F32 edges, F32 centres, F32 y, F32 weight, U8 counts, U32 seeds, S32 rules, F32 centre,
                 To<S32> feature, To<F32> threshold, To<Mask> missing_left, To<S32> left, To<F32> value, To<U32> sets,
                 To<F32> gain, int64_t levels, bool extra, ffi::Span<const int64_t> categories) {
-  int64_t f = axis(codes, 1), n = axis(codes, 0), e = axis(edges, 0), trees = axis(seeds, 0);
+  int64_t n = axis(codes, 1), f = axis(codes, 0), e = axis(edges, 0), trees = axis(seeds, 0);
+  std::vector<uint8_t> columns = turned(codes);
   bool any = axis(*sets, 0) > 0;
   std::vector<Table> tables;
   for (int64_t lane = 0; lane < lanes(seeds, 1); lane++) {
     const int32_t* rule = rules.typed_data() + 4 * lane;
-    tables.push_back({codes.typed_data() + lane * f * n, edges.typed_data() + lane * f * e,
+    tables.push_back({columns.data() + lane * f * n, codes.typed_data() + lane * f * n, edges.typed_data() + lane * f * e,
                       centres.typed_data() + lane * f * (e + 1), y.typed_data() + lane * n, weight.typed_data() + lane * n,
                       n, f, e, any ? categories.begin() : nullptr, centre.typed_data()[lane],
                       {rule[0], rule[1], rule[2], rule[3]}});

@@ -45,7 +45,7 @@ def draw(weight: Float[Arr, " n"], seeds: UInt32[Arr, " m"]) -> UInt8[Array, "m 
 
 def grow(*arrays: Arr, nodes: int, levels: int, extra: bool, categories: tuple[int, ...]) -> tuple[Array, ...]:
     """Trees: feature, threshold, missing_left, left, value, categories, and what each feature gained; see `growing`."""
-    columns, m = arrays[0].shape[0], arrays[6].shape[0]
+    columns, m = arrays[0].shape[1], arrays[6].shape[0]
     shape, sets = (m, nodes), 8 * any(categories)
     made = [
         jax.ShapeDtypeStruct(shape, jnp.int32),
