@@ -30,6 +30,8 @@ class Model(nnx.Module):
     are ordered cumulative logits.
     Beside the head's answer the outputs see the last observed token: on short series it carries most of
     what can be known. A value whose own history is an input is forecast as a change from its last observation.
+    What is asked before its origin is answered as of the origin. An output whose target training never shows stays as
+    it starts: levels equally likely, quantiles of a normal around the last observation, else the mean.
     """
 
     def __init__(
