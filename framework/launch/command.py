@@ -61,6 +61,7 @@ def command(
 
             task.together = many  # type: ignore[attr-defined]
             task.__module__ = f"experiments.{config_name}"  # what Hydra calls the program in its help
+            HydraConfig.instance().cfg = None  # of another command in the same process
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its own exceptions on instead of printing them
             try:
                 hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()

@@ -179,4 +179,4 @@ def _name(job: Job) -> str:
 def _folder(jobs: Sequence[Job]) -> Path:
     """Where a group keeps its state while it trains, found again by the same command."""
     digest = hashlib.sha256(" ".join(job.folder.path.name for job in jobs).encode()).hexdigest()[:12]
-    return jobs[0].folder.path.parent / "together" / digest
+    return jobs[0].folder.path.parent.parent / "sweeps" / "together" / digest

@@ -76,7 +76,7 @@ def call(experiment: str, *arguments: str) -> Told:
     """Run a command in this process."""
     main, out, err = import_module(f"experiments.{experiment}").main, StringIO(), StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", [experiment, *arguments])
+        patch.setattr(sys, "argv", [experiment, *sorted(arguments, key=lambda word: not word.startswith("-"))])
         with pytest.raises(SystemExit) as stopped:
             main()
     return Told(int(stopped.value.code or 0), out.getvalue(), err.getvalue().splitlines())

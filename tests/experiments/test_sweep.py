@@ -1,0 +1,121 @@
+"""`hydra/launcher=vmap`: many jobs as few programs, each with the run it would have had alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from framework.errors import UserError
+from framework.evaluate import outcomes
+from framework.forecast.deep import Deep
+from tests.experiments.conftest import QUICK, call, rows, runner, runs_of, write_table
+
+MANY = ("-m", "hydra/launcher=vmap", *QUICK, "report=false")
+LANES = ("seed=0,1", "optimizer.learning_rate=1e-3,1e-2", "split.fold=0,2")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep of eight jobs that differ in what a program takes as arrays."""
+    folder = tmp_path_factory.mktemp("sweep")
+    write_table(folder / "visits.csv", rows())
+    return folder, runner(folder)("forecast", *MANY, *LANES)
+
+
+def lines(folder: Path) -> list[dict]:
+    [file] = (folder / "runs" / "sweeps").rglob("jobs.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_it_says_how_many_finished_and_which_is_best(swept):
+    folder, told = swept
+    assert told.code == 0, told.err
+    best = min(lines(folder), key=lambda line: line["value"])
+    last = told.out.splitlines()[-1]
+    assert last.startswith("sweep: 8 of 8 jobs finished; best ")
+    assert " ".join(best["overrides"]) in last
+
+
+def test_every_job_has_the_run_it_would_have_alone(swept, tmp_path):
+    folder, _ = swept
+    runs = runs_of(folder, "forecast")
+    assert len(runs) == 8
+    chosen = next(line for line in lines(folder) if {"seed=1", "split.fold=2"} <= set(line["overrides"]))
+    there = Path(chosen["run"])
+    write_table(tmp_path / "visits.csv", rows())
+    told = runner(tmp_path)("forecast", *(o for o in chosen["overrides"] if not o.startswith(("data", "runs"))))
+    assert told.code == 0, told.err
+    [alone] = runs_of(tmp_path, "forecast")
+    assert {path.name for path in alone.iterdir()} - {"report.html"} == {path.name for path in there.iterdir()}
+    for mine, yours in zip(outcomes.read(there), outcomes.read(alone), strict=True):
+        for model, numbers in mine.forecasts.items():
+            np.testing.assert_allclose(numbers, yours.forecasts[model], rtol=1e-4, atol=1e-5, err_msg=model)
+    losses = [
+        [row["validation"] for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())]
+        for run in (there, alone)
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_the_same_command_only_does_what_is_unfinished(swept, monkeypatch):
+    folder, _ = swept
+    there = runs_of(folder, "forecast")
+    monkeypatch.setattr(Deep, "_fitted", lambda *_: pytest.fail("fitted again"))
+    told = runner(folder)("forecast", *MANY, *LANES)
+    assert told.code == 0
+    assert told.out.splitlines()[-1].startswith("sweep: 8 of 8 jobs finished")
+    assert runs_of(folder, "forecast") == there
+
+
+def test_a_job_that_diverges_is_marked_and_the_others_go_on(tmp_path):
+    write_table(tmp_path / "visits.csv", rows())
+    told = runner(tmp_path)("forecast", *MANY, "optimizer.learning_rate=1e-3,1e38,1e-2")
+    assert told.code == 1
+    assert told.out.splitlines()[-1].startswith("sweep: 2 of 3 jobs finished")
+    states = {line["failed"] is None: line for line in lines(tmp_path)}
+    assert "the loss" in states[False]["failed"]
+    assert "is no number at step" in states[False]["failed"]
+    found = [json.loads((run / "status.json").read_text()) for run in runs_of(tmp_path, "forecast")]
+    assert sorted(one["state"] for one in found) == ["failed", "finished", "finished"]
+    assert any("is no number" in one.get("reason", "") for one in found)
+    assert not any((tmp_path / "runs" / "sweeps" / "together").iterdir())
+
+
+def test_what_cannot_be_one_program_is_several(tmp_path):
+    write_table(tmp_path / "visits.csv", rows())
+    told = runner(tmp_path)("forecast", *MANY, "model.width=4,5", "seed=0,1")
+    assert told.code == 0, told.err
+    assert len(runs_of(tmp_path, "forecast")) == 4
+
+
+def test_where_a_group_fails_its_jobs_run_one_by_one(tmp_path, monkeypatch):
+    def fails(*_):
+        raise UserError("no room")
+
+    monkeypatch.setattr(Deep, "try_many", fails)
+    write_table(tmp_path / "visits.csv", rows())
+    told = runner(tmp_path)("forecast", *MANY, "seed=0,1")
+    assert told.code == 0, told.err
+    assert "2 jobs cannot train side by side (no room); one by one" in told.err
+    assert len(runs_of(tmp_path, "forecast")) == 2
+
+
+def test_a_command_that_cannot_share_says_so(tmp_path):
+    told = runner(tmp_path)("compare", "-m", "hydra/launcher=vmap", "models=[slope]", "seed=0,1")
+    assert told.code == 1
+    assert told.err == ["error: hydra/launcher=vmap cannot run experiments.compare; leave it out"]
+
+
+def test_its_page_is_drawn_on_demand(swept):
+    folder, _ = swept
+    sweep = next((folder / "runs" / "sweeps").rglob("jobs.jsonl")).parent
+    told = call("report", f"sweep={sweep}")
+    assert told.code == 0, told.err
+    page = (sweep / "report.html").read_text()
+    assert "8 of 8 jobs finished" in page
+    assert "optimizer.learning_rate" in page
+    run = runs_of(folder, "forecast")[0]
+    told = call("report", f"run={run}")
+    assert told.out.splitlines()[-1] == f"report: {run / 'report.html'}"
+    assert (run / "report.html").exists()
