@@ -39,7 +39,7 @@ def solve(
 ) -> tuple[Float[Array, "p n"], Float[Array, " p"], Float[Array, " p"], Int[Array, " p"]]:
     """Coefficients, offset, violation and steps of each problem of `framework.baselines.dual`."""
     norms = jnp.diagonal(gram)
-    values = kernel.values(gram, norms, norms, gamma)
+    values = kernel.values(jnp.asarray(gram), norms, norms, gamma)
     return jax.vmap(lambda q, a, b: _solve(values, q, Box(a, b, epsilon), tolerance))(linear, low, high)
 
 

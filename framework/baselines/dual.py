@@ -2,8 +2,8 @@
 
     minimise ½ βᵀKβ + linearᵀβ + ε|β|₁   subject to   Σβ = 0,  low ≤ β ≤ high
 
-Classification: linear = -y, ε = 0, a box to one side of zero; regression: linear = -y, a box around zero. So β is
-signed, what libsvm calls `dual_coef`; and regression needs n variables, not 2n. A variable whose box is empty takes no part.
+Classification: linear = -y, ε = 0, a box to one side of zero. Regression: linear = -y, a box around zero. So β is
+signed (libsvm's `dual_coef`), and regression needs n variables, not 2n. A variable whose box is empty takes no part.
 """
 
 from functools import partial

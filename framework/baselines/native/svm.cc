@@ -20,6 +20,10 @@
 #include <new>
 #include <vector>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -65,32 +69,49 @@ struct Kernel {
   float gamma, coef0;
 };
 
-inline float exponential(float x) {  // of x <= 0: 2^n times a Taylor polynomial on |r| <= ln(2) / 2
-  x = x < -87.0f ? -87.0f : x;
-  int32_t n = static_cast<int32_t>(x * 1.44269504f - 0.5f);
-  float r = (x - n * 0.693359375f) + n * 2.12194440e-4f, y = 1.0f / 5040;
-  y = y * r + 1.0f / 720, y = y * r + 1.0f / 120, y = y * r + 1.0f / 24, y = y * r + 1.0f / 6;
+using Wide = float __attribute__((vector_size(64)));
+using WideInts = int32_t __attribute__((vector_size(64)));
+
+inline Wide exponential(Wide x) {  // of x <= 0: 2^n times a Taylor polynomial on |r| <= ln(2) / 2
+  x = x < -87.0f ? Wide{} - 87.0f : x;
+  WideInts n = __builtin_convertvector(x * 1.44269504f - 0.5f, WideInts);
+  Wide whole = __builtin_convertvector(n, Wide);
+  Wide r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f, y = r * (1.0f / 5040) + 1.0f / 720;
+  y = y * r + 1.0f / 120, y = y * r + 1.0f / 24, y = y * r + 1.0f / 6;
   y = y * r + 0.5f, y = y * r + 1.0f, y = y * r + 1.0f;
-  int32_t bits = (n + 127) << 23;
-  float power;
-  std::memcpy(&power, &bits, 4);
-  return y * power;
+  return y * (Wide)((n + 127) << 23);
+}
+
+// values[k] = map(values[k], others[k]), sixteen at a time.
+template <typename Map>
+void each(int64_t count, float* values, const float* others, Map map) {
+  Wide v = {}, o = {};
+  int64_t k = 0;
+  for (; k + 16 <= count; k += 16) {
+    std::memcpy(&v, values + k, sizeof v), std::memcpy(&o, others + k, sizeof o);
+    v = map(v, o);
+    std::memcpy(values + k, &v, sizeof v);
+  }
+  if (k == count) return;
+  size_t rest = (count - k) * sizeof(float);
+  std::memcpy(&v, values + k, rest), std::memcpy(&o, others + k, rest);
+  v = map(v, o);
+  std::memcpy(values + k, &v, rest);
 }
 
 // values[k] = the kernel of row r with row at[k], for k < count; norms[k] is the inner product of at[k] with itself.
 void values_of(const Kernel& kernel, const float* products, float norm, const int32_t* __restrict at,
                const float* __restrict norms, int64_t count, float* __restrict values) {
   float gamma = kernel.gamma, coef0 = kernel.coef0;
-  if (kernel.kind == kRbf) {
-#pragma omp simd
-    for (int64_t k = 0; k < count; k++) {
-      float square = (norm - products[at[k]]) + (norms[k] - products[at[k]]);
-      values[k] = exponential(-gamma * (square > 0 ? square : 0.0f));
-    }
-    return;
-  }
 #pragma omp simd
   for (int64_t k = 0; k < count; k++) values[k] = products[at[k]];
+  if (kernel.kind == kRbf) {
+    each(count, values, norms, [=](Wide product, Wide other) {
+      Wide square = (norm - product) + (other - product);
+      return exponential(-gamma * (square > 0.0f ? square : Wide{}));
+    });
+    return;
+  }
   if (kernel.kind == kLinear) return;
 #pragma omp simd
   for (int64_t k = 0; k < count; k++) values[k] = gamma * values[k] + coef0;
@@ -101,11 +122,10 @@ void values_of(const Kernel& kernel, const float* products, float norm, const in
       values[k] = power;
     }
   } else {
-#pragma omp simd
-    for (int64_t k = 0; k < count; k++) {
-      float e = exponential(-2 * std::fabs(values[k]));
-      values[k] = std::copysign((1 - e) / (1 + e), values[k]);
-    }
+    each(count, values, norms, [](Wide value, Wide) {
+      Wide size = value > 0.0f ? value : -value, e = exponential(-2.0f * size), tanh = (1.0f - e) / (1.0f + e);
+      return value > 0.0f ? tanh : -tanh;
+    });
   }
 }
 
@@ -160,7 +180,13 @@ V load(const T* from) {
   return made;
 }
 
+#ifdef __AVX512F__  // the compiler's own conversion goes by pairs
+Doubles wide(const float* from) { return _mm512_cvtps_pd(_mm256_loadu_ps(from)); }
+Floats narrow(Doubles from) { return _mm512_cvtpd_ps(from); }
+#else
 Doubles wide(const float* from) { return __builtin_convertvector(load<Floats>(from), Doubles); }
+Floats narrow(Doubles from) { return __builtin_convertvector(from, Floats); }
+#endif
 
 struct Found {
   int64_t raise = -1;                            // the variable whose growth promises most
@@ -224,7 +250,7 @@ class Problem {
     Ints where = Ints{} - 1, now = {0, 1, 2, 3, 4, 5, 6, 7};
     Doubles most = Doubles{} + found_.most;
     for (int64_t k = 0; k < width_; k += 8, now += 8) {
-      Floats b = __builtin_convertvector(most + load<Doubles>(gradient + k) + wide(down + k), Floats);
+      Floats b = narrow(most + load<Doubles>(gradient + k) + wide(down + k));
       Floats a = own + load<Floats>(diagonal + k) - 2.0f * load<Floats>(with_i + k);
       a = a > tiny ? a : tiny;
       Floats gain = b > 0.0f ? b * b / a : Floats{} - 1.0f;
