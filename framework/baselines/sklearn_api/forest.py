@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -10,7 +11,8 @@ from sklearn.metrics import accuracy_score, r2_score
 
 from framework.baselines.base import Estimator
 from framework.baselines.forest import Forest, compact, importances
-from framework.baselines.sklearn_api.table import Classifier, Probable, Regressor, Table
+from framework.baselines.sklearn_api.pruning import pruned
+from framework.baselines.sklearn_api.table import ROWS, Classifier, Probable, Regressor, Table, bucket, longer
 from framework.errors import UserError
 
 
@@ -59,11 +61,27 @@ class _Trees(Table):
             raise ValueError("Out of bag estimation only available if bootstrap=True")
         super()._learn(x, y, weight, classes)
         self.params_ = compact(self.params_)
+        if self.min_weight_fraction_leaf:
+            self._prune(x, weight)
         if self.oob_score:
             found = self._out_of_bag(x, weight)
             if np.isnan(found).any():
                 warnings.warn("Some inputs do not have OOB scores: all trees drew them; use more trees", stacklevel=3)
             self._keep_out_of_bag(found, y)
+
+    def _prune(self, x: np.ndarray, weight: np.ndarray) -> None:
+        """Branches end where their best split would leave a side too light: it is not sought among lighter ones.
+
+        Importances are of the trees as grown.
+        """
+        share = self.min_weight_fraction_leaf
+        if not 0 < share <= 0.5:
+            raise UserError(f"min_weight_fraction_leaf={share!r}; expected a share of all weight, 0 to 0.5")
+        values, observed = self._padded(x, rows := bucket(len(x), ROWS))
+        own = longer(weight.astype(np.float32), rows)
+        drawn = self.recipe_._counts(own, self.params_.seeds) * own  # type: ignore[attr-defined]  # a Forest
+        trees = pruned(self.params_.trees, values, observed, drawn, np.float32(share * weight.sum()))
+        self.params_ = replace(self.params_, trees=trees)
 
     def _out_of_bag(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Of each row the mean over those trees that did not draw it."""
@@ -98,6 +116,7 @@ class RandomForestClassifier(_ForestClassifier):
         max_depth=None,
         min_samples_split=2,
         min_samples_leaf=1,
+        min_weight_fraction_leaf=0.0,
         max_features="sqrt",
         bootstrap=True,
         oob_score=False,
@@ -109,6 +128,7 @@ class RandomForestClassifier(_ForestClassifier):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_weight_fraction_leaf = min_weight_fraction_leaf
         self.max_features = max_features
         self.bootstrap = bootstrap
         self.oob_score = oob_score
@@ -127,6 +147,7 @@ class RandomForestRegressor(_ForestRegressor):
         max_depth=None,
         min_samples_split=2,
         min_samples_leaf=1,
+        min_weight_fraction_leaf=0.0,
         max_features=1.0,
         bootstrap=True,
         oob_score=False,
@@ -137,6 +158,7 @@ class RandomForestRegressor(_ForestRegressor):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_weight_fraction_leaf = min_weight_fraction_leaf
         self.max_features = max_features
         self.bootstrap = bootstrap
         self.oob_score = oob_score
@@ -156,6 +178,7 @@ class ExtraTreesClassifier(RandomForestClassifier):
         max_depth=None,
         min_samples_split=2,
         min_samples_leaf=1,
+        min_weight_fraction_leaf=0.0,
         max_features="sqrt",
         bootstrap=False,
         oob_score=False,
@@ -168,6 +191,7 @@ class ExtraTreesClassifier(RandomForestClassifier):
             max_depth=max_depth,
             min_samples_split=min_samples_split,
             min_samples_leaf=min_samples_leaf,
+            min_weight_fraction_leaf=min_weight_fraction_leaf,
             max_features=max_features,
             bootstrap=bootstrap,
             oob_score=oob_score,
@@ -189,6 +213,7 @@ class ExtraTreesRegressor(RandomForestRegressor):
         max_depth=None,
         min_samples_split=2,
         min_samples_leaf=1,
+        min_weight_fraction_leaf=0.0,
         max_features=1.0,
         bootstrap=False,
         oob_score=False,
@@ -200,6 +225,7 @@ class ExtraTreesRegressor(RandomForestRegressor):
             max_depth=max_depth,
             min_samples_split=min_samples_split,
             min_samples_leaf=min_samples_leaf,
+            min_weight_fraction_leaf=min_weight_fraction_leaf,
             max_features=max_features,
             bootstrap=bootstrap,
             oob_score=oob_score,

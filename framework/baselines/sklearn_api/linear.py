@@ -34,13 +34,14 @@ class Ridge(_Line):
 class QuantileRegressor(_Line):
     """The line under which a share `quantile` of the rows lies: weighted mean of the pinball loss, plus alpha |b|₁."""
 
-    def __init__(self, *, quantile=0.5, alpha=1.0):
+    def __init__(self, *, quantile=0.5, alpha=1.0, tol=1e-6):
         self.quantile = quantile
         self.alpha = alpha
+        self.tol = tol
 
     def _estimator(self, x, weight, classes) -> Estimator:
         penalty = self.alpha * weight.sum()
-        return quantile.Quantile((float(self.quantile),), penalty, l1_ratio=1.0, tolerance=1e-9, steps=50_000)
+        return quantile.Quantile((float(self.quantile),), penalty, l1_ratio=1.0, tolerance=float(self.tol), steps=5_000)
 
 
 class LogisticRegression(Probable, Classifier):

@@ -1,7 +1,7 @@
 """A pure estimator behind scikit-learn's conventions: tables checked, padded to shared shapes, fitted and asked."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -86,7 +86,7 @@ class Table(BaseEstimator):
         self.recipe_ = _neutral(estimator, self.settings_)
         rows = bucket(len(x), ROWS)
         seed = check_random_state(getattr(self, "random_state", None)).randint(np.iinfo(np.int32).max)
-        table = *self._padded(x, rows), _longer(y, rows), _longer(weight.astype(self._dtype), rows)
+        table = *self._padded(x, rows), longer(y, rows), longer(weight.astype(self._dtype), rows)
         with jax.enable_x64(self._dtype is np.float64):
             params = fitted(self.recipe_, self.settings_, *table, jax.random.key(seed))
             # NumPy keeps float64 wherever they are unpickled; JAX would cut them to float32
@@ -110,7 +110,7 @@ class Table(BaseEstimator):
     def _ask(self, x: np.ndarray, question: Ask, *more: np.ndarray) -> np.ndarray:
         """Of each row of a table that was checked; `more` has a number a row, too."""
         rows = bucket(len(x), ROWS)
-        table = *self._padded(x, rows), *(_longer(each.astype(self._dtype), rows) for each in more)
+        table = *self._padded(x, rows), *(longer(each.astype(self._dtype), rows) for each in more)
         with jax.enable_x64(self._dtype is np.float64):
             answer = asked(question, self.recipe_, self.settings_, self.params_, *table)
             return np.asarray(answer, np.float64)[: len(x)]
@@ -172,10 +172,12 @@ class Regressor(RegressorMixin, Table):
         return self._answer(X)[:, 0]
 
 
-def _longer(values: Shaped[np.ndarray, " n"], rows: int) -> Shaped[np.ndarray, " m"]:
+def longer(values: Shaped[np.ndarray, " n"], rows: int) -> Shaped[np.ndarray, " m"]:
+    """Zeros up to so many rows."""
     return np.concatenate([values, np.zeros(rows - len(values), values.dtype)])
 
 
 def _neutral(estimator: Estimator, settings: Mapping) -> Estimator:
     """The estimator with all traced settings at their class's defaults, so that it is the same whatever they are."""
-    return estimator.given({one.name: one.default for one in fields(estimator) if one.name in settings})  # type: ignore[arg-type]
+    plain = {one.name: one.default for one in fields(estimator) if one.name in settings}  # type: ignore[arg-type]
+    return replace(estimator, **plain)  # type: ignore[type-var]  # every estimator is a dataclass
