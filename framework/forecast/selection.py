@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from framework.baselines.base import Estimator
-from framework.baselines.prepare import Prepared
+from framework.baselines.prepare import Prepared, moments
 from framework.errors import UserError
 from framework.types import Arr
 
@@ -74,17 +74,13 @@ class Program:
 
     def left_out(self, rows: Rows, key: Key[Array, ""]) -> Float[np.ndarray, "c n p"]:
         """What each candidate says of every row, having been fitted on the other folds."""
-        folds = int(rows.fold.max()) + 1
-        weights = np.stack([np.where(rows.fold == k, 0, rows.weight) for k in range(folds)])
-        count = len(self.settings)
-        own = {name: jnp.repeat(values, folds) for name, values in self._traced(self.settings).items()}
-        keys = jnp.tile(jax.random.split(key, folds), count)
-        fit = _fit_many if type(self.estimator).fit_many is Estimator.fit_many else type(self.estimator).fit_many
-        lanes = jnp.asarray(np.tile(weights, (count, 1)), jnp.float32)
-        params = fit(self.estimator, rows.x, rows.observed, rows.y, lanes, keys=keys, settings=own)
-        told = np.asarray(_predict_many(self.estimator, params, own, rows.x, rows.observed), np.float64)
-        told = told.reshape(count, folds, *told.shape[1:])
-        return told[:, np.maximum(rows.fold, 0), np.arange(len(rows.fold))]
+        own, told = self._traced(self.settings), []
+        for fold, one in enumerate(jax.random.split(key, int(rows.fold.max()) + 1)):
+            weight = jnp.asarray(np.where(rows.fold == fold, 0, rows.weight), jnp.float32)
+            keys = jnp.broadcast_to(one, (len(self.settings),))
+            told.append(_left_out(self.estimator, rows.x, rows.observed, rows.y, weight, keys, own))
+        whole = np.stack(told).astype(np.float64)
+        return whole[np.maximum(rows.fold, 0), :, np.arange(len(rows.fold))].swapaxes(0, 1)
 
     def fit(self, candidate: int, rows: Rows, key: Key[Array, ""]) -> PyTree:
         """The parameters of one candidate, fitted on all rows."""
@@ -164,12 +160,14 @@ def _frozen(value: Any) -> Any:
 
 
 @partial(jax.jit, static_argnums=0)
-def _fit_many(estimator: Estimator, x: Arr, observed: Arr, y: Arr, weights: Arr, *, keys: Array, settings) -> PyTree:
-    return estimator.fit_many(x, observed, y, weights, keys=keys, settings=settings)
-
-
-@partial(jax.jit, static_argnums=0)
-def _predict_many(estimator: Estimator, params: PyTree, settings, x: Arr, observed: Arr) -> Array:
+def _left_out(estimator: Estimator, x: Arr, observed: Arr, y: Arr, weight: Arr, keys: Array, settings) -> Array:
+    """What candidates fitted to the same rows say of all rows: features are prepared, and kernels made, once."""
+    if isinstance(estimator, Prepared):
+        of = moments(x, observed, weight)
+        x = estimator.features(of, x, observed)
+        return _left_out(estimator.inner, x, jnp.ones(x.shape, bool), y, weight, keys, settings)
+    weights = jnp.broadcast_to(weight, (len(keys), len(weight)))
+    params = estimator.fit_many(x, observed, y, weights, keys=keys, settings=settings)
     return lax.map(lambda lane: estimator.given(lane[1]).predict(lane[0], x, observed), (params, settings))
 
 

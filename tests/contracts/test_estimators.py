@@ -38,7 +38,7 @@ TRIALS = {  # every estimator of the framework, small
     "forest, number": Trial(Forest(0, trees=4), random=True),
     "extra trees": Trial(Forest(3, trees=4, extra=True), random=True),
     "svm": Trial(SVM(3), random=True),
-    "svm, number": Trial(SVM(0, C=10.0)),
+    "svm, number": Trial(SVM(0, C=10.0, tolerance=1e-5)),
     "prepared svm": Trial(Prepared(SVM(2), indicators=False), random=True),
 }
 SETTINGS = {

@@ -20,7 +20,9 @@ from framework.forecast.answers import answers
 from framework.forecast.selection import Candidates, folds
 from framework.forecast.tabular import Tabular, tabulate
 from framework.types import LEVELS
-from tests.cohorts import table
+from tests.cohorts import examples, table
+from tests.contracts.recipes import forecaster
+from tests.forecast.test_pretrained import SMALL, kept
 
 KEY, COUNT = jax.random.key(2), 24
 ORDER = np.arange(COUNT)
@@ -165,3 +167,22 @@ def test_another_run_is_told(fitted, falling, tmp_path):
     fitted.save(tmp_path / "model")
     with pytest.raises(UserError, match="not in its grid any more"):
         replace(RECIPE, regressor=replace(LINES, grid={"penalty": [7.0]})).load(tmp_path / "model", falling.layout)
+
+
+def test_scans_are_told_by_pretrained_encoders(tmp_path):
+    """Their embeddings are features; who is tested must not have been seen; saved and loaded it is the same."""
+    cohort = examples(tmp_path / "c")
+    run, order = kept(tmp_path / "run", cohort, range(9)), np.arange(12)
+    split = Split(order < 7, (order >= 7) & (order < 9), order >= 9)
+    made = forecaster("logistic", "+model/encoder=autoencoder", *SMALL[1:], f"model.pretrained={run}")
+    fitted = made.fit(cohort, split, KEY)
+    assert fitted.layout.modalities == cohort.layout.modalities
+    told = answers(fitted, cohort, range(12), cohort.asked)
+    blind = forecaster("logistic").fit(cohort, split, KEY)
+    assert not np.allclose(told["score"], answers(blind, cohort, range(12), cohort.asked)["score"])
+    fitted.save(tmp_path / "model")
+    again = answers(made.load(tmp_path / "model", cohort.layout), cohort, range(12), cohort.asked)
+    for name, expected in told.items():
+        np.testing.assert_array_equal(again[name], expected)
+    with pytest.raises(UserError, match="trained on 3 of 3 subjects"):
+        made.fit(cohort, Split(order >= 3, order < 0, order < 3), KEY)
