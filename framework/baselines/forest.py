@@ -72,12 +72,7 @@ class Forest(Estimator):
         target = jnp.where(weight > 0, target - mean, 0)
         seeds = jax.random.bits(key, (self.trees,), jnp.uint32)
         counts = self._counts(weight, seeds)
-        how = {
-            "nodes": self._nodes(n),
-            "levels": self.classes,
-            "extra": self.extra,
-            "categories": self.categories,
-        }
+        how = growing.Shape(self._nodes(n), self.classes, self.extra, self.categories)._asdict()
         arrays = codes, edges, _centres(edges), target, weight, counts, seeds, self._rules(f), mean
         xla = jax.custom_batching.sequential_vmap(partial(growing.grow, **how))
         cpu = partial(native.grow, **how) if native.available() else xla
@@ -152,12 +147,10 @@ def compact(params: Grown) -> Grown:
 
 
 def _centres(edges: Float[Array, "f e"]) -> Float[Array, "f d"]:
-    """About the middle of each bin; the outer ones, which have no end, are taken as wide as half their neighbours."""
-    middle = 0.5 * edges[:, 1:] + 0.5 * edges[:, :-1]
-    last = jnp.concatenate([edges[:, :1], middle], 1)  # what stands in where no edge follows
-    inner = jnp.where(jnp.isfinite(middle), middle, edges[:, :-1])
-    return (
-        jnp.concatenate([edges[:, :1], inner, edges[:, -1:]], 1)
-        if edges.shape[1] > 1
-        else jnp.concatenate([last, edges], 1)
-    )
+    """About the middle of each bin; the outer two, which are open, are taken to be as wide as their neighbours."""
+    first, middle = edges[:, :1], 0.5 * edges[:, 1:] + 0.5 * edges[:, :-1]
+    above = jnp.concatenate([middle, jnp.full_like(first, jnp.inf)], 1)
+    below = jnp.concatenate([first, middle], 1)
+    outer = jnp.where(jnp.isfinite(edges), 2 * edges - below, jnp.inf)
+    inner = jnp.where(jnp.isfinite(above), above, outer)
+    return jnp.concatenate([jnp.where(jnp.isfinite(above[:, :1]), 2 * first - above[:, :1], first), inner], 1)
