@@ -7,8 +7,12 @@ from framework.report.drawing import MUTED, Panel, Pen, panel
 
 
 def curves(metrics: pd.DataFrame, pens: dict[str, Pen]) -> list[Panel]:
-    """One panel a model: every member's loss while it was trained, on its training and its validation subjects."""
-    return [_curves(rows, pens[str(model)]) for model, rows in metrics.groupby("model", sort=False)]
+    """One panel a model: every member's loss while it was trained, on its training and its validation subjects.
+
+    A model that is not trained in steps tells no training loss, and has no curve.
+    """
+    stepped = metrics[metrics["train"].notna()]
+    return [_curves(rows, pens[str(model)]) for model, rows in stepped.groupby("model", sort=False)]
 
 
 def _curves(rows: pd.DataFrame, pen: Pen) -> Panel:
