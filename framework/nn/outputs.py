@@ -39,7 +39,7 @@ class ClassOutput(nnx.Module):
 
 
 class OrdinalOutput(nnx.Module):
-    """Cumulative logits of ordered levels (McCullagh 1980, Eq. 2.1): one location e, ascending thresholds.
+    """Cumulative logits of ordered levels (McCullagh 1980): one location e, ascending thresholds.
 
     It starts with levels equally likely. A level that training never shows is squeezed, never to a probability of 0.
     """
@@ -116,7 +116,7 @@ class HazardOutput(nnx.Module):
         return self.raw(e) + jax.scipy.special.logit(self.start)
 
     def loss(self, raw: Float[Array, "b q s"], truth: Interval) -> Float[Array, "b q"]:
-        """Minus the log of the chance that the event came in (lo, hi], S(lo) - S(hi); Eq. 3 there, intervals any."""
+        """Minus the log of the chance that the event came in (lo, hi], S(lo) - S(hi)."""
         lo = jnp.where(truth.observed, truth.lo, 0)
         came = truth.observed & jnp.isfinite(truth.hi)
         hi = jnp.where(came, truth.hi, lo + 1)

@@ -118,7 +118,7 @@ def test_ordinal_levels_start_equally_likely(classes):
 @settings(max_examples=15)
 @given(st.integers(0, 99), st.sampled_from([0.1, 1.0, 10.0]))
 def test_ordinal_chances_are_differences_of_cumulative_ones(seed, size):
-    """McCullagh 1980, Eq. 2.1, in double precision: logit P(y <= k) = threshold_k - location."""
+    """McCullagh 1980, in double precision: logit P(y <= k) = threshold_k - location."""
     output = perturbed(OrdinalOutput(4, E, rngs=nnx.Rngs(0)), seed, size)
     e, ahead = asked(seed)
     raw = output(e, ahead)

@@ -48,14 +48,14 @@ class Modes(nnx.Module):
 
     def __init__(self, features: int, fastest: float, slowest: float, *, rngs: nnx.Rngs):
         decay = jnp.geomspace(1 / slowest, 1 / fastest, features)
-        self.decay = nnx.Param(jnp.log(decay))  # log of -Re Λ, a year: never unstable (Orvieto et al. 2023, Eq. 5)
+        self.decay = nnx.Param(jnp.log(decay))  # log of -Re Λ, a year: never unstable (Orvieto et al. 2023)
         self.turn = nnx.Param(jnp.pi * decay * jax.random.uniform(rngs.params(), (features,)))  # Im Λ, a year
         self.real, self.imaginary = (Dense(features, features, rngs=rngs) for _ in range(2))  # B
         self.back = Dense(2 * features, features, rngs=rngs)  # C: Re(Cx) as real products
         self.mix = Dense(features, 2 * features, rngs=rngs)
 
     def passage(self, years: Float[Array, "*b"]) -> Complex[Array, "*b h"]:
-        """exp(Λ years) (Smith et al. 2023, Eq. 6)."""
+        """exp(Λ years): the zero-order hold's Λ̄ (Smith et al. 2023)."""
         years = years[..., None]
         size = jnp.exp(-jnp.exp(self.decay[...]) * years)
         angle = self.turn[...] * years
@@ -64,8 +64,8 @@ class Modes(nnx.Module):
     def run(
         self, u: Float[Array, "b t h"], dt: Float[Array, "b t"], valid: Bool[Array, "b t"]
     ) -> Complex[Array, "b t h"]:
-        """x_k = exp(Λ dt_k) x_{k-1} + B u_k at every visit (Smith et al. 2023, Eq. 5, their Appendix H)."""
-        # what a mode of slow decay adds up is scaled down by what it holds (γ of Orvieto et al. 2023, Eq. 7)
+        """x_k = exp(Λ dt_k) x_{k-1} + B u_k at every visit by an associative scan (Smith et al. 2023)."""
+        # what a mode of slow decay adds up is scaled down by what it holds (γ of Orvieto et al. 2023)
         scale = jnp.sqrt(-jnp.expm1(-2 * jnp.exp(self.decay[...])))
         enters = lax.complex(scale * self.real(u), scale * self.imaginary(u))
         steps = (self.passage(dt), jnp.where(valid[..., None], enters, 0))  # a padded visit takes no time
@@ -82,5 +82,5 @@ class Modes(nnx.Module):
 
 
 def _after_another(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Two stretches of time as one (Smith et al. 2023, Appendix H)."""
+    """Two stretches of time as one (Blelloch 1990)."""
     return two[0] * one[0], two[0] * one[1] + two[1]

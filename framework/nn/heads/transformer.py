@@ -18,7 +18,7 @@ class Transformer(Head):
     """Visits attend to themselves and those before; each query then attends to the visits up to its origin.
 
     Times enter as rotations of queries and keys, at periods from `shortest` to `longest` years, so that attention sees
-    differences of time and no position (rotary encoding, Su et al. 2021, Eq. 15, its index replaced by a time).
+    differences of time and no position (rotary encoding, Su et al. 2021, its index replaced by a time).
     """
 
     def __init__(
