@@ -13,7 +13,7 @@ from framework.types import Arr
 
 @dataclass(frozen=True)
 class Loss:
-    """`start(y, weight)` is the best constant (k); `slopes(raw, y)` first and second derivatives (n, k); `value` a row's
+    """`start(y, weight)` is the best constant (k); `slopes(raw, y)` both derivatives (n, k); `value` a row's
     loss; `answer` what is predicted (n, p). Where there are `levels`, leaves are renewed to quantiles of residuals.
     """
 
@@ -102,7 +102,7 @@ def softmax(classes: int) -> Loss:
 
 
 def whole(values: Float[Arr, " n"], bits: int = 30) -> tuple[Int32[Array, " n"], Float[Array, ""]]:
-    """The values in whole units, and how many units are 1: a power of two such that all of them sum to at most 2^bits."""
+    """The values in whole units, and how many units are 1: a power of two, so that they sum to 2^bits or less."""
     _, exponent = jnp.frexp(jnp.abs(values).sum())
     scale = jnp.ldexp(jnp.float32(1), jnp.clip(bits - exponent, -100, 100))
     return jnp.round(values * scale).astype(jnp.int32), scale

@@ -3,6 +3,8 @@
 // parent's less the other's, and `framework/baselines/leafwise.py` grows the same tree. First and second derivative
 // share a word, the second below, which is never negative: one addition for both.
 
+#pragma GCC optimize("no-trapping-math")  // else the search for splits is not vectorised
+
 #include <omp.h>
 
 #include <algorithm>
@@ -89,21 +91,24 @@ struct Grower {
 
   // ---- splits ----------------------------------------------------------------------------------------------------
 
-  // The scores of all cuts, as integers of the same order (a score is never negative), and the largest.
-  int32_t scores(const int32_t* __restrict g, const int32_t* __restrict h, int32_t all_g, int32_t all_h,
-                 int32_t* __restrict out) {
-    int32_t best = -1;
-#pragma omp simd reduction(max : best)
-    for (int64_t b = 0; b < bins; b++) {
+  // The scores of all cuts, -1 where a side is too light; the largest.
+  float scores(const int32_t* __restrict g, const int32_t* __restrict h, int32_t all_g, int32_t all_h,
+               float* __restrict out) const {
+    const float more = l2, enough = std::max(least, 0.5f);  // sums are whole: one of none is below a half
+    const int64_t cuts = bins;
+    for (int64_t b = 0; b < cuts; b++) {
       float gl = g[b], gr = all_g - g[b], hl = h[b], hr = all_h - h[b];
-      float score = gl * gl / (hl + l2) + gr * gr / (hr + l2);
-      bool valid = (hl >= least) & (hr >= least) & (hl > 0) & (hr > 0);
-      int32_t bits;
-      std::memcpy(&bits, &score, 4);
-      out[b] = valid ? bits : -1;
-      best = std::max(best, out[b]);
+      float score = gl * gl / (hl + more) + gr * gr / (hr + more);
+      out[b] = std::min(hl, hr) >= enough ? score : -1.0f;
     }
-    return best;
+    int32_t best = -1, bits;  // as integers scores have the same order, and these are quicker to compare
+    for (int64_t b = 0; b < cuts; b++) {
+      std::memcpy(&bits, out + b, 4);
+      best = std::max(best, bits);
+    }
+    float value;
+    std::memcpy(&value, &best, 4);
+    return best < 0 ? -1.0f : value;
   }
 
   // Categories in the order of their Newton steps; those without rows last.
@@ -118,7 +123,8 @@ struct Grower {
   }
 
   void search(const int64_t* sum, const Node& node, int32_t feature, float own, Split& best) {
-    alignas(64) int32_t g[256], h[256], score[256];
+    alignas(64) int32_t g[256], h[256];
+    alignas(64) float score[256];
     uint8_t at[256];
     if (is_category(feature)) order(sum, at);
     int64_t absent = sum[bins];
@@ -128,13 +134,11 @@ struct Grower {
         running += sum[is_category(feature) ? at[b] : b];
         g[b] = first(running), h[b] = second(running);
       }
-      int32_t top = scores(g, h, first(node.sum), second(node.sum), score);
-      float value;
-      std::memcpy(&value, &top, 4);
-      if (top < 0 || !(value - own > std::max(best.gain, own * 1e-6f))) continue;
+      float top = scores(g, h, first(node.sum), second(node.sum), score);
+      if (top < 0 || !(top - own > std::max(best.gain, own * 1e-6f))) continue;
       int32_t b = std::find(score, score + bins, top) - score;
       bool heavier = h[b] >= second(node.sum) - h[b];
-      best = {value - own, feature, b, second(absent) ? missing_left == 1 : heavier, packed(g[b], h[b])};
+      best = {top - own, feature, b, second(absent) ? missing_left == 1 : heavier, packed(g[b], h[b])};
     }
   }
 
