@@ -118,7 +118,9 @@ def _tree(table: Table, shape: Shape, count: Array, seed: Array) -> tuple[Array,
             "categories": jnp.where((splits & best.set)[:, None], _bits(best.goes), 0)[:, : 8 * any(shape.categories)],
         }
         live = jnp.where(ids < end, ids, k)
-        nodes = {name: nodes[name].at[live].set(part, mode="drop") for name, part in new.items()}
+        nodes = {
+            name: nodes[name].at[live].set(part.astype(nodes[name].dtype), mode="drop") for name, part in new.items()
+        }
         for side in (0, 1):
             depth = depth.at[jnp.where(splits, left + side, k)].set(depth[at] + 1, mode="drop")
         gain = gain.at[jnp.where(splits, best.feature, f)].add(best.score - found.own, mode="drop")
@@ -241,7 +243,7 @@ def _try(table: Table, shape: Shape, found: Found, slot: Array, feature: Array, 
     right = (count > 0) & (before > before[lines, at][:, None])
     weight = (lambda part: part.sum(-1)) if shape.levels else (lambda part: part[..., 1])
     heavier = weight(sums[lines, at]) >= weight(found.total) - weight(sums[lines, at])
-    ranks = jnp.zeros((b, BINS), jnp.int32).at[lines[:, None], order].set(jnp.arange(MISSING))
+    ranks = jnp.zeros((b, BINS), jnp.int32).at[lines[:, None], order].set(jnp.arange(MISSING, dtype=jnp.int32))
     taken = (
         jnp.zeros((b, BINS), bool).at[lines[:, None], order].set((count > 0) & (before <= before[lines, at][:, None]))
     )
