@@ -1,5 +1,3 @@
-import operator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -168,14 +166,23 @@ def test_a_lane_of_many_fits_is_a_fit_and_eager_is_compiled():
     keys = jax.random.split(KEY, 4)
     many = jax.jit(lambda w: svm.fit_many(x, seen, y, w, keys=keys, settings=settings))(weights)
     left = svm.held_out(x, seen, y, weights, keys=keys, settings=settings)
+    seen_all = jnp.asarray(seen)
+
+    def alone(weight, key, own):
+        own = svm.given(own)
+        params = own.fit(x, seen_all, y, weight, key=key)
+        return own.predict(params, x, seen_all), own.decision(params, x, seen_all)
+
+    single = jax.jit(alone)
+    predicted = jax.vmap(lambda params: svm.predict(params, x, seen_all))(many)
     for lane in range(4):
-        own = svm.given({name: jnp.asarray(value[lane]) for name, value in settings.items()})
-        one = own.fit(x, seen, y, weights[lane], key=keys[lane])
-        mine = jax.tree.map(operator.itemgetter(lane), many)
-        np.testing.assert_allclose(own.predict(mine, x, seen), own.predict(one, x, seen), atol=2e-3)
+        own = {name: jnp.asarray(value[lane]) for name, value in settings.items()}
+        chances, decisions = (np.asarray(part) for part in single(jnp.asarray(weights[lane]), keys[lane], own))
+        np.testing.assert_allclose(predicted[lane], chances, atol=2e-3)
         out = weights[lane] == 0
-        np.testing.assert_allclose(left[lane][out], decision(own, one, x)[out], atol=2e-3)
+        np.testing.assert_allclose(left[lane][out], decisions[out], atol=2e-3)
         assert not np.asarray(left[lane])[~out].any()
+    np.testing.assert_allclose(alone(jnp.asarray(weights[3]), keys[3], own)[0], chances, atol=1e-4)
 
 
 def test_classes_that_are_not_there_get_nothing():
