@@ -6,6 +6,7 @@ from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 
@@ -77,10 +78,11 @@ class _Trees(Table):
         share = self.min_weight_fraction_leaf
         if not 0 < share <= 0.5:
             raise UserError(f"min_weight_fraction_leaf={share!r}; expected a share of all weight, 0 to 0.5")
-        values, observed = self._padded(x, rows := bucket(len(x), ROWS))
-        own = longer(weight.astype(np.float32), rows)
+        rows = bucket(len(x), ROWS)
+        values, observed = map(jnp.asarray, self._padded(x, rows))
+        own = jnp.asarray(longer(weight.astype(np.float32), rows))
         drawn = self.recipe_._counts(own, self.params_.seeds) * own  # type: ignore[attr-defined]  # a Forest
-        trees = pruned(self.params_.trees, values, observed, drawn, np.float32(share * weight.sum()))
+        trees = pruned(self.params_.trees, values, observed, drawn, jnp.float32(share * weight.sum()))
         self.params_ = replace(self.params_, trees=trees)
 
     def _out_of_bag(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
