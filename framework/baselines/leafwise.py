@@ -62,6 +62,7 @@ def grow(
     """Of each node: feature (-1 a leaf), last bin to the left, missing_left, left child, set of categories, sums of g
     and of h; and each row's leaf. `rules` are l2 and the least sum of h, in units of h.
     """
+    codes, tried, rules = jnp.asarray(codes), jnp.asarray(tried), jnp.asarray(rules)
     pair = jnp.stack([g, h], -1)
     search = partial(_search, tried=tried, rules=rules, categories=categories)
     first = _histogram(codes, pair, jnp.arange(len(g)), bins)
@@ -156,7 +157,7 @@ def _search(histogram: Array, whole: Array, tried: Array, rules: Array, categori
     left = jnp.stack([before, before + absent[:, None]], 1)  # missing values right, or left
     score = jnp.where(tried[:, None, None], _scores(left, whole, rules), -1)
     bin = score.argmax(-1)
-    own = _score(*jnp.split(whole.astype(jnp.float32), 2), rules)[0]
+    own = _score(whole[0].astype(jnp.float32), whole[1].astype(jnp.float32), rules)
     top = score.max(-1)
     gain = jnp.where(top < 0, 0, top - own).ravel()
     best = gain.argmax()
