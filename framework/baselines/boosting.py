@@ -239,7 +239,8 @@ def _blank(m: int, nodes: int, k: int, sets: bool) -> Trees:
 
 def _first(trees: Trees, count: Array) -> Trees:
     """The first trees, the others emptied."""
-    blank = _blank(*trees.value.shape, trees.categories.shape[-1] > 0)
+    m, nodes, k = trees.value.shape
+    blank = _blank(m, nodes, k, trees.categories.shape[-1] > 0)
 
     def kept(part: Array, empty: Array) -> Array:
         return jnp.where((jnp.arange(len(part)) < count).reshape(-1, *(1,) * (part.ndim - 1)), part, empty)
