@@ -11,36 +11,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key
 
-from framework.data.batch import Loader
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log
 from framework.forecast.embeddings import Embeddings
 from framework.forecast.history_features import feature_names, history_features, last_value
+from framework.forecast.learnt import ClassLoss, Learnt, NumberLoss
 from framework.forecast.pretrained import Pretrained
 from framework.forecast.selection import Candidates, Program, Rows, choose, folds
+from framework.forecast.table import Table, tabulate
 from framework.nn.model import encoders
 from framework.train.checkpoint import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
-from framework.types import LEVELS, Arr, Classes, Forecast, Layout, Query, Target, Values, Visits
+from framework.types import Arr, Classes, Forecast, Layout, Query, Target, Values, Visits
 
-CHUNK = 256  # subjects whose histories are tabulated at once
 WEIGHS = ("pair", "subject")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Every question of every subject: features (see `history_features`), truths, and the targets' last values."""
-
-    x: Float[Arr, "n f"]
-    observed: Bool[Arr, "n f"]
-    subject: Int[np.ndarray, " n"]
-    truth: Mapping[str, Float[np.ndarray, " n"]]
-    known: Mapping[str, Bool[np.ndarray, " n"]]
-    last: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -127,7 +115,7 @@ class Tabular(Forecaster):
     def _programs(self, target: Target) -> list[Program]:
         return (self.classifier if target.levels else self.regressor).programs(len(target.levels))
 
-    def _learn(self, table: Table, target: Target, learns: Bool[np.ndarray, " s"], key: Key[Array, ""]) -> "Learnt":
+    def _learn(self, table: Table, target: Target, learns: Bool[np.ndarray, " s"], key: Key[Array, ""]) -> Learnt:
         usable = table.known[target.name] & learns[table.subject]
         count = len(np.unique(table.subject[usable]))
         if count < 2:
@@ -141,7 +129,7 @@ class Tabular(Forecaster):
         start = _start(*table.last[target.name], middle) if self._differs(target) else np.full(len(truth), middle)
         spread = 1.0 if target.levels else float((truth - start)[usable].std()) or 1.0
         y = (truth - start) / spread
-        scorer = (_ClassLoss if target.levels else _NumberLoss)(usable, y, weight)
+        scorer = (ClassLoss if target.levels else NumberLoss)(usable, y, weight)
         y = jnp.asarray(y, jnp.int32 if target.levels else jnp.float32)
         rows = Rows(table.x, table.observed, y, weight, fold)
         choice = choose(self._programs(target), rows, scorer.loss, key)
@@ -161,7 +149,7 @@ class Tabular(Forecaster):
     def _differs(self, target: Target) -> bool:
         return self.residual and target.seen and not target.levels
 
-    def _blank(self, target: Target, told: Mapping, features: int, path: Path) -> "Learnt":
+    def _blank(self, target: Target, told: Mapping, features: int, path: Path) -> Learnt:
         """What was learnt, less its parameters, whose shapes stand in their place."""
         if target.name not in told:
             raise UserError(f"the model at {path} was fitted on {list(told)}, not on {target.name}; name another run")
@@ -174,50 +162,6 @@ class Tabular(Forecaster):
                     like = program.like(candidate, facts["table_rows"], features, len(target.levels))
                     return Learnt(program=program, candidate=candidate, params=like, **facts)
         raise UserError(f"the model at {path} chose {settings} for {target.name}, which is not in its grid any more")
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """What was learnt of one target.
-
-    A number is predicted in units of `spread`, as a distance from `middle`, or, where it `differs`, as the change from
-    its last observation. `around` are the quantiles of its error, empty where the estimator predicts quantiles itself.
-    `learnt_from` of `table_rows` rows weighed something. `scores` are all candidates' settings and losses on subjects
-    left out: log loss, or pinball loss in units of the spread.
-    """
-
-    program: Program
-    candidate: int
-    params: PyTree
-    differs: bool
-    middle: float
-    around: Sequence[float]
-    learnt_from: int
-    table_rows: int
-    scores: Sequence[tuple[Mapping[str, Any], float]]
-    spread: float
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Those of the chosen candidate."""
-        return self.program.settings[self.candidate]
-
-    @property
-    def score(self) -> float:
-        return min(score for _, score in self.scores)
-
-    def facts(self) -> dict[str, Any]:
-        """All but the parameters, as JSON has it."""
-        kept = ("differs", "middle", "around", "learnt_from", "table_rows", "scores", "spread")
-        return {"settings": self.settings, **{name: getattr(self, name) for name in kept}}
-
-    def told(self, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], start: Float[Arr, " n"]) -> Arr:
-        """Probabilities, or quantiles from `start` on."""
-        told = self.program.predict(self.candidate, self.params, x, observed)
-        if self.program.estimator.classes:
-            return _smooth(told, self.learnt_from)
-        told = told + jnp.asarray(self.around, told.dtype) if len(self.around) else jnp.sort(told, axis=-1)
-        return told * self.spread + jnp.asarray(start)[:, None]
 
 
 @dataclass(frozen=True)
@@ -252,82 +196,6 @@ class FittedTabular(Fitted):
         told = learnt.told(flat, seen, start)
         told = told.reshape(*shape, told.shape[-1])
         return Classes(told) if target.levels else Values(told)
-
-
-def tabulate(examples: Examples, layout: Layout, frozen: Embeddings | None = None) -> Table:
-    """What the forecaster is taught, as a table; subjects in their order."""
-    shape = layout if frozen is None else frozen.layout(layout)
-    loader = Loader(replace(examples, layout=shape), 0, None if frozen is None else frozen.of)
-    everyone = range(len(examples.subjects))
-    size = loader.size(min(CHUNK, len(everyone)), everyone)
-    parts = []
-    for some in loader.pack(everyone, size):
-        batch = loader.batch(some, size, examples.taught)
-        asks = np.asarray(batch.query.valid) & (np.asarray(batch.weight) > 0)[:, None]
-        found = {"x": history_features(batch.visits, batch.query, shape)}
-        found["subject"] = np.broadcast_to(np.array([*some, *[0] * (len(asks) - len(some))])[:, None], asks.shape)
-        for target in layout.targets:
-            truth = batch.truth[target.name]
-            found[f"truth {target.name}"] = truth.value, truth.observed
-            found[f"last {target.name}"] = last_value(batch.visits, batch.query, target.index)
-        parts.append(jax.tree.map(lambda a, asks=asks: np.asarray(a)[asks], found))
-    whole = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-    truth = {t.name: whole[f"truth {t.name}"] for t in layout.targets}
-    return Table(
-        x=jnp.asarray(whole["x"][0]),
-        observed=jnp.asarray(whole["x"][1]),
-        subject=whole["subject"],
-        truth={name: np.where(known, value, 0).astype(float) for name, (value, known) in truth.items()},
-        known={name: known for name, (_, known) in truth.items()},
-        last={t.name: whole[f"last {t.name}"] for t in layout.targets},
-    )
-
-
-@dataclass(frozen=True)
-class _ClassLoss:
-    """Log loss of probabilities."""
-
-    usable: Bool[np.ndarray, " n"]
-    truth: Float[np.ndarray, " n"]
-    weight: Float[np.ndarray, " n"]
-
-    def loss(self, told: Float[np.ndarray, "n p"]) -> float:
-        given = np.asarray(_smooth(told, int(self.usable.sum())))[np.arange(len(told)), self.truth.astype(int)]
-        return float(np.average(-np.log(given[self.usable]), weights=self.weight[self.usable]))
-
-    def around(self, told: Float[np.ndarray, "n p"]) -> list[float]:
-        return []
-
-
-@dataclass(frozen=True)
-class _NumberLoss:
-    """Pinball loss of quantiles, or of a number with the quantiles of its errors around it."""
-
-    usable: Bool[np.ndarray, " n"]
-    truth: Float[np.ndarray, " n"]
-    weight: Float[np.ndarray, " n"]
-
-    def loss(self, told: Float[np.ndarray, "n p"]) -> float:
-        told, truth = told[self.usable], self.truth[self.usable, None]
-        around = self.around_of(told, truth)
-        error = truth - (told + np.array(around) if around else np.sort(told, axis=1))
-        pinball = np.maximum(np.array(LEVELS) * error, (np.array(LEVELS) - 1) * error).mean(1)
-        return float(np.average(pinball, weights=self.weight[self.usable]))
-
-    def around(self, told: Float[np.ndarray, "n p"]) -> list[float]:
-        return self.around_of(told[self.usable], self.truth[self.usable, None])
-
-    def around_of(self, told: np.ndarray, truth: np.ndarray) -> list[float]:
-        if told.shape[1] == len(LEVELS):
-            return []
-        if told.shape[1] > 1:
-            raise UserError(f"the regressor predicts {told.shape[1]} quantiles; expected one number, or {list(LEVELS)}")
-        return np.quantile(truth - told, LEVELS).tolist()
-
-
-def _smooth(told: Float[Arr, "n p"], rows: int) -> Float[Arr, "n p"]:
-    """Probabilities as if one more row had been shared by all levels: none is said to be impossible."""
-    return (told * rows + 1 / told.shape[-1]) / (rows + 1)
 
 
 def _start(value: Arr, has: Arr, middle: float) -> Float[Arr, "..."]:

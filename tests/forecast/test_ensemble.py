@@ -11,8 +11,9 @@ import pytest
 from framework.data.split import Split
 from framework.errors import UserError
 from framework.forecast.answers import answers
-from framework.forecast.ensemble import Bagging, Stacking, Voting, least
+from framework.forecast.ensemble import Bagging, Voting
 from framework.forecast.last_visit import LastVisit
+from framework.forecast.stacking import Stacking, least
 from tests.cohorts import examples
 
 KEY, ORDER = jax.random.key(1), np.arange(12)

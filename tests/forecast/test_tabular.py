@@ -18,7 +18,8 @@ from framework.data.split import Split
 from framework.errors import UserError
 from framework.forecast.answers import answers
 from framework.forecast.selection import Candidates, folds
-from framework.forecast.tabular import Tabular, tabulate
+from framework.forecast.table import tabulate
+from framework.forecast.tabular import Tabular
 from framework.types import LEVELS
 from tests.cohorts import examples, table
 from tests.contracts.recipes import forecaster

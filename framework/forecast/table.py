@@ -1,0 +1,58 @@
+"""Histories and what came of them as one table, a row a question."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from framework.data.batch import Loader
+from framework.data.examples import Examples
+from framework.forecast.embeddings import Embeddings
+from framework.forecast.history_features import history_features, last_value
+from framework.types import Arr, Layout
+
+CHUNK = 256  # subjects whose histories are tabulated at once
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every question of every subject: features (see `history_features`), truths, and the targets' last values."""
+
+    x: Float[Arr, "n f"]
+    observed: Bool[Arr, "n f"]
+    subject: Int[np.ndarray, " n"]
+    truth: Mapping[str, Float[np.ndarray, " n"]]
+    known: Mapping[str, Bool[np.ndarray, " n"]]
+    last: Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+def tabulate(examples: Examples, layout: Layout, frozen: Embeddings | None = None) -> Table:
+    """What the forecaster is taught, as a table; subjects in their order."""
+    shape = layout if frozen is None else frozen.layout(layout)
+    loader = Loader(replace(examples, layout=shape), 0, None if frozen is None else frozen.of)
+    everyone = range(len(examples.subjects))
+    size = loader.size(min(CHUNK, len(everyone)), everyone)
+    parts = []
+    for some in loader.pack(everyone, size):
+        batch = loader.batch(some, size, examples.taught)
+        asks = np.asarray(batch.query.valid) & (np.asarray(batch.weight) > 0)[:, None]
+        found = {"x": history_features(batch.visits, batch.query, shape)}
+        found["subject"] = np.broadcast_to(np.array([*some, *[0] * (len(asks) - len(some))])[:, None], asks.shape)
+        for target in layout.targets:
+            truth = batch.truth[target.name]
+            found[f"truth {target.name}"] = truth.value, truth.observed
+            found[f"last {target.name}"] = last_value(batch.visits, batch.query, target.index)
+        parts.append(jax.tree.map(lambda a, asks=asks: np.asarray(a)[asks], found))
+    whole = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+    truth = {t.name: whole[f"truth {t.name}"] for t in layout.targets}
+    return Table(
+        x=jnp.asarray(whole["x"][0]),
+        observed=jnp.asarray(whole["x"][1]),
+        subject=whole["subject"],
+        truth={name: np.where(known, value, 0).astype(float) for name, (value, known) in truth.items()},
+        known={name: known for name, (_, known) in truth.items()},
+        last={t.name: whole[f"last {t.name}"] for t in layout.targets},
+    )
