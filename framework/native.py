@@ -58,7 +58,8 @@ def _compiler() -> str | None:
 
 def _compiled(compiler: str, source: Path, libraries: Sequence[Path], headers: Sequence[Path]) -> Path:
     """The shared library, from the cache if this source was compiled for these libraries and this processor."""
-    what = [source.read_text(), version("jaxlib"), *map(str, libraries), compiler, _processor(), *FLAGS]
+    texts = [part.read_text() for part in (source, *sorted(source.parent.glob("*.h")))]
+    what = [*texts, version("jaxlib"), *map(str, libraries), compiler, _processor(), *FLAGS]
     made = _folder() / f"{hashlib.sha256('|'.join(what).encode()).hexdigest()[:16]}.so"
     if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)

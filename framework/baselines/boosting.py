@@ -35,9 +35,11 @@ class Boosting(Estimator):
     """Each round a tree (one for each level or quantile), grown best leaf first, on the gradients of the loss.
 
     `loss`: squared, absolute or quantile for a number, logistic for two levels, softmax for any; None is what is usual.
-    A side of a split has a sum of second derivatives of `min_child_weight` or more; `l2` is added to it in the Newton
-    steps. `features` and `rows` are the shares of them drawn for each tree. With a `validation` share of the rows held
-    out, rounds end once their loss has not fallen for `patience` of them, and those up to the best are kept.
+    A side of a split has second derivatives of `min_child_weight` or more, and as many as `min_samples_leaf` of the
+    node's rows of positive weight have on average, which is to have so many rows where all weigh alike and the loss is
+    of a number; `l2` is added to them in the Newton steps. `features` and `rows` are the shares of them drawn for each
+    tree. With a `validation` share of the rows held out, rounds end once their loss has not fallen for `patience` of
+    them, and those up to the best are kept.
     Missing values go to the side that is better for the node; categories (`categories` of each feature, 0 for a number)
     split into two sets.
     """
@@ -49,6 +51,7 @@ class Boosting(Estimator):
     learning_rate: float | Float[Arr, ""] = 0.1
     max_leaves: int = 31
     max_depth: int | None = None
+    min_samples_leaf: int = 20
     min_child_weight: float = 1.0
     l2: float | Float[Arr, ""] = 1.0
     bins: int = 255
@@ -70,9 +73,11 @@ class Boosting(Estimator):
             )
         if not 2 <= self.bins <= 255:
             raise UserError(f"bins={self.bins}; a code is a byte and 255 means missing; give 2 to 255")
-        if self.rounds < 1 or self.max_leaves < 2 or self.patience < 1:
-            asked = f"rounds={self.rounds}, max_leaves={self.max_leaves}, patience={self.patience}"
-            raise UserError(f"{asked}; there is no boosting without; give rounds and patience 1, leaves 2 or more")
+        if min(self.rounds, self.max_leaves - 1, self.min_samples_leaf, self.patience) < 1:
+            asked = f"{self.rounds=}, {self.max_leaves=}, {self.min_samples_leaf=}, {self.patience=}".replace(
+                "self.", ""
+            )
+            raise UserError(f"{asked}; there is no boosting without; give 2 leaves, 1 of the others, or more")
         if not (0 < self.features <= 1 and 0 < self.rows <= 1 and 0 <= self.validation < 1):
             asked = f"features={self.features}, rows={self.rows}, validation={self.validation}"
             raise UserError(f"{asked}; they are shares; give 0 to 1, the first two above 0, the last below 1")
@@ -198,7 +203,7 @@ def _tree(recipe, settings, codes, edges, tried, y, weight, g, h, raw, k) -> tup
     loss = recipe.criterion()
     units_g, scale_g = losses.whole(weight * g)
     units_h, scale_h = losses.whole(weight * h)
-    rules = jnp.stack([settings["l2"], jnp.float32(recipe.min_child_weight)]) * scale_h
+    rules = jnp.stack([settings["l2"] * scale_h, recipe.min_child_weight * scale_h, recipe.min_samples_leaf - 0.5])
     nodes = 2 * recipe.max_leaves - 1
     depth = min(nodes, nodes if recipe.max_depth is None else recipe.max_depth)
     how = {"bins": recipe.bins, "nodes": nodes, "depth": depth, "categories": recipe.categories}

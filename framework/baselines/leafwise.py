@@ -42,6 +42,7 @@ class _State(NamedTuple):
     done: Array
     child: Array
     depth: Array
+    rows: Array  # how many count for something
     sums: Array
     histograms: Array
     own: Array  # of each node which histogram is its own
@@ -52,7 +53,7 @@ def grow(
     g: Int32[Arr, " n"],
     h: Int32[Arr, " n"],
     tried: Bool[Arr, " f"],
-    rules: Float[Arr, "2"],
+    rules: Float[Arr, "3"],
     *,
     bins: int,
     nodes: int,
@@ -60,14 +61,15 @@ def grow(
     categories: tuple[int, ...],
 ) -> tuple[Array, ...]:
     """Of each node: feature (-1 a leaf), last bin to the left, missing_left, left child, set of categories, sums of g
-    and of h; and each row's leaf. `rules` are l2 and the least sum of h, in units of h.
+    and of h; and each row's leaf. `rules` are l2 and the least sum of h, in units of h, and how many rows of the node's
+    average h a side needs.
     """
     codes, tried, rules = jnp.asarray(codes), jnp.asarray(tried), jnp.asarray(rules)
     pair = jnp.stack([g, h], -1)
     search = partial(_search, tried=tried, rules=rules, categories=categories)
     first = _histogram(codes, pair, jnp.arange(len(g)), bins)
-    whole = pair.sum(0)
-    root = search(first, whole)
+    whole, rows = pair.sum(0, dtype=jnp.int32), (pair != 0).any(-1).sum(dtype=jnp.int32)
+    root = search(first, whole, rows)
     empty = jax.tree.map(lambda part: jnp.zeros((nodes, *part.shape), part.dtype).at[0].set(part), root)
     rest = jnp.zeros(nodes, jnp.int32)
     start = _State(
@@ -77,6 +79,7 @@ def grow(
         done=jnp.zeros(nodes, bool),
         child=rest,
         depth=rest,
+        rows=rest.at[0].set(rows),
         sums=jnp.zeros((nodes, 2), jnp.int32).at[0].set(whole),
         histograms=jnp.zeros((nodes // 2 + 1, *first.shape), jnp.int32).at[0].set(first),
         own=rest,
@@ -98,13 +101,15 @@ def _step(state: _State, codes: Array, pair: Array, bins: int, depth: int, searc
     code = codes[best.feature // WIDE, :, best.feature % WIDE]
     here, to_left = state.leaf == at, best.goes[code]
     counts = here & (pair != 0).any(-1)
-    fewer = 2 * (counts & to_left).sum() <= counts.sum()
+    lefts = (counts & to_left).sum(dtype=jnp.int32)
+    rows = jnp.stack([lefts, state.rows[at] - lefts])
+    fewer = rows[0] <= rows[1]
     small = _chosen(codes, pair, counts & (to_left == fewer), bins)
     large = state.histograms[state.own[at]] - small
     place = jnp.stack([left, right])
     sums = jnp.stack([best.left, state.sums[at] - best.left])
     found = jnp.where(fewer, jnp.stack([small, large]), jnp.stack([large, small]))
-    fresh = jax.vmap(search)(found, sums)
+    fresh = jax.vmap(search)(found, sums, rows)
     fresh = fresh._replace(gain=fresh.gain * (state.depth[at] + 1 < depth))
     split = jax.tree.map(lambda whole, part: whole.at[place].set(part), state.split, fresh)
     owns = jnp.stack([state.own[at], state.used // 2 + 1])
@@ -115,6 +120,7 @@ def _step(state: _State, codes: Array, pair: Array, bins: int, depth: int, searc
         done=state.done.at[at].set(True),
         child=state.child.at[at].set(left),
         depth=state.depth.at[place].set(state.depth[at] + 1),
+        rows=state.rows.at[place].set(rows),
         sums=state.sums.at[place].set(sums),
         histograms=state.histograms.at[owns[0]].set(found[0]).at[owns[1]].set(found[1]),
         own=state.own.at[place].set(owns),
@@ -144,10 +150,11 @@ def _histogram(codes: Array, pair: Array, rows: Array, bins: int) -> Array:
     return jnp.stack(sums, -1).reshape(k * WIDE, slots, 2)
 
 
-def _search(histogram: Array, whole: Array, tried: Array, rules: Array, categories: tuple[int, ...]) -> _Split:
+def _search(histogram: Array, whole: Array, rows: Array, tried: Array, rules: Array, categories) -> _Split:
     """The best split of a node, the first of several; a gain of 0 where there is none."""
     histogram = histogram[: len(tried)]
     inner, absent = histogram[:, :-1], histogram[:, -1]
+    least = jnp.maximum(rules[1], rules[2] * (whole[1].astype(jnp.float32) / rows.astype(jnp.float32)))
     f, bins, _ = inner.shape
     order = jnp.broadcast_to(jnp.arange(bins), (f, bins))
     if any(categories):
@@ -155,9 +162,9 @@ def _search(histogram: Array, whole: Array, tried: Array, rules: Array, categori
         inner = jnp.take_along_axis(inner, order[..., None], 1)
     before = jnp.cumsum(inner, 1, dtype=jnp.int32)
     left = jnp.stack([before, before + absent[:, None]], 1)  # missing values right, or left
-    score = jnp.where(tried[:, None, None], _scores(left, whole, rules), -1)
+    score = jnp.where(tried[:, None, None], _scores(left, whole, rules[0], least), -1)
     bin = score.argmax(-1)
-    own = _score(whole[0].astype(jnp.float32), whole[1].astype(jnp.float32), rules)
+    own = _score(whole[0].astype(jnp.float32), whole[1].astype(jnp.float32), rules[0])
     top = score.max(-1)
     gain = jnp.where(top < 0, 0, top - own).ravel()
     best = gain.argmax()
@@ -171,14 +178,14 @@ def _search(histogram: Array, whole: Array, tried: Array, rules: Array, categori
     return _Split(gain, feature.astype(jnp.int32), at.astype(jnp.int32), missing_left, goes, lefts)
 
 
-def _scores(left: Array, whole: Array, rules: Array) -> Array:
+def _scores(left: Array, whole: Array, l2: Array, least: Array) -> Array:
     (gl, hl), (gr, hr) = (jnp.moveaxis(part.astype(jnp.float32), -1, 0) for part in (left, whole - left))
-    valid = (hl >= rules[1]) & (hr >= rules[1]) & (hl > 0) & (hr > 0)
-    return jnp.where(valid, _score(gl, hl, rules) + _score(gr, hr, rules), -1)
+    valid = (hl >= least) & (hr >= least) & (hl > 0) & (hr > 0)
+    return jnp.where(valid, _score(gl, hl, l2) + _score(gr, hr, l2), -1)
 
 
-def _score(g: Array, h: Array, rules: Array) -> Array:
-    return g * g / (h + rules[0])
+def _score(g: Array, h: Array, l2: Array) -> Array:
+    return g * g / (h + l2)
 
 
 def _order(inner: Array, l2: Array) -> Array:

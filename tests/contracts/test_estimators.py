@@ -31,9 +31,11 @@ TRIALS = {  # every estimator of the framework, small
     "prepared ridge": Trial(Prepared(Ridge(penalty=0.0), indicators=False), unpenalised=True),
     "prepared logistic": Trial(Prepared(Logistic(3), indicators=True)),
     "quantile": Trial(Quantile((0.25, 0.75), steps=500)),
-    "boosting": Trial(Boosting(3, rounds=5)),
-    "boosting, number": Trial(Boosting(0, rounds=5)),
-    "boosting, quantiles": Trial(Boosting(0, loss="quantile", levels=(0.25, 0.75), rounds=5, rows=0.7), random=True),
+    "boosting": Trial(Boosting(3, rounds=5, min_samples_leaf=1)),
+    "boosting, number": Trial(Boosting(0, rounds=5, min_samples_leaf=1)),
+    "boosting, quantiles": Trial(
+        Boosting(0, loss="quantile", levels=(0.25, 0.75), rounds=5, rows=0.7, min_samples_leaf=1), random=True
+    ),
     "forest": Trial(Forest(3, trees=4), random=True),
     "forest, number": Trial(Forest(0, trees=4), random=True),
     "extra trees": Trial(Forest(3, trees=4, extra=True), random=True),

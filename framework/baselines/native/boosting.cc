@@ -5,14 +5,13 @@
 
 #pragma GCC optimize("no-trapping-math")  // else the search for splits is not vectorised
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <mutex>
 #include <vector>
 
+#include "team.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -26,7 +25,7 @@ using To = ffi::Result<ffi::Buffer<T>>;
 namespace {
 
 constexpr int kWide = 16;        // columns side by side in memory
-constexpr int64_t kLarge = 4096;  // rows worth a second thread
+constexpr int64_t kPart = 8192;  // rows of a part of a job
 
 std::mutex turn;  // one tree at a time has all threads; XLA may run independent ones side by side
 
@@ -48,11 +47,13 @@ struct Node {
 };
 
 struct Grower {
+  Team& team = Team::of_all();
   int64_t n, f, bins, blocks;
   const uint8_t* codes;  // blocks, rows, 16 columns
   const bool* tried;
   const int64_t* categories;
   float l2, least;  // in units of the second derivatives
+  float share;      // how many rows of the node's average second derivative a side needs
   std::vector<int32_t> rows, spare_rows;
   std::vector<int64_t> sums, spare_sums, pool;
   std::vector<Split> found;
@@ -92,9 +93,10 @@ struct Grower {
   // ---- splits ----------------------------------------------------------------------------------------------------
 
   // The scores of all cuts, -1 where a side is too light; the largest.
-  float scores(const int32_t* __restrict g, const int32_t* __restrict h, int32_t all_g, int32_t all_h,
-               float* __restrict out) const {
-    const float more = l2, enough = std::max(least, 0.5f);  // sums are whole: one of none is below a half
+  float scores(const int32_t* __restrict g, const int32_t* __restrict h, const Node& node, float* __restrict out) const {
+    const int32_t all_g = first(node.sum), all_h = second(node.sum);
+    const float wanted = share * ((float)all_h / (float)node.count);
+    const float more = l2, enough = std::max({least, wanted, 0.5f});  // sums are whole: one of none is below a half
     const int64_t cuts = bins;
     for (int64_t b = 0; b < cuts; b++) {
       float gl = g[b], gr = all_g - g[b], hl = h[b], hr = all_h - h[b];
@@ -134,7 +136,7 @@ struct Grower {
         running += sum[is_category(feature) ? at[b] : b];
         g[b] = first(running), h[b] = second(running);
       }
-      float top = scores(g, h, first(node.sum), second(node.sum), score);
+      float top = scores(g, h, node, score);
       if (top < 0 || !(top - own > std::max(best.gain, own * 1e-6f))) continue;
       int32_t b = std::find(score, score + bins, top) - score;
       bool heavier = h[b] >= second(node.sum) - h[b];
@@ -142,13 +144,16 @@ struct Grower {
     }
   }
 
-  void search_block(const Node& node, int64_t block) {
+  // Whether both sides can have as many rows as they need.
+  bool divisible(const Node& node) const { return node.count > 2 * share - 0.5f; }
+
+  Split best(const Node& node, int64_t block) {
     float g = first(node.sum), own = g * g / (second(node.sum) + l2);
     Split best;
     for (int64_t j = 0; j < std::min<int64_t>(kWide, f - block * kWide); j++)
       if (tried[block * kWide + j])
         search(histogram(node.histogram, block) + j * slots(), node, block * kWide + j, own, best);
-    found[block] = best;
+    return best;
   }
 
   bool any_tried(int64_t block) const {
@@ -159,19 +164,17 @@ struct Grower {
 
   // The best split of a node whose sibling, if it has one, is larger and holds their parent's histogram.
   void evaluate(Node& node, Node* sibling) {
+    if (!divisible(sibling ? *sibling : node)) return;
     found.assign(blocks * 2, {});
-#pragma omp parallel for schedule(dynamic) if (blocks > 1 && (node.count + bins) * f > 16384)
-    for (int64_t block = 0; block < blocks; block++) {
-      if (!any_tried(block)) continue;
+    team.run(blocks, [&](uint32_t block) {
+      if (!any_tried(block)) return;
       build(node, block);
-      search_block(node, block);
-      if (!sibling) continue;
+      if (divisible(node)) found[block] = best(node, block);
+      if (!sibling) return;
       int64_t *large = histogram(sibling->histogram, block), *small = histogram(node.histogram, block);
       for (int64_t i = 0; i < kWide * slots(); i++) large[i] -= small[i];
-      std::swap(found[block], found[blocks + block]);
-      search_block(*sibling, block);
-      std::swap(found[block], found[blocks + block]);
-    }
+      found[blocks + block] = best(*sibling, block);
+    });
     auto better = [](const Split& a, const Split& b) { return a.gain < b.gain; };
     node.split = *std::max_element(found.begin(), found.begin() + blocks, better);
     if (sibling) sibling->split = *std::max_element(found.begin() + blocks, found.end(), better);
@@ -195,24 +198,20 @@ struct Grower {
   // The rows that go left are moved to the front; how many they are.
   int64_t divide(const Node& node, const bool* goes) {
     const uint8_t* code = column(node.split.feature);
-    int64_t parts = node.count < kLarge ? 1 : std::min<int64_t>(omp_get_max_threads(), 64), lefts[65] = {};
+    int64_t parts = std::min<int64_t>(node.count / kPart + 1, 64), lefts[65] = {};
     auto from = [&](int64_t part) { return node.begin + node.count * part / parts; };
-#pragma omp parallel num_threads(parts) if (parts > 1)
-    {
-#pragma omp for schedule(static)
-      for (int64_t part = 0; part < parts; part++) {
-        int64_t l = from(part), r = l;
-        for (int64_t i = from(part); i < from(part + 1); i++) {
-          int32_t row = rows[i];
-          int64_t sum = sums[i];
-          bool left = goes[code[(int64_t)row * kWide]];
-          rows[l] = row, sums[l] = sum;
-          spare_rows[r] = row, spare_sums[r] = sum;
-          l += left, r += !left;
-        }
-        lefts[part] = l - from(part);
+    team.run(parts, [&](uint32_t part) {
+      int64_t l = from(part), r = l;
+      for (int64_t i = from(part); i < from(part + 1); i++) {
+        int32_t row = rows[i];
+        int64_t sum = sums[i];
+        bool left = goes[code[(int64_t)row * kWide]];
+        rows[l] = row, sums[l] = sum;
+        spare_rows[r] = row, spare_sums[r] = sum;
+        l += left, r += !left;
       }
-    }
+      lefts[part] = l - from(part);
+    });
     int64_t left = node.begin;
     for (int64_t part = 0; part < parts; part++) {
       if (part) move(from(part), lefts[part], left, rows, sums);
@@ -242,6 +241,7 @@ ffi::Error Grow(U8 codes, S32 g, S32 h, Mask tried, F32 rules, To<ffi::S32> feat
   it.n = g.element_count(), it.f = tried.element_count(), it.bins = bins, it.blocks = codes.dimensions()[0];
   it.codes = codes.typed_data(), it.tried = tried.typed_data(), it.categories = categories.begin();
   it.l2 = rules.typed_data()[0], it.least = rules.typed_data()[1];
+  it.share = rules.typed_data()[2];
   it.rows.resize(it.n), it.spare_rows.resize(it.n), it.sums.resize(it.n), it.spare_sums.resize(it.n);
   it.pool.resize((most / 2 + 1) * it.blocks * kWide * it.slots());
 
@@ -285,14 +285,14 @@ ffi::Error Grow(U8 codes, S32 g, S32 h, Mask tried, F32 rules, To<ffi::S32> feat
     it.evaluate(small, &large);
   }
 
-  for (int64_t i = 0; i < most; i++) {
+  for (int64_t i = 0; i < most; i++)
     sum_g->typed_data()[i] = first(nodes[i].sum), sum_h->typed_data()[i] = second(nodes[i].sum);
-    if (i >= used || feature->typed_data()[i] >= 0) continue;
+  it.team.run(used, [&](uint32_t i) {
+    if (feature->typed_data()[i] >= 0) return;
     for (int64_t r = nodes[i].begin; r < nodes[i].begin + nodes[i].count; r++) leaf->typed_data()[it.rows[r]] = i;
-  }
-#pragma omp parallel for schedule(static) if (it.n > kLarge)
-  for (int64_t r = 0; r < it.n; r++) {  // rows that count for nothing walk down
-    if (g.typed_data()[r] || h.typed_data()[r]) continue;
+  });
+  if (root.count == it.n) return ffi::Error::Success();
+  auto walk = [&](int64_t r) {
     int32_t i = 0;
     while (feature->typed_data()[i] >= 0) {
       int32_t own = feature->typed_data()[i], code = it.column(own)[r * kWide];
@@ -301,8 +301,13 @@ ffi::Error Grow(U8 codes, S32 g, S32 h, Mask tried, F32 rules, To<ffi::S32> feat
       if (code == bins) left = missing_left->typed_data()[i];
       i = child->typed_data()[i] + !left;
     }
-    leaf->typed_data()[r] = i;
-  }
+    return i;
+  };
+  int64_t parts = std::min<int64_t>(it.n / kPart + 1, 64);
+  it.team.run(parts, [&](uint32_t part) {
+    for (int64_t r = it.n * part / parts; r < it.n * (part + 1) / parts; r++)
+      if (!g.typed_data()[r] && !h.typed_data()[r]) leaf->typed_data()[r] = walk(r);  // rows that count for nothing
+  });
   return ffi::Error::Success();
 }
 

@@ -25,7 +25,7 @@ def grow(
     g: Int32[Arr, " n"],
     h: Int32[Arr, " n"],
     tried: Bool[Arr, " f"],
-    rules: Float[Arr, "2"],
+    rules: Float[Arr, "3"],
     *,
     bins: int,
     nodes: int,

@@ -29,6 +29,7 @@ class _Boosting(Table):
             learning_rate=self.learning_rate,
             max_leaves=self.max_leaf_nodes,
             max_depth=self.max_depth,
+            min_samples_leaf=int(self.min_samples_leaf),
             min_child_weight=float(self.min_child_weight),
             l2=self.l2_regularization,
             bins=self.max_bins,
@@ -45,7 +46,8 @@ class _Boosting(Table):
 class BoostingClassifier(_Boosting, Probable, Classifier):
     """Trees on the gradients of the log loss, grown best leaf first; NaN is missing and learns its side at each node.
 
-    A side of a split needs a sum of second derivatives of `min_child_weight`, where scikit-learn counts rows.
+    A side of a split needs the second derivatives of `min_samples_leaf` average rows of its node, as in LightGBM, where
+    scikit-learn counts rows; and a sum of them of `min_child_weight`.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class BoostingClassifier(_Boosting, Probable, Classifier):
         max_iter=100,
         max_leaf_nodes=31,
         max_depth=None,
+        min_samples_leaf=20,
         min_child_weight=1.0,
         l2_regularization=1.0,
         max_features=1.0,
@@ -69,6 +72,7 @@ class BoostingClassifier(_Boosting, Probable, Classifier):
         self.max_iter = max_iter
         self.max_leaf_nodes = max_leaf_nodes
         self.max_depth = max_depth
+        self.min_samples_leaf = min_samples_leaf
         self.min_child_weight = min_child_weight
         self.l2_regularization = l2_regularization
         self.max_features = max_features
@@ -106,6 +110,7 @@ class BoostingRegressor(_Boosting, Regressor):
         max_iter=100,
         max_leaf_nodes=31,
         max_depth=None,
+        min_samples_leaf=20,
         min_child_weight=1.0,
         l2_regularization=1.0,
         max_features=1.0,
@@ -121,6 +126,7 @@ class BoostingRegressor(_Boosting, Regressor):
         self.max_iter = max_iter
         self.max_leaf_nodes = max_leaf_nodes
         self.max_depth = max_depth
+        self.min_samples_leaf = min_samples_leaf
         self.min_child_weight = min_child_weight
         self.l2_regularization = l2_regularization
         self.max_features = max_features
