@@ -64,6 +64,15 @@ class Deep(Forecaster):
     def dynamic(self, layout: Layout) -> Dynamic:
         return self.training.dynamic(len(layout.targets))
 
+    def member_bytes(self, examples: Examples, splits: Sequence[Split]) -> int:
+        if self.frozen:
+            return 0  # what is left to train are a few thousand parameters on embeddings
+        layout, rows = self._reads(examples.layout), np.flatnonzero(splits[0].train)
+        loader = Loader(replace(examples, layout=layout), 0)
+        size = loader.size(min(self.training.batch, len(rows)), rows)
+        batch = loader.batch(next(loader.pack(rows, size)), size, examples.taught)
+        return self._program(layout).bytes_each(self.dynamic(layout), batch)
+
     def fit_many(
         self,
         examples: Examples,

@@ -70,6 +70,17 @@ class _Array:
         return {self: self.size} if self.sources is None else self.sources
 
 
+def bytes_made(function: Callable, *args: PyTree) -> int:
+    """Bytes of all values that a program makes, loops once: more than it ever holds at a time."""
+    return _bytes(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _bytes(jaxpr: Jaxpr) -> int:
+    inner = [one for equation in jaxpr.eqns for one in jaxprs_in_params(equation.params)]
+    made = sum(_Array(variable.aval).size for equation in jaxpr.eqns for variable in equation.outvars)
+    return made + sum(map(_bytes, inner))
+
+
 class _Tally:
     """Runs a jaxpr on arrays without values and adds up what that takes."""
 

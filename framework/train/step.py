@@ -7,6 +7,7 @@ from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
@@ -15,6 +16,7 @@ from framework.data.batch import Batch
 from framework.nn.layers import Statistic
 from framework.nn.model import Model
 from framework.train.economy import Economy
+from framework.train.flops import bytes_made
 from framework.train.gradients import Accumulated, Whole
 from framework.train.optimizer import AdamW, Dynamic, averaged
 from framework.types import Classes, Query, Scans, Values, Visits, pytree
@@ -71,6 +73,13 @@ class Program:
     def statistics(self, keys: Key[Array, " m"]) -> PyTree:
         """The shapes of the members' statistics, without making them."""
         return jax.eval_shape(jax.vmap(self._one), keys)[1]
+
+    def bytes_each(self, dynamic: Dynamic, batch: Batch) -> int:
+        """No less than what one member needs for a step: all that the step makes, as if nothing were ever let go."""
+        members, statistics = jax.eval_shape(jax.vmap(self._one), jax.random.split(jax.random.key(0), 1))
+        dynamics, batches = jax.tree.map(lambda x: np.asarray(x)[None], (dynamic, batch))
+        batches = jax.tree.map(lambda x: x[None], batches)
+        return bytes_made(self.advance, members, np.ones(1, bool), statistics, dynamics, {}, batches)
 
     def _one(self, key: Key[Array, ""]) -> tuple[Member, PyTree]:
         start, train = jax.random.split(key)

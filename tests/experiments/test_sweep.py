@@ -89,6 +89,21 @@ def test_what_cannot_be_one_program_is_several(tmp_path):
     assert len(runs_of(tmp_path, "forecast")) == 4
 
 
+def test_what_would_take_too_much_memory_goes_in_waves(tmp_path, monkeypatch):
+    write_table(tmp_path / "visits.csv", rows())
+    lanes, honest = [], Deep.try_many
+
+    def counted(self, examples, splits, *rest):
+        lanes.append(len(splits))
+        return honest(self, examples, splits, *rest)
+
+    monkeypatch.setattr(Deep, "try_many", counted)
+    monkeypatch.setattr(Deep, "member_bytes", lambda *_: 400_000)
+    told = runner(tmp_path)("forecast", *MANY, "hydra.launcher.gigabytes=0.001", "seed=range(4)")
+    assert told.code == 0, told.err
+    assert lanes == [2, 2]
+
+
 def test_where_a_group_fails_its_jobs_run_one_by_one(tmp_path, monkeypatch):
     def fails(*_):
         raise UserError("no room")

@@ -12,7 +12,7 @@ from framework.nn import conv, norm
 from framework.nn.conv import convolve
 from framework.nn.encoders.plain import Plain
 from framework.nn.layers import Dense
-from framework.train.flops import work_of
+from framework.train.flops import bytes_made, work_of
 
 
 def shape(*size: int, dtype: str = "float32") -> jax.ShapeDtypeStruct:
@@ -162,3 +162,10 @@ def test_a_reduction_is_read_and_what_follows_reads_again():
     whole, one = 64 * 64 * 4, 64 * 4
     done = work_of(lambda x: x - x.max(1, keepdims=True), shape(64, 64))
     assert done.bytes == whole + one + (whole + one + whole)
+
+
+def test_all_bytes_that_are_made_are_counted_loops_once():
+    def function(x):
+        return jax.lax.scan(lambda carry, _: (carry + 1, None), x * 2, length=9)[0]
+
+    assert bytes_made(function, jnp.ones(10)) == 3 * 40
