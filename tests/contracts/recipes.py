@@ -39,10 +39,14 @@ def names(group: str) -> list[str]:
 
 
 def models() -> list[str]:
-    """The models of conf/model, each recipe once (one name may be short for another)."""
+    """The models of conf/model, each recipe once: one name may be short for another, or choose another head.
+
+    Heads are held by their own contract to the laws on which forecasters rely.
+    """
     seen: dict[str, str] = {}
     for name in names("model"):
-        seen.setdefault(str(config(f"model={name}").model), name)
+        made = config(f"model={name}").model
+        seen.setdefault(str({part: made[part] for part in made if part != "head"}), name)
     return list(seen.values())
 
 
