@@ -1,6 +1,7 @@
 """The forecasters of a study: what Hydra composes for a name, and what the tables call what was composed."""
 
 from collections.abc import Sequence
+from importlib.resources import files
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -18,7 +19,10 @@ class Recipes:
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def model(self, name: str, overrides: Sequence[str] = ()) -> DictConfig:
-        """The config of a model by its name in conf/model, with everything the command line says of the rest."""
+        """The config of a model by its name in conf/model, or of the deep one by its head's in conf/model/head.
+
+        It has everything that the command line says of the rest.
+        """
         told = [
             o
             for o in HydraConfig.get().overrides.task
@@ -26,7 +30,7 @@ class Recipes:
         ]
         if name in FLOORS:  # they have nothing to set, and an experiment may set parts that they lack
             told = []
-        return self._compose(*told, f"model={name}", *overrides).model
+        return self._compose(*told, *_chosen(name), *overrides).model
 
     def name(self) -> str:
         """What the leaderboard calls the forecaster: its name in conf/model, or its parts where others were chosen."""
@@ -44,3 +48,10 @@ class Recipes:
             check(OmegaConf.masked_copy(made, [str(key) for key in made if key != "hydra"]))
             self._composed[overrides] = made
         return self._composed[overrides]
+
+
+def _chosen(name: str) -> list[str]:
+    models = files("conf").joinpath("model")
+    if models.joinpath("head", f"{name}.yaml").is_file() and not models.joinpath(f"{name}.yaml").is_file():
+        return ["model=deep", f"model/head={name}"]
+    return [f"model={name}"]
