@@ -35,7 +35,7 @@ class Team {
     done_.store(0, std::memory_order_relaxed);
     uint64_t job = (now_.load(std::memory_order_relaxed) >> 32) + 1;
     now_.store(job << 32 | (uint64_t)count << 16);
-    if (asleep_.load() > 0 && count > 1) {
+    if (count > 1 && asleep_.load() > 0) {
       std::lock_guard<std::mutex> held(door_);
       bell_.notify_all();
     }
@@ -45,7 +45,7 @@ class Team {
   }
 
  private:
-  static constexpr int kSpins = 1000, kYields = 100;
+  static constexpr int kSpins = 1000, kPatience = 4000;  // some 40 ns each
 
   explicit Team(int helpers) {
     for (int i = 0; i < helpers; i++) std::thread([this] { help(); }).detach();
@@ -66,16 +66,17 @@ class Team {
 
   void help() {
     for (int turn = 0;; turn++) {
+      uint64_t job = now_.load() >> 32;
       if (take()) turn = 0;
-      if (turn < kSpins) rest();
-      else if (turn < kSpins + kYields) sched_yield();
-      else {
-        std::unique_lock<std::mutex> held(door_);
-        asleep_++;
-        bell_.wait(held, [this] { return open(now_.load()); });
-        asleep_--;
-        turn = 0;
+      if (turn < kPatience) {
+        rest();
+        continue;
       }
+      std::unique_lock<std::mutex> held(door_);
+      asleep_++;
+      bell_.wait(held, [&] { return now_.load() >> 32 != job; });
+      asleep_--;
+      turn = 0;  // even if that job is done by now, the next is near
     }
   }
 
