@@ -51,8 +51,8 @@ class Boosting(Estimator):
     learning_rate: float | Float[Arr, ""] = 0.1
     max_leaves: int = 31
     max_depth: int | None = None
-    min_samples_leaf: int = 20
-    min_child_weight: float = 1.0
+    min_samples_leaf: int = 10
+    min_child_weight: float = 1e-3
     l2: float | Float[Arr, ""] = 1.0
     bins: int = 255
     features: float = 1.0
@@ -145,7 +145,7 @@ class _State(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=0)
-def _answered(recipe: Boosting, params: Boosted, x: Array, observed: Array) -> Array:
+def _answered(recipe: Boosting, params: Boosted, x: Arr, observed: Arr) -> Array:
     known = binning.within(x, observed, recipe.categories)
     return recipe.criterion().answer(params.start + predict_sum(params.trees, x, known))
 
