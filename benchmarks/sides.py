@@ -17,9 +17,9 @@ SHARED = {"GLIBC_TUNABLES": measure.ALLOCATOR, "XLA_PYTHON_CLIENT_PREALLOCATE": 
 def main(task: str, more: Sequence[str], description: str) -> None:
     """Time every case asked for, print a table and leave the record."""
     told = _arguments(task, more, description)
-    native = "0" if told.plain else os.environ.get("PROGNAX_NATIVE", "1")
+    onednn = "0" if told.plain else os.environ.get("PROGNAX_ONEDNN", "1")
     with ExitStack() as stack:
-        ours = stack.enter_context(Worker("benchmarks.networks", {**SHARED, "PROGNAX_NATIVE": native}))
+        ours = stack.enter_context(Worker("benchmarks.networks", {**SHARED, "PROGNAX_ONEDNN": onednn}))
         peer = stack.enter_context(Worker("benchmarks.peers.pytorch", SHARED)) if told.peers else None
         cases = {}
         for name in told.cases:
@@ -70,7 +70,7 @@ def _arguments(task: str, more: Sequence[str], description: str) -> argparse.Nam
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{task}", description=description)
     parser.add_argument("--peers", action="store_true", help="measure PyTorch in the same run, in turns")
     parser.add_argument("--eager", action="store_true", help="spare torch.compile, which takes a minute a case")
-    parser.add_argument("--plain", action="store_true", help="without the native convolution, even where installed")
+    parser.add_argument("--plain", action="store_true", help="without oneDNN, even where installed")
     parser.add_argument("--cases", nargs="+", choices=[*CASES, *more], default=[*CASES, *more])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--calls", type=int, default=3, help="timed calls in a turn, after one that is not")

@@ -35,7 +35,7 @@ def convolve_padded(
 ) -> Float[Array, "n u v w o"]:
     """Convolution with its own stride and padding along each axis."""
     x, weights = jnp.asarray(x), jnp.asarray(weights)
-    if library.available() and x.dtype == weights.dtype == jnp.float32:
+    if library.convolves() and x.dtype == weights.dtype == jnp.float32:
         return _by_onednn(x, weights, stride, pads)
     return lax.platform_dependent(
         x,

@@ -28,7 +28,7 @@ def group_norm(
     """
     x = jnp.asarray(x)
     scale, bias = jnp.asarray(scale, x.dtype), jnp.asarray(bias, x.dtype)
-    if not library.available() or x.dtype != jnp.float32:
+    if not library.normalises() or x.dtype != jnp.float32:
         return _plain(x, scale, bias, groups, relu, pool)
     if x.ndim == 4:  # one slice thick
         return _by_kernel(x[:, None], scale, bias, groups, relu, (1, pool, pool))[:, 0]

@@ -1,30 +1,43 @@
-"""The network's kernels for CPUs: convolution by oneDNN (the extra `cpu`), normalisation fused with what follows."""
+"""The network's kernels for CPUs: convolution by oneDNN (the extra `cpu`), normalisation fused with what follows.
 
+Both need a C++ compiler. PROGNAX_NATIVE=0 declines both, PROGNAX_ONEDNN=0 convolution alone, as if it were not there.
+"""
+
+import os
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from framework import native
 
-TARGETS = ("convolve", "convolve_data", "convolve_weights", "norm", "norm_keep", "norm_backward")
-SOURCE = Path(__file__).with_name("kernels.cc")
+HERE = Path(__file__).parent
+CONVOLUTIONS = ("convolve", "convolve_data", "convolve_weights")
+NORMS = ("norm", "norm_keep", "norm_backward")
 
 
 def name() -> str:
     """What convolutions run on where the CPU is the device: "onednn <version>" or "xla"."""
     found = _onednn()
-    return f"onednn {found[0]}" if found and available() else "xla"
+    return f"onednn {found[0]}" if found and convolves() else "xla"
 
 
 @cache
-def available() -> bool:
-    """Whether the kernels can be called; compiles and registers them at the first question."""
+def convolves() -> bool:
+    """Whether convolutions can be called; compiles and registers them at the first question."""
     found = _onednn()
-    return found is not None and native.register(SOURCE, TARGETS, [found[1]], [found[2]])
+    return found is not None and native.register(HERE / "convolution.cc", CONVOLUTIONS, [found[1]], [found[2]])
+
+
+@cache
+def normalises() -> bool:
+    """The same of normalisation."""
+    return native.register(HERE / "norm.cc", NORMS)
 
 
 def _onednn() -> tuple[str, Path, Path] | None:
     """Version, library and headers of oneDNN, where the extra is installed."""
+    if os.environ.get("PROGNAX_ONEDNN", "1") == "0":
+        return None
     try:
         parts = [distribution(name) for name in ("onednn-cpu-gomp", "onednn-devel-cpu-gomp")]
     except PackageNotFoundError:

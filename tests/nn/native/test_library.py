@@ -10,8 +10,8 @@ import pytest
 
 from framework.nn.native import library
 
-ASK = "from framework.nn.native import library; print(library.available(), library.name())"
-needs_kernels = pytest.mark.skipif(not library.available(), reason="the extra cpu or a C++ compiler is absent")
+ASK = "from framework.nn.native import library; print(library.convolves(), library.normalises(), library.name())"
+needs_kernels = pytest.mark.skipif(not library.convolves(), reason="the extra cpu or a C++ compiler is absent")
 
 
 def asked(code: str, **environment: str) -> str:
@@ -22,24 +22,31 @@ def asked(code: str, **environment: str) -> str:
 
 
 def test_declined():
-    assert asked(ASK, PROGNAX_NATIVE="0") == "False xla"
+    assert asked(ASK, PROGNAX_NATIVE="0") == "False False xla"
+
+
+@pytest.mark.skipif(not library.normalises(), reason="a C++ compiler is absent")
+def test_without_onednn_normalisation_is_still_native():
+    assert asked(ASK, PROGNAX_ONEDNN="0") == "False True xla"
 
 
 @needs_kernels
 def test_without_a_compiler_it_says_so(tmp_path):
     code = f"import os, sys; os.environ.pop('CXX', None); sys.stderr = sys.stdout; {ASK}"
     found = asked(code, PATH=str(tmp_path))
-    assert found.splitlines() == ["no C++ compiler for the native kernels: XLA's are used; install g++", "False xla"]
+    assert found.splitlines() == [
+        "no C++ compiler for the native kernels: XLA's are used; install g++",
+        "False False xla",
+    ]
 
 
 @needs_kernels
 def test_what_does_not_compile_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
-    broken = tmp_path / "kernels.cc"
-    broken.write_text("int main( {")
-    monkeypatch.setattr(library, "SOURCE", broken)
+    (tmp_path / "convolution.cc").write_text("int main( {")
+    monkeypatch.setattr(library, "HERE", tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(RuntimeError, match="could not compile"):
-        library.available.__wrapped__()
+        library.convolves.__wrapped__()
     assert not list((tmp_path / "prognax" / "native").iterdir())
 
 
