@@ -12,6 +12,7 @@ import pytest
 from framework.data.batch import Loader
 from framework.errors import UserError
 from framework.forecast.answers import answers
+from framework.forecast.deep import Deep
 from framework.train.feed import Feed
 from framework.train.loop import Training
 from framework.types import LEVELS
@@ -22,6 +23,22 @@ KEY = jax.random.key(0)
 MIDDLE = LEVELS.index(0.5)
 # one program for most of the tests: what is compiled depends on these
 SMALL = ("model.head.cell.features=8", "optimizer.steps=12", "optimizer.round=2", "optimizer.checkpoint_seconds=0.0")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs():
+    """Recipes that would make the same program share one, which is traced and compiled once."""
+    make, made = Deep._program, {}
+
+    def shared(self, layout, learnt=None):
+        new = make(self, layout, learnt)
+        for name in ("advance", "losses", "forecast"):
+            vars(new)[name] = getattr(new, name)  # what is compiled is kept for one and the same method
+        return made.setdefault((layout, new.targets, new.optimizer, new.gradients, new.economy, new.average), new)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Deep, "_program", shared)
+        yield
 
 
 def recipe(**optimizer):
@@ -161,7 +178,7 @@ def test_a_loss_that_is_no_number_names_step_and_subjects_and_leaves_the_last_ch
 
 def test_a_step_whose_loss_is_no_number_changes_nothing(trend, split):
     """Within the program, so that the steps after it in a round start from healthy parameters."""
-    learner = recipe(round=2)
+    learner = recipe(round=1, steps=5)
     program, feed = learner._program(trend.layout), Feed(Loader(trend), [split], KEY[None], 4, 2)
     batches = next(feed.training(2))
     batches.visits.values[1] = np.nan
