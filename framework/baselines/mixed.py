@@ -20,7 +20,11 @@ FLOOR = 1e-10  # of the mean square left over, so that outcomes foretold without
 
 @pytree
 class Mixed:
-    """Fixed effects b, L, the variance s², and the fixed effects' covariance over s²."""
+    """Fixed effects b, L, the variance s², and H with H'H the fixed effects' covariance over s².
+
+    Kept as a root because it is large where columns are redundant (age and time): products with the whole would be
+    differences of large numbers.
+    """
 
     fixed: Float[Array, "*m p"]
     root: Float[Array, "*m r r"]
@@ -99,7 +103,7 @@ def fit(
         at = newton(criterion, jnp.eye(effects, dtype=y.dtype)[lower], lambda right: right, tolerance, steps)
         fixed, factor, squares, _ = solved(at)
         half = jax.scipy.linalg.solve_triangular(factor, jnp.eye(len(factor), dtype=y.dtype), lower=True)
-        return Mixed(fixed, root(at), squares / free, half.T @ half)
+        return Mixed(fixed, root(at), squares / free, half)
 
 
 def own_effects(
@@ -127,8 +131,8 @@ def conditional(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean and variance of an observation to come, given what was seen: noise, and effects in doubt."""
     effect, spread, shift = own_effects(model, x, z, y, seen)
-    off = x_asked - z_asked @ shift
-    variance = 1 + z_asked @ spread @ z_asked + off @ model.doubt @ off
+    off = model.doubt @ (x_asked - z_asked @ shift)
+    variance = 1 + z_asked @ spread @ z_asked + off @ off
     return jnp.asarray(x_asked @ model.fixed + z_asked @ effect), model.variance * variance
 
 

@@ -57,8 +57,8 @@ def test_own_effects_and_forecasts_are_those_of_statsmodels(both):
 
 def test_the_conditional_is_that_of_the_joint_normal():
     """Against the covariance matrix of everything written out, in float64, the fixed effects known to be in doubt."""
-    x, z, y, seen = simulated(False, 30)
-    model = fit(*(part.astype(np.float32) for part in (x, z, y)), seen, np.ones(30, np.float32))
+    x, z, y, seen = simulated(False)
+    model = fit(*(part.astype(np.float32) for part in (x, z, y)), seen, np.ones(len(y), np.float32))
     g, s2 = np.asarray(model.covariance, float), float(model.variance)
     x_asked, z_asked = np.array([1.0, 2.5, 1]), np.array([1.0, 2.5])
     mean, variance = conditional(
@@ -95,8 +95,8 @@ def test_random_intercepts_alone_and_no_spread_between_subjects():
 
 
 def test_subjects_that_weigh_nothing_and_what_is_masked_are_not_read_and_lanes_are_fits():
-    x, z, y, seen = (part.astype(np.float32) if part.dtype != bool else part for part in simulated(False, 30))
-    weight = (np.arange(30) % 3 > 0).astype(np.float32)
+    x, z, y, seen = (part.astype(np.float32) if part.dtype != bool else part for part in simulated(False))
+    weight = (np.arange(len(y)) % 3 > 0).astype(np.float32)
     told = seen & (weight > 0)[:, None]
     loud = [np.where(told[..., None] if p.ndim == 3 else told, p, np.nan).astype(np.float32) for p in (x, z, y)]
     before, after = fit(x, z, y, seen, weight), fit(*loud, seen | (weight == 0)[:, None], weight)
