@@ -110,20 +110,22 @@ def right_gradients(head) -> None:
             lambda a: jnp.asarray(a, jnp.float64 if jnp.issubdtype(a.dtype, jnp.floating) else None),
             (parameters(head), series()),
         )
-        loss = jax.jit(total(head))
-        assert loss(params, told[0].x, told).dtype == jnp.float64
-        slopes = jax.jit(jax.grad(total(head), argnums=(0, 1)))(params, told[0].x, told)
+        ask = jax.jit(jax.value_and_grad(total(head), argnums=(0, 1)))
+        loss, slopes = ask(params, told[0].x, told)
+        assert loss.dtype == jnp.float64
         rng = np.random.default_rng(0)
         way = jax.tree.map(lambda a: rng.normal(size=a.shape), (params, told[0].x))
-        ends = [loss(*jax.tree.map(lambda a, b, e=e: a + e * b, (params, told[0].x), way), told) for e in (1e-6, -1e-6)]
+        ends = [
+            ask(*jax.tree.map(lambda a, b, e=e: a + e * b, (params, told[0].x), way), told)[0] for e in (1e-6, -1e-6)
+        ]
         expected = sum(np.sum(np.asarray(a) * b) for a, b in zip(*map(jax.tree.leaves, (slopes, way)), strict=True))
         np.testing.assert_allclose((ends[0] - ends[1]) / 2e-6, expected, rtol=1e-4, atol=1e-7)
 
 
 def in_single_precision(head) -> None:
-    """float32 in, float32 out, and nothing in between that would be promoted unasked."""
+    """float32 in, float32 out, and nothing in between that would be promoted unasked; types are settled in tracing."""
     with jax.numpy_dtype_promotion("strict"):
-        assert head(*jax.tree.map(jnp.asarray, series())).dtype == jnp.float32
+        assert jax.eval_shape(head, *jax.tree.map(jnp.asarray, series())).dtype == jnp.float32
 
 
 def sees_how_far_ahead(head) -> None:

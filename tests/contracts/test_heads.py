@@ -32,7 +32,7 @@ def test_law(built, law):
 
 def test_one_number_for_each_feature(built):
     sequence, query = laws.series()
-    assert built(sequence, query).shape == (laws.B, laws.Q, built.out_features)
+    assert jax.eval_shape(built, sequence, query).shape == (laws.B, laws.Q, built.out_features)
 
 
 def test_one_trace_for_each_shape(built):
@@ -44,7 +44,7 @@ def test_one_trace_for_each_shape(built):
         return built(sequence, query)
 
     for seed in range(3):
-        run(*laws.series(seed))
+        run.eval_shape(*laws.series(seed))
     assert len(traces) == 1
 
 

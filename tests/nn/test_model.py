@@ -1,7 +1,7 @@
 """The network: what goes in where, what a forecast starts from, and what the loss may see."""
 
 import dataclasses
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +59,7 @@ with_ = dataclasses.replace
 
 
 def test_tokens_hold_each_scan_at_its_row_and_visit(model, batch):
-    tokens = model.tokens(batch.visits)
+    tokens = jax.jit(model.tokens)(batch.visits)
     for place, name in enumerate(model.encoders):
         column = tokens.x.shape[-1] - 2 * (2 - place)
         scans = batch.visits.scans[name]
@@ -104,7 +104,7 @@ def test_a_modality_one_slice_thick_is_encoded_in_two_dimensions(made, batch, gr
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
     layout = with_(made.layout, modalities=("t1",), grids=(grid,))
     built = Model(layout, Shape, recipe, 4, rngs=nnx.Rngs(0))
-    tokens = built.tokens(reshaped(batch.visits, grid))
+    tokens = jax.jit(built.tokens)(reshaped(batch.visits, grid))
     told = np.asarray(tokens.x)[np.asarray(tokens.observed)[..., -1], -len(seen) - 1 :]
     assert len(told)
     assert (told == [len(seen), *seen]).all()
@@ -122,17 +122,17 @@ def test_fused_there_is_one_embedding_a_visit(made, batch, name):
     fusion = instantiate(config("model=deep", f"model/fusion={name}").model.fusion, _convert_="all")
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
     built = Model(made.layout, Mean, recipe, 4, fusion, rngs=nnx.Rngs(0))
-    tokens = built.tokens(batch.visits)
+    tokens = jax.jit(built.tokens)(batch.visits)
     present = np.zeros(batch.visits.valid.shape, bool)
     for scans in batch.visits.scans.values():
         present[scans.row[scans.valid], scans.visit[scans.valid]] = True
     np.testing.assert_array_equal(tokens.observed[..., -32:], np.broadcast_to(present[..., None], (*present.shape, 32)))
     assert tokens.x.shape[-1] == built.tabular.out_features + built.static.out_features + 32
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(built(batch.visits, batch.query)))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.jit(built)(batch.visits, batch.query)))
 
 
 def test_tokens_are_empty_where_there_is_no_visit(model, batch):
-    tokens = model.tokens(batch.visits)
+    tokens = jax.jit(model.tokens)(batch.visits)
     assert not tokens.observed[~batch.visits.valid].any()
     assert not np.asarray(tokens.x)[~np.asarray(tokens.observed)].any()
 
@@ -143,13 +143,13 @@ def test_scans_of_padding_never_matter(model, batch):
 
     noisy = with_(batch.visits, scans={name: loud(scans) for name, scans in batch.visits.scans.items()})
     for one, other in zip(
-        jax.tree.leaves(model(noisy, batch.query)), jax.tree.leaves(model(batch.visits, batch.query)), strict=True
+        *(jax.tree.leaves(jax.jit(model)(visits, batch.query)) for visits in (noisy, batch.visits)), strict=True
     ):
         np.testing.assert_array_equal(one, other)
 
 
 def test_a_forecast_starts_from_the_last_observation_else_from_the_mean(model, batch):
-    raw = model(batch.visits, batch.query)
+    raw = jax.jit(model)(batch.visits, batch.query)
     told = model.forecast(raw)
     visits, query = batch.visits, batch.query
     for target in model.layout.targets:
@@ -170,7 +170,7 @@ def test_a_forecast_starts_from_the_last_observation_else_from_the_mean(model, b
 def test_untrained_it_says_the_last_visit_give_or_take_the_usual_change(made, batch):
     recipe = instantiate(config("model=gru").model.head, _convert_="all")
     fresh = Model(made.layout, None, recipe, 4, rngs=nnx.Rngs(0))
-    told = fresh.forecast(fresh(batch.visits, batch.query))
+    told = jax.jit(lambda visits, query: fresh.forecast(fresh(visits, query)))(batch.visits, batch.query)
     np.testing.assert_allclose(told["stage"].probs, 1 / 3, rtol=1e-5)
     middle = np.asarray(told["score"].quantiles[..., LEVELS.index(0.5)])
     i, j = np.argwhere(batch.visits.observed[:, 0, 0][:, None] & (batch.query.origin == 0) & batch.query.valid)[0]
@@ -179,8 +179,13 @@ def test_untrained_it_says_the_last_visit_give_or_take_the_usual_change(made, ba
 
 
 def losses(model, batch):
-    raw = model(batch.visits, batch.query)
-    return model.loss(raw, batch.truth, batch.weight, jnp.ones(3))
+    return _losses(model)(batch)
+
+
+@cache
+def _losses(model):
+    """Compiled once for all tests."""
+    return jax.jit(lambda batch: model.loss(model(batch.visits, batch.query), batch.truth, batch.weight, jnp.ones(3)))
 
 
 def test_the_loss_ignores_what_was_not_observed(model, batch):
@@ -204,7 +209,7 @@ def test_the_loss_ignores_rows_that_weigh_nothing(model, batch):
 
 
 def test_the_loss_is_a_sum_over_observed_answers_with_its_count(model, batch):
-    raw = model(batch.visits, batch.query)
+    raw = jax.jit(model)(batch.visits, batch.query)
     sums, counts = losses(model, batch)
     for place, target in enumerate(model.layout.targets):
         truth, share = batch.truth[target.name], batch.truth[target.name].observed * batch.weight[:, None]
@@ -234,15 +239,26 @@ def test_taken_apart_and_put_together_it_is_the_same_network(made, batch):
 
 
 def gradients(model, batch, truth=None):
+    slope, params = _gradients(model)
+    return slope(params, batch, batch.truth if truth is None else truth)
+
+
+@cache
+def _gradients(model):
+    """Compiled once for all tests."""
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
-    @jax.jit
     def loss(params, batch, truth):
         built = nnx.merge(graph, params, rest)
         sums, _ = built.loss(built(batch.visits, batch.query), truth, batch.weight, jnp.ones(3))
         return sums.sum()
 
-    return jax.grad(loss)(params, batch, batch.truth if truth is None else truth)
+    return jax.jit(jax.grad(loss)), params
+
+
+def test_compiled_or_not_it_says_the_same(model, batch):
+    compiled, eager = (ask(batch.visits, batch.query) for ask in (jax.jit(model), model))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), compiled, eager)
 
 
 def test_questions_that_are_none_leave_gradients_alone_whatever_time_they_name(model, batch):
@@ -257,7 +273,9 @@ def test_questions_that_are_none_leave_gradients_alone_whatever_time_they_name(m
 
 def test_a_question_before_its_origin_is_answered_as_of_the_origin(model, batch):
     origin = np.take_along_axis(np.asarray(batch.visits.times), np.asarray(batch.query.origin), 1)
-    told = [model(batch.visits, with_(batch.query, time=(origin - years).astype(np.float32))) for years in (0, 4)]
+    told = [
+        jax.jit(model)(batch.visits, with_(batch.query, time=(origin - years).astype(np.float32))) for years in (0, 4)
+    ]
     jax.tree.map(np.testing.assert_array_equal, *told)
 
 
@@ -269,7 +287,7 @@ def test_a_subject_of_whom_nothing_is_known_gets_finite_answers_and_gradients(mo
         scans={name: with_(scans, valid=np.zeros_like(scans.valid)) for name, scans in batch.visits.scans.items()},
     )
     empty = with_(batch, visits=nothing)
-    told = model.forecast(model(nothing, batch.query))
+    told = model.forecast(jax.jit(model)(nothing, batch.query))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((told, gradients(model, empty))))
 
 
@@ -287,5 +305,6 @@ def test_ordered_levels_get_cumulative_logits_where_they_are_asked_for(made, bat
         layout = with_(made.layout, targets=tuple(with_(t, ordered=bool(t.levels)) for t in made.layout.targets))
         fresh = Model(layout, None, recipe, 4, ordinal=ordinal, rngs=nnx.Rngs(0))
         assert isinstance(fresh.outputs["stage"], OrdinalOutput) is ordinal
-        probs = fresh.forecast(fresh(batch.visits, batch.query))["stage"].probs
+        ask = jax.jit(lambda visits, query, fresh=fresh: fresh.forecast(fresh(visits, query)))
+        probs = ask(batch.visits, batch.query)["stage"].probs
         np.testing.assert_allclose(probs, 1 / 3, rtol=1e-5)
