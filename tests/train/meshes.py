@@ -6,6 +6,8 @@ makes it one of two processes that share the work; then it is interrupted half w
 """
 
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,8 @@ from framework.train.mesh import Hosts, Single, is_first
 from tests.cohorts import small
 from tests.contracts.recipes import forecaster
 
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE = 300  # s
 STEPS, HALF = 20, 10
 SETTINGS = (
     "optimizer.batch=8",
@@ -43,6 +47,38 @@ SMALL = {
         "model.augment=null",
     ),
 }
+
+
+def start(devices: int, *words: str) -> subprocess.Popen:
+    """This program in a process of its own, on a CPU cut into so many devices, with its small programs kept."""
+    flags = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    command = [sys.executable, "-m", "tests.train.meshes", *words]
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | flags, text=True, stderr=subprocess.PIPE)
+
+
+def end(*processes: subprocess.Popen) -> None:
+    try:
+        told = [process.communicate(timeout=PATIENCE)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, err in zip(processes, told, strict=True):
+        assert process.returncode == 0, err[-3000:]
+
+
+def apart(one: Path, other: Path) -> float:
+    """The largest difference between the parameters of two runs."""
+    with np.load(one) as first, np.load(other) as second:
+        names = [name for name in first if name.startswith("parameter")]
+        assert names
+        assert set(first) == set(second)
+        if "score" in first:
+            np.testing.assert_allclose(first["score"], second["score"], rtol=1e-5)
+        return max(float(np.abs(first[name] - second[name]).max(initial=0)) for name in names)
 
 
 def learn(made: Examples, split: Split, folder: Path, name: str, mesh: str) -> None:
