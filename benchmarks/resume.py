@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,9 +29,7 @@ from benchmarks.measure import RESULTS, commit, machine
 
 STEPS, EVERY = 120, 8  # of a run; steps that may be lost
 KILLS_A_RUN, AHEAD = 10, 20  # a kill comes up to so many steps after the run went on
-RECIPE = (
-    "model=cnn_gru",
-    "model.encoder.width=4",
+TRAINING = (
     "model.head.cell.features=8",
     "model.width=8",
     "optimizer.batch=4",
@@ -42,6 +40,7 @@ RECIPE = (
     "optimizer.checkpoint_seconds=1e9",
     f"optimizer.checkpoint_steps={EVERY}",
 )
+RECIPE = ("model=cnn_gru", "model.encoder.width=4", *TRAINING)
 
 
 def main() -> None:
@@ -70,21 +69,23 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def measure(folder: Path, kills: int, steps: int = STEPS, seed: int = 0) -> dict[str, dict]:
+def measure(
+    folder: Path, kills: int, steps: int = STEPS, seed: int = 0, recipe: Sequence[str] = RECIPE
+) -> dict[str, dict]:
     """What became of so many kills, a fifth of them aimed, and of the control."""
     draw = random.Random(seed)
     cohort(folder / "cohort")
-    whole = Run(folder, "whole", steps).end()
+    whole = Run(folder, "whole", steps, *recipe).end()
     deaths: list[Death] = []
     for first in range(0, kills, KILLS_A_RUN):
-        run = Run(folder, f"killed{first}", steps)
+        run = Run(folder, f"killed{first}", steps, *recipe)
         some = [run.kill(draw, aimed=number % 5 == 0) for number in range(first, min(first + KILLS_A_RUN, kills))]
         ulp, same = differences(run.end(), whole)
         deaths += [
             replace(death, resumed=run.starts[i + 1] == death.committed, ulp=ulp, same=same)
             for i, death in enumerate(some)
         ]
-    forgetful = Run(folder, "control", steps, "--forget")
+    forgetful = Run(folder, "control", steps, "--forget", *recipe)
     assert forgetful.kill(draw, aimed=False, ahead=steps // 2).committed  # there is a key to forget
     ulp, same = differences(forgetful.end(), whole)
     return {
@@ -230,7 +231,7 @@ def cohort(folder: Path) -> None:
     write(str(folder), schema, (subject(index) for index in range(24)))
 
 
-def train(store: Path, folder: Path, steps: int, forget: bool) -> None:
+def train(store: Path, folder: Path, steps: int, forget: bool, recipe: Sequence[str]) -> None:
     """One life of the run: train, forecast, and keep all that it ends with."""
     import jax
     from hydra import compose, initialize_config_module
@@ -244,13 +245,13 @@ def train(store: Path, folder: Path, steps: int, forget: bool) -> None:
     from framework.launch.progress import Training
 
     with initialize_config_module("conf", version_base="1.3"):
-        model = instantiate(compose("forecast", [*RECIPE, f"optimizer.steps={steps}"]).model, _convert_="all")
+        model = instantiate(compose("forecast", [*recipe, f"optimizer.steps={steps}"]).model, _convert_="all")
     opened = open_cohort(str(store))
     examples = Examples(opened, layout(opened.schema, ["score"]))
     place = np.arange(len(opened.subjects))
     split = Split(place < 16, (place >= 16) & (place < 20), place >= 20)
     kept = _watched(folder, forget)
-    with Training("cnn_gru", folder / "metrics.jsonl") as log:
+    with Training("resume", folder / "metrics.jsonl") as log:
         fitted = model.fit(examples, split, jax.random.key(0), folder=folder / "checkpoints", log=log)
     told = answers(fitted, examples, place, examples.asked)
     named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(kept["state"])}
@@ -300,6 +301,8 @@ def _bare(state):
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--train"]:
-        train(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), "--forget" in sys.argv)
+        store, folder, steps, *more = sys.argv[2:]
+        recipe = [word for word in more if word != "--forget"]
+        train(Path(store), Path(folder), int(steps), "--forget" in more, recipe)
     else:
         main()
