@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from framework.data.batch import Loader
+from framework.data.layout import layout
 from framework.errors import UserError
 from framework.train.economy import Economy
 from framework.train.gradients import Accumulated
@@ -19,7 +20,9 @@ ROWS, PARTS = [3, 0, 7, 5, 1, 2], ([3, 0], [7, 5], [1, 2])
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return examples(tmp_path_factory.mktemp("cohort") / "c")
+    """Of one modality: another is another encoder to compile."""
+    made = examples(tmp_path_factory.mktemp("cohort") / "c")
+    return replace(made, layout=layout(made.cohort.schema, ["score", "stage"], ["t1"]))
 
 
 @pytest.fixture(scope="module")
