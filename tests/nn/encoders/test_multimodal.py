@@ -27,16 +27,16 @@ def made(fusion):
     return nnx.merge(graph, jax.tree.map(lambda x: x + 0.5 * rng.normal(size=x.shape).astype(np.float32), state))
 
 
-@pytest.fixture(params=names("model/fusion"))
+@pytest.fixture(scope="module", params=names("model/fusion"))
 def fusion(request):
     return made(instantiate(config("model=deep", f"model/fusion={request.param}").model.fusion, _convert_="all"))
 
 
 def test_any_subset_can_be_present_and_what_is_absent_is_never_read(fusion):
-    x, known = fusion(embedded(), jnp.asarray(SUBSETS))
+    x, known = jax.jit(fusion)(embedded(), jnp.asarray(SUBSETS))
     assert x.shape == known.shape == (8, 1, fusion.out_features)
     junk = [jnp.where(SUBSETS[..., m, None], e, 1e6) for m, e in enumerate(embedded())]
-    again, _ = fusion(junk, jnp.asarray(SUBSETS))
+    again, _ = jax.jit(fusion)(junk, jnp.asarray(SUBSETS))
     np.testing.assert_array_equal(np.asarray(x)[known], np.asarray(again)[known])
     assert not known[0].any()
     assert known[7].all()
@@ -50,7 +50,7 @@ def test_gradients_are_finite_even_where_nothing_is_present(fusion):
         x, known = nnx.merge(graph, state)(parts, jnp.asarray(SUBSETS))
         return (jnp.where(known, x, 0) ** 2).sum()
 
-    slopes = jax.grad(total, (0, 1))(state, embedded())
+    slopes = jax.jit(jax.grad(total, (0, 1)))(state, embedded())
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
     for m, slope in enumerate(slopes[1]):
         absent = ~SUBSETS[:, 0, m]
@@ -60,7 +60,7 @@ def test_gradients_are_finite_even_where_nothing_is_present(fusion):
 
 def test_the_mean_is_over_those_present():
     mean = made(partial(Mean, 4))
-    x, _ = mean(embedded(), jnp.asarray(SUBSETS))
+    x, _ = jax.jit(mean)(embedded(), jnp.asarray(SUBSETS))
     projected = [np.asarray(p(e)) for p, e in zip(mean.projections, embedded(), strict=True)]
     for row, subset in enumerate(SUBSETS[1:, 0], start=1):
         expected = np.mean([projected[m][row] for m in np.flatnonzero(subset)], 0)
@@ -69,9 +69,7 @@ def test_the_mean_is_over_those_present():
 
 def test_attention_starts_as_the_mean_and_weighs_by_content_later():
     fresh, plain = (kind(4, sizes=SIZES, rngs=nnx.Rngs(0)) for kind in (Attention, Mean))
-    for one, other in zip(
-        fresh(embedded(), jnp.asarray(SUBSETS)), plain(embedded(), jnp.asarray(SUBSETS)), strict=True
-    ):
+    for one, other in zip(*(jax.jit(kind)(embedded(), jnp.asarray(SUBSETS)) for kind in (fresh, plain)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
     taught = made(partial(Attention, 4))
     projected = jnp.stack([p(e) for p, e in zip(taught.projections, embedded(), strict=True)], 2)
