@@ -49,7 +49,7 @@ def test_both_growers_grow_the_same_trees(how, monkeypatch):
     assert same(native, xla)
 
 
-@pytest.mark.parametrize("rows", [1, 60])
+@pytest.mark.parametrize("rows", [1, 90])
 def test_a_stump_is_the_best_of_all(rows):
     x, _, score, _ = table()
     seen, even = np.ones(x.shape, bool), np.ones(len(x), "f4")
