@@ -60,6 +60,6 @@ class Estimator(ABC):
 
         return jax.vmap(one)(weights, keys, dict(settings or {}))
 
-    def given(self: E, settings: Mapping[str, float | Arr]) -> E:
+    def given(self: E, settings: Mapping[str, int | float | Arr]) -> E:
         """The same recipe with these settings."""
         return replace(self, **settings)  # type: ignore[type-var]  # subclasses are dataclasses

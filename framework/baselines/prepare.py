@@ -112,7 +112,7 @@ class Prepared(Estimator):
 
         return by_group(some, fold, weights, keys, dict(settings or {}))
 
-    def given(self, settings: Mapping[str, float | Arr]) -> "Prepared":
+    def given(self, settings: Mapping[str, int | float | Arr]) -> "Prepared":
         return replace(self, inner=self.inner.given(settings))
 
     def features(self, of: Moments, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> Float[Array, "n p"]:
