@@ -13,7 +13,7 @@ import sklearn
 from sklearn.model_selection import StratifiedKFold
 
 from benchmarks.cases import Contenders
-from benchmarks.tables import FOLDS, GRID, Case, hinge_loss, log_loss, named
+from benchmarks.tables import FOLDS, GRID, Case, hinge_loss, log_loss, named, repeated
 from framework.baselines.native import forest as native
 from framework.baselines.sklearn_api import SVC, BoostingClassifier, RandomForestClassifier
 from framework.baselines.svm import SVM
@@ -56,8 +56,14 @@ def _fit(case: Case, train: tuple, test: tuple) -> tuple[dict[str, Callable], Ca
     def ask() -> np.ndarray:
         return (fitted[0].decision_function if case.family == "svc" else fitted[0].predict_proba)(test[0])
 
+    def one(train: tuple, test: tuple) -> float:
+        found = model(case).fit(*train)
+        if case.family == "svc":
+            return hinge_loss(found.decision_function(test[0]), test[1])
+        return log_loss(found.predict_proba(test[0]), test[1])
+
     def loss() -> float:
-        return (hinge_loss if case.family == "svc" else log_loss)(ask(), test[1])
+        return repeated(case, one)
 
     return {LABEL: fit, f"{LABEL} predict": ask}, loss
 
