@@ -54,7 +54,11 @@ def build(folder: Path, rows: Sequence[Mapping]) -> Path:
     varied = [key for key in _keys(jobs) if len({job.settings.get(key) for job in jobs}) > 1]
     valued = sorted((job for job in jobs if job.value is not None), key=lambda job: job.value or 0.0)
     pen = pens(["best"], [])["best"]
-    figures = [_parallel(valued, varied), *(_response(valued, key) for key in varied)] if len(valued) > 1 else []
+    figures = (
+        [_parallel(valued, varied), *(_response(valued, key) for key in varied if key not in REPEATS)]
+        if len(valued) > 1
+        else []
+    )
     known = [job for job in jobs if job.seconds is not None]
     seconds = sum(job.seconds or 0 for job in known)
     page = (
