@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint lock peers clean
+.PHONY: help install demo test trials lint lock peers clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ demo: install  ## forecast on the real OASIS-2 table and on simulated scans; pri
 
 test: install  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+trials: install  ## the tests at length, and those at hand
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "long or not long"
 
 lint: install  ## layers, style and types
 	$(BIN)/ruff check .

@@ -157,6 +157,7 @@ def test_rows_without_weight_might_as_well_not_be_there(classes):
     np.testing.assert_allclose(predict(svm, here, x), predict(svm, there, x), atol=1e-3)
 
 
+@pytest.mark.long
 def test_a_lane_of_many_fits_is_a_fit_and_eager_is_compiled():
     x, y = classes3(90)
     svm, seen = SVM(3, tolerance=1e-4), np.ones(x.shape, bool)
@@ -235,6 +236,7 @@ def test_accuracy_is_scikit_learns():
             assert abs((found == y[test]).mean() - SVC().fit(x[train], y[train]).score(x[test], y[test])) < 0.005
 
 
+@pytest.mark.long
 def test_nothing_traces_twice_and_double_precision_passes():
     x, y = classes3(50)
     traces = []

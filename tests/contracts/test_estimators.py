@@ -69,13 +69,24 @@ def test_every_estimator_is_tried():
     assert {type(trial.estimator) for trial in TRIALS.values()} == every_estimator()
 
 
+LONG = (
+    "ridge, free",
+    "logistic, two",
+    "boosting, quantiles",
+    "extra trees",
+    "svm, number",
+    "prepared svm",
+)  # others in another form: make trials
+NAMES = [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in TRIALS]
+
+
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("name", TRIALS)
+@pytest.mark.parametrize("name", NAMES)
 def test_law(name, law):
     law(TRIALS[name])
 
 
-@pytest.mark.parametrize("name", TRIALS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_lane_of_fit_many_is_fit(name):
     laws.a_lane_is_a_fit(TRIALS[name], SETTINGS.get(name, {}))
 

@@ -28,7 +28,12 @@ def cohort(tmp_path_factory):
     return examples(tmp_path_factory.mktemp("cohort") / "c")
 
 
-@pytest.fixture(scope="module", params=models())
+# made of others that are tried here, or of the same estimators with other settings: make trials
+LONG = ("bagging", "stacking", "extra_trees", "quantile", "mixed_effects")
+RECIPES = [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in models()]
+
+
+@pytest.fixture(scope="module", params=RECIPES)
 def recipe(request):
     return forecaster(request.param)
 

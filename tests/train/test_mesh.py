@@ -91,6 +91,7 @@ def test_a_coordinator_that_does_not_answer_is_one_line(monkeypatch):
         Hosts("localhost:1", 2, 1).join()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not GLOO, reason="jaxlib was built without gloo")
 def test_two_processes_learn_what_one_does(eight, tmp_path):
     """Forecasts as well; each with two devices, interrupted half way, going on from their checkpoint."""
