@@ -10,6 +10,8 @@ from flax import nnx
 from benchmarks import networks
 from benchmarks.cases import CASES
 
+pytestmark = pytest.mark.long
+
 SMALL = {
     "plain": replace(CASES["64³×4"], side=16, scans=3),
     "series": replace(CASES["series"], side=16, scans=6, visits=3),

@@ -29,7 +29,7 @@ def cohort(tmp_path_factory):
 
 
 # made of others that are tried here, or of the same estimators with other settings: make trials
-LONG = ("bagging", "stacking", "extra_trees", "quantile", "mixed_effects")
+LONG = ("bagging", "stacking", "voting", "extra_trees", "quantile", "mixed_effects")
 RECIPES = [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in models()]
 
 

@@ -13,7 +13,11 @@ from tests.contracts.head_laws import with_
 from tests.contracts.recipes import head, names
 
 
-@pytest.fixture(scope="module", params=names("model/head"))
+LONG = ("lstm", "ode_rnn", "ssm", "t_lstm")  # they compile for long, or are like another: make trials
+HEADS = [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in names("model/head")]
+
+
+@pytest.fixture(scope="module", params=HEADS)
 def built(request):
     return stirred(head(request.param)(d_in=laws.D, rngs=nnx.Rngs(0)))
 

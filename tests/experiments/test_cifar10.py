@@ -7,6 +7,8 @@ import pytest
 from tests.data.ingest.test_cifar10 import TEST, write_files
 from tests.experiments.conftest import call, runs_of
 
+pytestmark = pytest.mark.long
+
 IMAGES = 40
 
 

@@ -59,7 +59,7 @@ def test_completion_loads_nothing_heavy():
     ("line", "expected"),
     [
         ("model=", [f"model={name}" for name in names("model")]),
-        ("model=l", ["model=last_visit", "model=lstm"]),
+        ("model=l", ["model=last_visit", "model=logistic", "model=lstm"]),
         ("model/head=", [f"model/head={name}" for name in names("model/head")]),
         ("model=lstm optimizer.learning", ["optimizer.learning_rate="]),
         ("see", ["seed="]),

@@ -8,6 +8,8 @@ from framework.data.ledger import Ledger
 from tests.cohorts import small
 from tests.experiments.conftest import QUICK, call, runs_of
 
+pytestmark = pytest.mark.long
+
 ENCODER = ("model/encoder=autoencoder", "model.encoder.channels=[4,4]", "model.encoder.out_features=4")
 SHORT = ("optimizer.steps=4", "optimizer.round=2", "model.decoder.channels=[4,4]")
 

@@ -82,6 +82,7 @@ def test_a_job_that_diverges_is_marked_and_the_others_go_on(tmp_path):
     assert not any((tmp_path / "runs" / "sweeps" / "together").iterdir())
 
 
+@pytest.mark.long
 def test_what_cannot_be_one_program_is_several(tmp_path):
     write_table(tmp_path / "visits.csv", rows())
     told = runner(tmp_path)("forecast", *MANY, "model.width=4,5", "seed=0,1")
@@ -89,6 +90,7 @@ def test_what_cannot_be_one_program_is_several(tmp_path):
     assert len(runs_of(tmp_path, "forecast")) == 4
 
 
+@pytest.mark.long
 def test_what_would_take_too_much_memory_goes_in_waves(tmp_path, monkeypatch):
     write_table(tmp_path / "visits.csv", rows())
     lanes, honest = [], Deep.try_many
@@ -104,6 +106,7 @@ def test_what_would_take_too_much_memory_goes_in_waves(tmp_path, monkeypatch):
     assert lanes == [2, 2]
 
 
+@pytest.mark.long
 def test_where_a_group_fails_its_jobs_run_one_by_one(tmp_path, monkeypatch):
     def fails(*_):
         raise UserError("no room")

@@ -12,6 +12,8 @@ from framework.forecast.mixed_effects import MixedEffects
 from framework.types import LEVELS
 from tests.cohorts import examples
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 RECIPE = MixedEffects(trends=True, covariates=True, known=True)
 

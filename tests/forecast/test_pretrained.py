@@ -19,6 +19,8 @@ from framework.nn.model import encoders
 from tests.cohorts import examples
 from tests.contracts.recipes import forecaster
 
+pytestmark = pytest.mark.long
+
 KEY, ORDER = jax.random.key(3), np.arange(12)
 SPLIT = Split(ORDER < 7, (ORDER >= 7) & (ORDER < 9), ORDER >= 9)
 SMALL = (

@@ -14,6 +14,8 @@ from framework.train.gradients import Accumulated
 from tests.cohorts import examples
 from tests.contracts.recipes import forecaster
 
+pytestmark = pytest.mark.long
+
 KEYS = jax.random.split(jax.random.key(0), 1)
 ROWS, PARTS = [3, 0, 7, 5, 1, 2], ([3, 0], [7, 5], [1, 2])
 

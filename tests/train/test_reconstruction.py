@@ -15,6 +15,8 @@ from framework.nn.encoders.autoencoder import Convolutional, Decoder, Variationa
 from framework.nn.encoders.plain import Plain
 from framework.train.reconstruction import Pretraining, Reconstruction, Shelf
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 ORDER = np.arange(16)
 SPLIT = Split(ORDER < 10, (ORDER >= 10) & (ORDER < 13), ORDER >= 13)

@@ -9,6 +9,8 @@ from framework.data.simulate.course import Parameters
 from framework.data.simulate.interpolate import trilinear
 from framework.errors import UserError
 
+pytestmark = pytest.mark.long
+
 
 def test_trilinear_is_scipys_and_clamps_outside():
     rng = np.random.default_rng(0)

@@ -13,6 +13,8 @@ from scipy.stats import norm
 from framework.errors import UserError
 from framework.nn.encoders.autoencoder import Autoencoder, Convolutional, Decoder, Variational
 
+pytestmark = pytest.mark.long
+
 ENCODER, DECODER = partial(Convolutional, [3, 4], 6), partial(Decoder, [4, 3])
 
 

@@ -12,6 +12,8 @@ from flax import nnx
 from framework.nn.encoders.multimodal import Attention, Concatenate, Mean
 from tests.contracts.recipes import config, instantiate, names
 
+pytestmark = pytest.mark.long
+
 SIZES = (3, 5, 2)
 SUBSETS = np.array(list(product([False, True], repeat=3)))[:, None, :]  # (8 subjects, 1 visit, 3 modalities)
 
