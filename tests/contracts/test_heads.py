@@ -12,7 +12,6 @@ from tests.contracts import head_laws as laws
 from tests.contracts.head_laws import with_
 from tests.contracts.recipes import head, names
 
-
 LONG = ("lstm", "ode_rnn", "ssm", "t_lstm")  # they compile for long, or are like another: make trials
 HEADS = [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in names("model/head")]
 
