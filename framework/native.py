@@ -41,7 +41,9 @@ def register(
     compiler = _compiler()
     if os.environ.get("PROGNAX_NATIVE", "1") == "0" or compiler is None:
         return False
-    library = ctypes.CDLL(str(_compiled(compiler, source, libraries, headers)))
+    library = ctypes.CDLL(
+        str(_compiled(compiler, source, libraries, headers)), mode=ctypes.RTLD_GLOBAL
+    )  # kernels share locks
     for target in targets:
         function = jax.ffi.pycapsule(getattr(library, f"prognax_{target}"))
         jax.ffi.register_ffi_target(f"prognax_{target}", function, platform="cpu")

@@ -17,9 +17,9 @@ using RF32 = ffi::Result<F32>;
 using Span = ffi::Span<const int64_t>;
 using Dims = std::vector<int64_t>;
 
-namespace {
+extern "C" std::mutex prognax_turn;  // that of norm.cc: one kernel at a time has all threads
 
-std::mutex turn;  // one convolution at a time has all threads; XLA may run independent ones side by side
+namespace {
 
 enum Pass : int64_t { kForward, kData, kWeights };
 
@@ -108,7 +108,7 @@ int64_t count(const Dims& dims) {
 
 ffi::Error convolve(Pass pass, const Dims& dx, const Dims& dw, const Dims& dy, float* x, float* w, float* y,
                     int64_t models, Span stride, Span pads) {
-  std::lock_guard<std::mutex> mine(turn);
+  std::lock_guard<std::mutex> mine(prognax_turn);
   try {
     static Memory scratch, weights;
     auto& conv = convolution(pass, dx, dw, dy, stride, pads);

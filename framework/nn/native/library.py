@@ -25,7 +25,12 @@ def name() -> str:
 def convolves() -> bool:
     """Whether convolutions can be called; compiles and registers them at the first question."""
     found = _onednn()
-    return found is not None and native.register(HERE / "convolution.cc", CONVOLUTIONS, [found[1]], [found[2]])
+    # normalisation first, whose lock convolutions take too
+    return (
+        found is not None
+        and normalises()
+        and native.register(HERE / "convolution.cc", CONVOLUTIONS, [found[1]], [found[2]])
+    )
 
 
 @cache

@@ -21,9 +21,10 @@ using RS32 = ffi::Result<S32>;
 using Span = ffi::Span<const int64_t>;
 using Dims = std::vector<int64_t>;
 
-namespace {
+extern "C" std::mutex prognax_turn;  // of convolution.cc too: one kernel at a time has all threads
+std::mutex prognax_turn;             // XLA may run independent ones side by side
 
-std::mutex turn;  // one kernel at a time has all threads; XLA may run independent ones side by side
+namespace {
 
 Dims without_models(ffi::Span<const int64_t> dims) { return Dims(dims.end() - 5, dims.end()); }
 
@@ -170,7 +171,7 @@ void normalise(const Shape& s, const float* x, const float* scale, const float* 
 template <bool keep>
 void forward(const Shape& s, bool relu, const float* x, const float* scale, const float* bias, float* y, float* found,
              float* best, int32_t* where) {
-  std::lock_guard<std::mutex> mine(turn);
+  std::lock_guard<std::mutex> mine(prognax_turn);
   auto run = relu ? normalise<true, keep> : normalise<false, keep>;
   for_each_scan(s, [&](int64_t n, int64_t model) {
     std::vector<float> own(2 * s.groups);
@@ -268,7 +269,7 @@ std::vector<double> backward(const Shape& s, bool relu, const float* x, const fl
 
 ffi::Error NormaliseBackward(F32 x, F32 scale, F32 bias, F32 found, F32 best, S32 where, F32 dy, RF32 dx, RF32 dscale,
                              RF32 dbias, int64_t groups, bool relu, Span pool) {
-  std::lock_guard<std::mutex> mine(turn);
+  std::lock_guard<std::mutex> mine(prognax_turn);
   Shape s = shape_of(x, groups, pool);
   int64_t C = s.channels, kept = s.pools() ? s.out() : 0;
   std::vector<std::vector<double>> totals(s.models * s.scans);
