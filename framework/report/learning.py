@@ -11,7 +11,7 @@ def curves(metrics: pd.DataFrame, pens: dict[str, Pen]) -> list[Panel]:
 
     A model that is not trained in steps tells no training loss, and has no curve.
     """
-    stepped = metrics[metrics["train"].notna()]
+    stepped = metrics.dropna(subset=["train"])
     return [_curves(rows, pens[str(model)]) for model, rows in stepped.groupby("model", sort=False)]
 
 
