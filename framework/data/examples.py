@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -12,16 +12,16 @@ from framework.data.store import Cohort
 from framework.errors import UserError
 from framework.types import Layout, Query, Truth
 
-ASKS = ("later", "now", "ahead")
+ASKS = ("later", "next", "now", "ahead")
 
 
 @dataclass(frozen=True)
 class Examples:
     """A cohort seen through a layout.
 
-    `ask` says what is asked: "later", every later visit from every visit before it; "now", each visit's own
-    targets from its inputs (diagnosis), which needs targets whose history is no input; "ahead", nothing that the
-    cohort could answer.
+    `ask` says what is asked: "later", every later visit from every visit before it; "next", each visit from the one
+    before it, which is enough where series are long; "now", each visit's own targets from its inputs (diagnosis),
+    which needs targets whose history is no input; "ahead", nothing that the cohort could answer.
     """
 
     cohort: Cohort
@@ -54,19 +54,18 @@ class Examples:
     @cached_property
     def asked(self) -> "Questions":
         """What the study asks and is judged by."""
-        return self._questions(self.ask == "later", self.ask == "now")
+        return self._questions(self.ask == "now")
 
     @cached_property
     def taught(self) -> "Questions":
         """What a forecaster is trained on: what is asked, and the present state of targets it cannot see."""
         unseen = any(not target.seen for target in self.layout.targets)
-        return self._questions(self.ask == "later", self.ask == "now" or unseen)
+        return self._questions(self.ask == "now" or unseen)
 
-    def _questions(self, later: bool, now: bool) -> "Questions":
-        pairs = [
-            list(combinations(range(count), 2)) * later + [(j, j) for j in range(count)] * now
-            for count in self.cohort.valid.sum(1)
-        ]
+    def _questions(self, now: bool) -> "Questions":
+        ahead = {"later": lambda count: combinations(range(count), 2), "next": lambda count: pairwise(range(count))}
+        asks = ahead.get(self.ask, lambda count: ())
+        pairs = [[*asks(count), *((j, j) for j in range(count) if now)] for count in self.cohort.valid.sum(1)]
         width = max(1, *map(len, pairs))
         origin, visit = (np.zeros((len(pairs), width), int) for _ in range(2))
         valid = np.zeros((len(pairs), width), bool)

@@ -57,6 +57,12 @@ def test_later_is_every_later_visit_from_every_visit_before_it(cohort):
     assert told(one, one.asked, "volume") == {("a", 0, 1, 4), ("a", 0, 3, 3), ("a", 1, 3, 3), ("b", 0, 2.5, None)}
 
 
+def test_next_is_each_visit_from_the_one_before_it(cohort):
+    one = examples(cohort, "score", ask="next")
+    assert told(one, one.asked, "score") == {("a", 0, 1, None), ("a", 1, 3, 26), ("b", 0, 2.5, 19)}
+    assert told(one, one.taught, "score") == told(one, one.asked, "score")
+
+
 def test_what_is_no_question_has_no_answer(cohort):
     one = examples(cohort, "score")
     for truth in one.asked.truth.values():
