@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import ClassVar, TypeVar
+from dataclasses import Field, replace
+from typing import Any, ClassVar, TypeVar
 
 import jax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
@@ -23,6 +23,7 @@ class Estimator(ABC):
 
     classes: int
     DYNAMIC: ClassVar[tuple[str, ...]] = ()
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @abstractmethod
     def fit(
@@ -62,4 +63,4 @@ class Estimator(ABC):
 
     def given(self: E, settings: Mapping[str, int | float | Arr]) -> E:
         """The same recipe with these settings."""
-        return replace(self, **settings)  # type: ignore[type-var]  # subclasses are dataclasses
+        return replace(self, **settings)

@@ -71,7 +71,7 @@ class Forest(Estimator):
         mean = jnp.float32(0) if self.classes else (target * weight).sum() / jnp.maximum(weight.sum(), 1e-30)
         target = jnp.where(weight > 0, target - mean, 0)
         seeds = jax.random.bits(key, (self.trees,), jnp.uint32)
-        counts = self._counts(weight, seeds)
+        counts = self.drawn(weight, seeds)
         how = growing.Shape(self._nodes(n), self.classes, self.extra, self.categories)._asdict()
         arrays = codes, edges, _centres(edges), target, weight, counts, seeds, self._rules(f), mean
         xla = jax.custom_batching.sequential_vmap(partial(growing.grow, **how))
@@ -86,7 +86,7 @@ class Forest(Estimator):
         self, params: Grown, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], weight: Float[Arr, " n"]
     ) -> Float[Array, "n p"]:
         """The mean over those trees that did not draw the row, for the rows fitted to; NaN where all trees drew it."""
-        out = self._counts(jnp.asarray(weight, jnp.float32), params.seeds) == 0
+        out = self.drawn(jnp.asarray(weight, jnp.float32), params.seeds) == 0
         total = predict_sum(params.trees, x, binning.within(x, observed, self.categories), out)
         return total / out.sum(0)[:, None].astype(total.dtype)
 
@@ -108,7 +108,7 @@ class Forest(Estimator):
         error = (own * jnp.where(some, found[:, 0] - y, 0) ** 2).sum()
         return 1 - error / (own * (y - (own * y).sum() / own.sum()) ** 2).sum()
 
-    def _counts(self, weight: Array, seeds: Arr) -> Array:
+    def drawn(self, weight: Array, seeds: Arr) -> Array:
         """How often each tree sees each row."""
         if self.bootstrap is False or (self.bootstrap is None and self.extra):
             return jnp.broadcast_to((weight > 0).astype(jnp.uint8), (len(seeds), len(weight)))

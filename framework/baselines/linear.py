@@ -1,8 +1,12 @@
 """What the linear models share: their parameters, and coordinates in which float32 is enough."""
 
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from abc import abstractmethod
 
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from framework.baselines.base import Estimator
 from framework.baselines.prepare import moments
 from framework.types import Arr, pytree
 
@@ -13,6 +17,36 @@ class Linear:
 
     intercept: Float[Array, "*m p"]
     coef: Float[Array, "*m f p"]
+
+
+class Penalised(Estimator):
+    """A linear model that is solved for many penalties at once; a fit is a path of one."""
+
+    penalty: float | Float[Arr, ""]
+    DYNAMIC = ("penalty",)
+
+    def fit(
+        self,
+        x: Float[Arr, "n f"],
+        observed: Bool[Arr, "n f"],
+        y: Float[Arr, " n"] | Int[Arr, " n"],
+        weight: Float[Arr, " n"],
+        *,
+        key: Key[Array, ""],
+    ) -> Linear:
+        penalties = jnp.asarray(self.penalty, jnp.result_type(float))[None]
+        return jax.tree.map(lambda leaf: leaf[0], self.path(x, observed, y, weight, penalties))
+
+    @abstractmethod
+    def path(
+        self,
+        x: Float[Arr, "n f"],
+        observed: Bool[Arr, "n f"],
+        y: Float[Arr, " n"] | Int[Arr, " n"],
+        weight: Float[Arr, " n"],
+        penalties: Float[Arr, " k"],
+    ) -> Linear:
+        """The fits for all penalties on a leading axis."""
 
 
 @pytree

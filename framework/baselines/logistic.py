@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import cho_solve
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
-from framework.baselines.base import Estimator
-from framework.baselines.linear import Linear, Standard, outputs, standard
+from framework.baselines.linear import Linear, Penalised, Standard, outputs, standard
 from framework.baselines.newton import newton
 from framework.baselines.proximal import proximal
 from framework.types import Arr
@@ -20,7 +19,7 @@ Loss = Callable[[Float[Array, " d"]], Float[Array, ""]]
 
 
 @dataclass(frozen=True)
-class Logistic(Estimator):
+class Logistic(Penalised):
     """Minimises sum of w (-log p(y)) + penalty (l1_ratio |b|₁ + (1 - l1_ratio) |b|² / 2); intercepts are free.
 
     Two classes have one column of coefficients, more have one each (softmax). `penalty` is 1/C elsewhere. Solved until
@@ -34,19 +33,6 @@ class Logistic(Estimator):
     l1_ratio: float = 0.0
     tolerance: float = 1e-7
     steps: int = 20_000
-    DYNAMIC = ("penalty",)
-
-    def fit(
-        self,
-        x: Float[Arr, "n f"],
-        observed: Bool[Arr, "n f"],
-        y: Float[Arr, " n"] | Int[Arr, " n"],
-        weight: Float[Arr, " n"],
-        *,
-        key: Key[Array, ""],
-    ) -> Linear:
-        penalties = jnp.asarray(self.penalty, jnp.result_type(float))[None]
-        return jax.tree.map(lambda leaf: leaf[0], self.path(x, observed, y, weight, penalties))
 
     def path(
         self,

@@ -65,11 +65,11 @@ class Prepared(Estimator):
     indicators: bool = False
 
     @property
-    def classes(self) -> int:  # type: ignore[override]  # the wrapped estimator's
+    def classes(self) -> int:  # the wrapped estimator's
         return self.inner.classes
 
     @property
-    def DYNAMIC(self) -> tuple[str, ...]:  # type: ignore[override]  # noqa: N802
+    def DYNAMIC(self) -> tuple[str, ...]:  # noqa: N802
         return self.inner.DYNAMIC
 
     def fit(

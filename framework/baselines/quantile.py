@@ -6,16 +6,15 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
-from framework.baselines.base import Estimator
-from framework.baselines.linear import Linear, outputs, standard
+from framework.baselines.linear import Linear, Penalised, outputs, standard
 from framework.baselines.proximal import soft
 from framework.types import LEVELS, Arr
 
 
 @dataclass(frozen=True)
-class Quantile(Estimator):
+class Quantile(Penalised):
     """Minimises sum of w (pinball loss) + penalty (l1_ratio |b|₁ + (1 - l1_ratio) |b|² / 2) for each level.
 
     Lines of different levels may cross: a row's answers are sorted, which only brings them nearer to the truth
@@ -29,19 +28,6 @@ class Quantile(Estimator):
     tolerance: float = 1e-5
     steps: int = 5_000
     classes: int = 0
-    DYNAMIC = ("penalty",)
-
-    def fit(
-        self,
-        x: Float[Arr, "n f"],
-        observed: Bool[Arr, "n f"],
-        y: Float[Arr, " n"] | Int[Arr, " n"],
-        weight: Float[Arr, " n"],
-        *,
-        key: Key[Array, ""],
-    ) -> Linear:
-        penalties = jnp.asarray(self.penalty, jnp.result_type(float))[None]
-        return jax.tree.map(lambda leaf: leaf[0], self.path(x, observed, y, weight, penalties))
 
     def path(
         self,

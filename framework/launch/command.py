@@ -59,7 +59,7 @@ def command(
                 values = together()(configs, gigabytes, lambda place, value: ended(configs[place].hydra, value))
                 return [float(value) if isinstance(value, float) else None for value in values]
 
-            task.together = many  # type: ignore[attr-defined]
+            task.together = many
             task.__module__ = f"experiments.{config_name}"  # what Hydra calls the program in its help
             HydraConfig.instance().cfg = None  # of another command in the same process
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its own exceptions on instead of printing them

@@ -191,7 +191,7 @@ class ForgetsItsSettings(Lawful):
 
 
 LANE = partial(laws.a_lane_is_a_fit, settings={"shrink": (0.0, 9.0)})
-LANE.__name__ = "a_lane_is_a_fit"  # type: ignore[attr-defined]
+LANE.__name__ = "a_lane_is_a_fit"
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_survives(tmp_path):
         [sys.executable, "-c", FULL, tmp_path / "run"], capture_output=True, text=True, check=True, cwd=ROOT
     )
     told = "no checkpoint can be written to .*/run \\(File too large\\); make room there, .*"
-    assert re.fullmatch(told, ended.stderr.strip().splitlines()[-1]), ended.stderr[-2000:]
+    assert re.search(f"^{told}$", ended.stderr, re.MULTILINE), ended.stderr[-2000:]  # threads of orbax's may talk too
     found, place = resumed(tmp_path / "run")
     assert found is not None
     assert found[0] == 3

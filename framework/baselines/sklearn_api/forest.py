@@ -23,6 +23,7 @@ class _Trees(Table):
     _gaps = True
     _static = ("max_depth", "min_samples_leaf")  # they bound how many nodes a tree can have
     _extra = False
+    recipe_: Forest
 
     def _columns(self, x: np.ndarray) -> int:
         return x.shape[1]
@@ -81,8 +82,8 @@ class _Trees(Table):
         rows = bucket(len(x), ROWS)
         values, observed = map(jnp.asarray, self._padded(x, rows))
         own = jnp.asarray(longer(weight.astype(np.float32), rows))
-        drawn = self.recipe_._counts(own, self.params_.seeds) * own  # type: ignore[attr-defined]  # a Forest
-        trees = pruned(self.params_.trees, values, observed, drawn, jnp.float32(share * weight.sum()))
+        heavy = self.recipe_.drawn(own, self.params_.seeds) * own
+        trees = pruned(self.params_.trees, values, observed, heavy, jnp.float32(share * weight.sum()))
         self.params_ = replace(self.params_, trees=trees)
 
     def _out_of_bag(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """A pure estimator behind scikit-learn's conventions: tables checked, padded to shared shapes, fitted and asked."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
@@ -45,7 +46,7 @@ def probabilities(recipe: Estimator, params: PyTree, x: Array, observed: Array) 
     return recipe.predict(params, x, observed)
 
 
-class Table(BaseEstimator):
+class Table(BaseEstimator, ABC):
     """What classifiers and regressors share; a subclass says which estimator its parameters mean.
 
     After `fit`, `recipe_` is that estimator, `settings_` those of its fields that are traced, and `params_` its pytree
@@ -65,9 +66,9 @@ class Table(BaseEstimator):
         tags.input_tags.allow_nan = self._gaps
         return tags
 
+    @abstractmethod
     def _estimator(self, x: np.ndarray, weight: np.ndarray, classes: int) -> Estimator:
         """The pure estimator that these parameters mean for this table."""
-        raise NotImplementedError
 
     def _checked(self, **data: Any) -> Any:
         finite = "allow-nan" if self._gaps else True
@@ -179,5 +180,5 @@ def longer(values: Shaped[np.ndarray, " n"], rows: int) -> Shaped[np.ndarray, " 
 
 def _neutral(estimator: Estimator, settings: Mapping) -> Estimator:
     """The estimator with all traced settings at their class's defaults, so that it is the same whatever they are."""
-    plain = {one.name: one.default for one in fields(estimator) if one.name in settings}  # type: ignore[arg-type]
-    return replace(estimator, **plain)  # type: ignore[type-var]  # every estimator is a dataclass
+    plain = {one.name: one.default for one in fields(estimator) if one.name in settings}
+    return replace(estimator, **plain)

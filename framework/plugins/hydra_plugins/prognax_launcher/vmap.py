@@ -32,7 +32,7 @@ class Vmap(Launcher):
         """What each job returned, in order."""
         setup_globals()
         configs = [self._job(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        values = self.task.together(configs, self.gigabytes)  # type: ignore[attr-defined]
+        values = self.task.together(configs, self.gigabytes)
         return [self._return(config, value) for config, value in zip(configs, values, strict=True)]
 
     def _job(self, overrides: Sequence[str], number: int) -> DictConfig:
