@@ -1,14 +1,13 @@
 """The cohort `rhythm`: a disease that comes in waves, followed at 60 to 200 irregular visits, its truth kept.
 
 The law is a linear stochastic differential equation, run at a pace of the subject's own. In the subject's time s, pace
-times years, one cycle long:
+times years, one cycle long, and about an equilibrium x* = level + response · dose:
 
-    dx = v ds    dv = -(2π)² (x - x*) ds - 4π damping v ds + σ dB    dw = (x - w) / lag ds    x* = level + response · dose
+    dx = v ds    dv = -(2π)² (x - x*) ds - 4π damping v ds + σ dB    dw = (x - w) / lag ds
 
-Activity x swings about an equilibrium x* that is the subject's own and moves with the dose; a marker w trails it. The
-waves lose their phase within some two cycles, so what lies ahead follows from what is filtered out of noisy, scattered
-measurements (symptoms and activity show x, the marker w), from how long the gap is in the subject's own time, and from
-pace, level and response, which only a long history tells.
+The waves of activity x lose their phase within some two cycles; a marker w trails them. So what lies ahead follows from
+what is filtered out of noisy, scattered measurements (symptoms and activity show x, the marker w), from how long the
+gap is in the subject's own time, and from pace, level and response, which only a long history tells.
 
 Visits come sooner, and tests are ordered more often, the faster the pace and the worse the symptoms last measured: gaps
 and holes are informative, as in Che et al. 2018. A clinician starts and stops the dose by what the visit measured.
@@ -78,7 +77,7 @@ class Law:
     def passage(self, cycles: Numbers) -> Float[np.ndarray, "... 3 3"]:
         """Φ = exp(drift · cycles)."""
         rates, modes, inverse = self._modes
-        return ((modes * np.exp(rates * np.asarray(cycles)[..., None, None])) @ inverse).real
+        return np.real((modes * np.exp(rates * np.asarray(cycles)[..., None, None])) @ inverse)
 
     def gained(self, passage: Float[np.ndarray, "... 3 3"]) -> Float[np.ndarray, "... 3 3"]:
         return self.spread - passage @ self.spread @ np.swapaxes(passage, -1, -2)
