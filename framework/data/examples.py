@@ -8,6 +8,7 @@ from itertools import combinations, pairwise
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from framework.data.origins import EVERY, Origins
 from framework.data.store import Cohort
 from framework.errors import UserError
 from framework.types import Layout, Query, Truth
@@ -21,12 +22,15 @@ class Examples:
 
     `ask` says what is asked: "later", every later visit from every visit before it; "next", each visit from the one
     before it, which is enough where series are long; "now", each visit's own targets from its inputs (diagnosis),
-    which needs targets whose history is no input; "ahead", nothing that the cohort could answer.
+    which needs targets whose history is no input; "ahead", nothing that the cohort could answer. `origins` are the
+    visits from which it is asked, `about` those it is asked about (None: all); what is taught hangs on neither.
     """
 
     cohort: Cohort
     layout: Layout
     ask: str = "later"
+    origins: Origins = EVERY
+    about: Bool[np.ndarray, "n t"] | None = None
 
     def __post_init__(self):
         if self.ask not in ASKS:
@@ -44,7 +48,8 @@ class Examples:
             raise UserError(f"ask=now would read the answer from the inputs: hide it with data.hidden={seen}")
         if self.ask != "ahead" and not self.asked.query.valid.any():
             raise UserError(
-                f"no subject has a visit to ask about (ask={self.ask}); forecasting needs two visits or more"
+                f"no subject has a visit to ask about (ask={self.ask}); "
+                "forecasting needs two visits or more, one of them its origin"
             )
 
     @property
@@ -54,18 +59,23 @@ class Examples:
     @cached_property
     def asked(self) -> "Questions":
         """What the study asks and is judged by."""
-        return self._questions(self.ask == "now")
+        about = self.cohort.valid if self.about is None else self.about
+        return self._questions(self.ask == "now", self.origins(self.cohort), about)
 
     @cached_property
     def taught(self) -> "Questions":
         """What a forecaster is trained on: what is asked, and the present state of targets it cannot see."""
         unseen = any(not target.seen for target in self.layout.targets)
-        return self._questions(self.ask == "now" or unseen)
+        every = self.cohort.valid
+        return self._questions(self.ask == "now" or unseen, every, every)
 
-    def _questions(self, now: bool) -> "Questions":
+    def _questions(self, now: bool, origins: Bool[np.ndarray, "n t"], about: Bool[np.ndarray, "n t"]) -> "Questions":
         ahead = {"later": lambda count: combinations(range(count), 2), "next": lambda count: pairwise(range(count))}
         asks = ahead.get(self.ask, lambda count: ())
-        pairs = [[*asks(count), *((j, j) for j in range(count) if now)] for count in self.cohort.valid.sum(1)]
+        pairs = [
+            [(j, k) for j, k in (*asks(count), *((j, j) for j in range(count) if now)) if start[j] and end[k]]
+            for count, start, end in zip(self.cohort.valid.sum(1), origins, about, strict=True)
+        ]
         width = max(1, *map(len, pairs))
         origin, visit = (np.zeros((len(pairs), width), int) for _ in range(2))
         valid = np.zeros((len(pairs), width), bool)

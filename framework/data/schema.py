@@ -10,7 +10,7 @@ import numpy as np
 
 from framework.errors import UserError
 
-ROLES = ("input", "target", "known_ahead", "group", "hindsight")
+ROLES = ("input", "target", "known_ahead", "group", "date", "hindsight")
 Value = float | str | None
 
 
@@ -21,7 +21,8 @@ class Variable:
     `levels` makes it a class (a value is then one of these strings); without levels it is a number in
     `units`. `positive_from` names the first level that counts as the event where the levels are ordered.
     Hindsight is what is known only afterwards (such as "Converted"): it is never an input. A known-ahead
-    variable that advances by itself says how fast in `per_year` (age: 1); one that is planned leaves it None.
+    variable that advances by itself says how fast in `per_year` (age: 1); one that is planned leaves it None. A group
+    (site, scanner) and a date (of the visit, or once per subject of the first; see `data/dates.py`) serve to split by.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Variable:
                 f"variable {self.name!r} is hindsight and also {[r for r in self.roles if r != 'hindsight']}; "
                 "what is known only afterwards can have no other role: remove one"
             )
+        if "date" in self.roles and self.levels:
+            raise UserError(f"variable {self.name!r} is a date and has levels; remove one of the two")
         if self.levels and len(set(self.levels)) < max(2, len(self.levels)):
             raise UserError(f"variable {self.name!r} has levels {list(self.levels)}; expected two or more, each once")
         if self.positive_from is not None and self.positive_from not in self.levels[1:]:

@@ -1,24 +1,29 @@
 """Who trains, who validates, who tests: always whole subjects."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
+from framework.data.groups import first_values, stratum
 from framework.data.ingest.sheet import locate, read_sheet
+from framework.data.store import Cohort
 from framework.errors import UserError
+
+ROLES = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Three disjoint sets of subjects, as masks over the cohort's subjects."""
+    """Three disjoint sets of subjects, as masks over the cohort's subjects; `out` says why others are in none."""
 
     train: Bool[np.ndarray, " n"]
     validation: Bool[np.ndarray, " n"]
     test: Bool[np.ndarray, " n"]
+    out: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self):
         twice = self.train.astype(int) + self.validation + self.test > 1
@@ -32,6 +37,14 @@ class Split:
                     f"no subject is left for {name}; use fewer folds, split.validation=0 or a larger cohort"
                 )
 
+    def roles(self) -> list[str]:
+        """What each subject does in words: train, validation, test, or why it does nothing."""
+        named = [self.out.get(row, "out") for row in range(len(self.train))]
+        for role in ROLES:
+            for row in np.flatnonzero(getattr(self, role)):
+                named[row] = role
+        return named
+
 
 class Splitter(ABC):
     """How a cohort is cut into folds; `fold` is the one that a single forecast tests."""
@@ -39,11 +52,19 @@ class Splitter(ABC):
     fold: int
 
     @abstractmethod
-    def splits(self, subjects: Sequence[str], repeat: int = 0) -> list[Split]: ...
+    def splits(self, cohort: Cohort, repeat: int = 0) -> list[Split]: ...
 
-    def one(self, subjects: Sequence[str]) -> Split:
+    def known(self, cohort: Cohort) -> Cohort:
+        """What of the cohort may be learnt from: here all of it."""
+        return cohort
+
+    def asks(self, cohort: Cohort) -> Bool[np.ndarray, "n t"] | None:
+        """Which visits may be asked about where a forecaster is tested; None for every one."""
+        return None
+
+    def one(self, cohort: Cohort) -> Split:
         """The split of `fold`. Raises UserError where there is no such fold."""
-        splits = self.splits(subjects)
+        splits = self.splits(cohort)
         if not 0 <= self.fold < len(splits):
             raise UserError(f"split.fold is {self.fold}; expected 0 to {len(splits) - 1}")
         return splits[self.fold]
@@ -53,29 +74,26 @@ class Splitter(ABC):
 class KFold(Splitter):
     """`folds` test folds of shuffled subjects; from the rest a share `validation` is set aside for early stopping.
 
-    With a share of 0 nobody validates and training runs its full length.
+    With a share of 0 nobody validates and training runs its full length. Subjects are dealt to the folds evenly over
+    the first observed levels of the variables `stratify` (of numbers: over their quarters).
     """
 
     folds: int
     validation: float
     fold: int
     seed: int
+    stratify: Sequence[str] = ()
 
     def __post_init__(self):
-        if self.folds < 2:
-            raise UserError(f"split.folds is {self.folds}; expected 2 or more")
+        enough(self.folds)
 
-    def splits(self, subjects: Sequence[str], repeat: int = 0) -> list[Split]:
-        """One split a fold; repeats reshuffle. Depends on the number of subjects alone, not on their data."""
-        count = len(subjects)
-        if count < self.folds:
-            raise UserError(
-                f"{count} subjects cannot make {self.folds} folds; use split.folds={max(2, count // 2)} or fewer"
-            )
+    def splits(self, cohort: Cohort, repeat: int = 0) -> list[Split]:
+        """One split a fold; repeats reshuffle. Without strata they hang on the number of subjects alone."""
+        count = len(cohort.subjects)
         order = np.random.default_rng([self.seed, repeat]).permutation(count)
-        fold = np.empty(count, int)
-        fold[order] = np.arange(count) % self.folds
-        return [_split(fold == k, self.validation, [self.seed, repeat, k]) for k in range(self.folds)]
+        strata = [stratum(*first_values(cohort, name)[1:]) for name in self.stratify]
+        fold = dealt(order[np.lexsort([s[order] for s in strata[::-1]])] if strata else order, self.folds)
+        return [cut(fold == k, self.validation, [self.seed, repeat, k]) for k in range(self.folds)]
 
 
 @dataclass(frozen=True)
@@ -87,15 +105,15 @@ class ById(Splitter):
     fold: int
     seed: int
 
-    def splits(self, subjects: Sequence[str], repeat: int = 0) -> list[Split]:
+    def splits(self, cohort: Cohort, repeat: int = 0) -> list[Split]:
         """One split. Raises UserError where no subject's id matches, or each one's does."""
-        test = np.array([fnmatchcase(subject, self.test) for subject in subjects])
+        test = np.array([fnmatchcase(subject, self.test) for subject in cohort.subjects])
         if test.all() or not test.any():
             raise UserError(
                 f"split.test={self.test!r} matches {test.sum()} of {len(test)} subjects; expected some, not all: "
-                f"their ids are such as {subjects[0]!r}"
+                f"their ids are such as {cohort.subjects[0]!r}"
             )
-        return [_split(test, self.validation, [self.seed, repeat, 0])]
+        return [cut(test, self.validation, [self.seed, repeat, 0])]
 
 
 @dataclass(frozen=True)
@@ -107,22 +125,22 @@ class FromFile(Splitter):
     fold: int
     seed: int
 
-    def splits(self, subjects: Sequence[str], repeat: int = 0) -> list[Split]:
+    def splits(self, cohort: Cohort, repeat: int = 0) -> list[Split]:
         """One split for each fold named in the file, numbered folds in order of number.
 
         Raises UserError where the file is absent or broken, or a subject is missing or in two folds.
         """
         fold = self._folds()
-        absent = [subject for subject in subjects if subject not in fold]
+        absent = [subject for subject in cohort.subjects if subject not in fold]
         if absent:
             raise UserError(
                 f"{self.path} names no fold for subject {absent[0]!r}; every subject of the cohort needs one"
             )
-        of = np.array([fold[subject] for subject in subjects])
+        of = np.array([fold[subject] for subject in cohort.subjects])
         names = sorted(set(of.tolist()), key=_natural)
         if len(names) < 2:
             raise UserError(f"{self.path} has the one fold {names}; expected two or more")
-        return [_split(of == name, self.validation, [self.seed, repeat, k]) for k, name in enumerate(names)]
+        return [cut(of == name, self.validation, [self.seed, repeat, k]) for k, name in enumerate(names)]
 
     def _folds(self) -> dict[str, str]:
         sheet = read_sheet(locate(self.path, "split.path"), missing=())
@@ -139,16 +157,36 @@ class FromFile(Splitter):
         return folds
 
 
+def dealt(order: Int[np.ndarray, " n"], folds: int) -> Int[np.ndarray, " n"]:
+    """The fold of each subject, dealt in this order. Raises UserError where there are fewer subjects than folds."""
+    if len(order) < folds:
+        raise UserError(
+            f"{len(order)} subjects cannot make {folds} folds; use split.folds={max(2, len(order) // 2)} or fewer"
+        )
+    fold = np.empty(len(order), int)
+    fold[order] = np.arange(len(order)) % folds
+    return fold
+
+
+def enough(folds: int) -> None:
+    """Raise UserError for fewer than two folds."""
+    if folds < 2:
+        raise UserError(f"split.folds is {folds}; expected 2 or more")
+
+
 def _natural(name: str) -> tuple[bool, int, str]:
     """Numbers in their order, then names in theirs: fold 10 comes after fold 9."""
     return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
 
 
-def _split(test: Bool[np.ndarray, " n"], share: float, seed: list[int]) -> Split:
+def cut(test: Bool[np.ndarray, " n"], share: float, seed: list[int], out: Mapping[int, str] | None = None) -> Split:
+    """The split that tests these; a share of the others validates, and who is `out` does neither."""
     if not 0 <= share < 1:
         raise UserError(f"split.validation is {share}; expected a share from 0 to below 1")
-    rest = np.random.default_rng(seed).permutation(np.flatnonzero(~test))
+    out = out or {}
+    free = ~test & ~np.isin(np.arange(len(test)), [*out])
+    rest = np.random.default_rng(seed).permutation(np.flatnonzero(free))
     validation = np.zeros_like(test)
     if share > 0:
         validation[rest[: max(1, round(share * len(rest)))]] = True
-    return Split(~test & ~validation, validation, test)
+    return Split(free & ~validation, validation, test, out)

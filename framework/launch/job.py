@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jax
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from framework.data.examples import Examples
 from framework.data.split import Split, Splitter
-from framework.data.store import exists
+from framework.data.store import Cohort, exists
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes
 from framework.evaluate.outcomes import Outcomes
@@ -28,16 +28,20 @@ from framework.launch.recipes import FLOORS
 from framework.launch.study import copy_ledger, examples_of, facts
 from framework.train.mesh import is_first
 
-Plan = Callable[[Splitter, Sequence[str]], Sequence[Sequence[Split]]]  # the folds of each repeat
+Plan = Callable[[Splitter, Cohort], Sequence[Sequence[Split]]]  # the folds of each repeat
 
 
 @dataclass(frozen=True)
 class Job:
-    """Forecasters to fit on the folds of each repeat, and the folder of the run; `keep` saves what was fitted."""
+    """Forecasters to fit on the folds of each repeat, and the folder of the run; `keep` saves what was fitted.
+
+    They are tested by `examples`, and learn from `known`: all of it, unless a temporal split keeps the future away.
+    """
 
     config: DictConfig
     forecasters: Mapping[str, Forecaster]
     examples: Examples
+    known: Examples
     repeats: Sequence[Sequence[Split]]
     what: Mapping
     folder: RunFolder
@@ -56,12 +60,17 @@ class Job:
         # first, so that a setting that cannot be is told before a cohort is brought in
         forecasters = {name: instantiate(model, _convert_="all") for name, model in models.items()}
         splitter = instantiate(config.split, _convert_="all")
+        origins = instantiate(config.origins, _convert_="all")
         examples = opened(config)
+        cohort = examples.cohort
+        known, about = splitter.known(cohort), splitter.asks(cohort)
+        study = replace(examples, origins=origins, about=about)
         what = OmegaConf.to_container(config, resolve=True)
         assert isinstance(what, dict)
         what["fitted"] = {name: OmegaConf.to_container(model, resolve=True) for name, model in models.items()}
-        folder = RunFolder.of(what, examples.cohort.fingerprint)
-        return Job(config, forecasters, examples, plan(splitter, examples.subjects), what, folder, keep)
+        folder = RunFolder.of(what, cohort.fingerprint)
+        learnt = examples if known is cohort else replace(examples, cohort=known)
+        return Job(config, forecasters, study, learnt, plan(splitter, cohort), what, folder, keep)
 
     @property
     def splits(self) -> list[Split]:
@@ -83,7 +92,7 @@ class Job:
         path = self.folder.path
         with Training(name, path / "metrics.jsonl") if is_first() else nullcontext(lambda row: None) as log:
             fit_many = self.forecasters[name].fit_many
-            return fit_many(self.examples, self.splits, self.keys, folder=path / "checkpoints" / name, log=log)
+            return fit_many(self.known, self.splits, self.keys, folder=path / "checkpoints" / name, log=log)
 
     def finish(self, fitted: Mapping[str, list[Fitted]]) -> None:
         """Forecast, evaluate, report; from now on the run is shown, not made."""

@@ -28,7 +28,7 @@ def forecast_job(config: DictConfig, recipes: Recipes, examples: Callable[[DictC
     """The job of `experiments.forecast`; `examples(config)` opens its data."""
     name = recipes.name()
     models = {floor: recipes.model(floor) for floor in FLOORS if floor != name} | {name: config.model}
-    return Job.of(config, models, lambda splitter, subjects: [[splitter.one(subjects)]], keep=True, opened=examples)
+    return Job.of(config, models, lambda splitter, cohort: [[splitter.one(cohort)]], keep=True, opened=examples)
 
 
 def compare(config: DictConfig) -> Ran:
@@ -43,7 +43,7 @@ def compare(config: DictConfig) -> Ran:
     recipes = Recipes()
     models = {name: recipes.model(name, settings.get(name, ())) for name in names}
     repeats = range(config.repeats)
-    plan = lambda splitter, subjects: [splitter.splits(subjects, repeat) for repeat in repeats]  # noqa: E731
+    plan = lambda splitter, cohort: [splitter.splits(cohort, repeat) for repeat in repeats]  # noqa: E731
     return run(Job.of(config, models, plan, keep=False))
 
 

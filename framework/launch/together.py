@@ -104,7 +104,7 @@ def _alike(job: Job) -> str:
         return [bare(item) for item in node] if isinstance(node, list) else node
 
     same = {key: bare(value) for key, value in job.what.items() if key not in FREE}
-    return json.dumps([same, job.examples.cohort.fingerprint, len(job.splits)], sort_keys=True)
+    return json.dumps([same, job.known.cohort.fingerprint, len(job.splits)], sort_keys=True)
 
 
 def _run(group: Sequence[tuple[int, Job]], gigabytes: float, ended: Callable[[int, Value], None]) -> None:
@@ -127,7 +127,7 @@ def _run(group: Sequence[tuple[int, Job]], gigabytes: float, ended: Callable[[in
 
 def _wave(job: Job, gigabytes: float) -> int:
     name = _name(job)
-    each = job.forecasters[name].member_bytes(job.examples, job.splits)
+    each = job.forecasters[name].member_bytes(job.known, job.splits)
     return int(gigabytes * 1e9 // each) if each else sys.maxsize
 
 
@@ -138,14 +138,14 @@ def _fitted(jobs: Sequence[Job]) -> dict[str, Sequence[Fitted | UserError]]:
     folder.mkdir(parents=True, exist_ok=True)
     splits = [split for job in jobs for split in job.splits]
     keys = jnp.concatenate([job.keys for job in jobs])
-    each = [job.forecasters[name].dynamic(job.examples.layout) for job in jobs]
+    each = [job.forecasters[name].dynamic(job.known.layout) for job in jobs]
     dynamics = None if each[0] is None else jax.tree.map(lambda *x: jnp.stack(x), *each)
     for job in jobs:
         job.start()
         job.folder.stands("running", beside=len(jobs) - 1)
     with Training(name, folder / "metrics.jsonl") as log:
         checkpoints = folder / "checkpoints"
-        fitted = first.forecasters[name].try_many(first.examples, splits, keys, dynamics, checkpoints, log)
+        fitted = first.forecasters[name].try_many(first.known, splits, keys, dynamics, checkpoints, log)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for lane, job in enumerate(jobs):
         own = [json.dumps(row | {"member": 0}) + "\n" for row in rows if row["member"] == lane]

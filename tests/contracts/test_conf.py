@@ -23,6 +23,8 @@ NEEDS = {
     "data=nifti": ["data.path=x"],
     "data=cifar10": ["data.path=x"],
     "split=file": ["split.path=x"],
+    "split=temporal": ["split.date=2010-01-01"],
+    "origins=date": ["origins.date=2010-01-01"],
 }
 PARTS = {"model/classifier": "tabular", "model/regressor": "tabular"}  # of a model that no command takes unasked
 

@@ -148,7 +148,7 @@ def test_it_is_saved_whole_and_absence_is_one_line(cohort, tmp_path):
 def tested():
     """For both floors, every forecast of a subject by the fold that held it out."""
     examples = oasis2()
-    splits = KFold(10, 0.15, 0, 0).splits(examples.subjects)
+    splits = KFold(10, 0.15, 0, 0).splits(examples.cohort)
     found = {}
     for drifts in (False, True):
         members = LastVisit(drifts).fit_many(examples, splits, jax.random.split(KEY, 10))

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from framework.data.dates import DAYS_PER_YEAR, UNITS
+from framework.data.dates import years as years_of
 from framework.data.ingest.spec import build, known
 from framework.data.schema import Value, Variable
 from framework.errors import UserError
 
-DAYS_PER_YEAR = 365.25
 PER_YEAR = {"days": DAYS_PER_YEAR, "weeks": DAYS_PER_YEAR / 7, "months": 12.0, "years": 1.0}
 
 
@@ -20,7 +21,7 @@ class Column:
 
     `map` renames what a cell says before it is read ({1: M, 2: F}); a number outside `bounds` is an error.
     With `plus_time` the column holds the value at time zero (age at baseline), and a visit's value is that
-    plus `per_year` times the visit's time.
+    plus `per_year` times the visit's time. A column with the role "date" holds dates (ISO 8601, or in `format`).
     """
 
     name: str
@@ -35,9 +36,12 @@ class Column:
     map: Mapping[str, str | int | float] = field(default_factory=dict)
     bounds: tuple[float, float] | None = None
     plus_time: bool = False
+    format: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "column", self.column or self.name)
+        if self.is_date:
+            object.__setattr__(self, "units", UNITS)
         if self.levels and (self.bounds or self.plus_time):
             raise UserError(
                 f"variable {self.name!r} has levels and also bounds or plus_time, which are for numbers; remove one"
@@ -45,6 +49,10 @@ class Column:
         if self.plus_time and self.per_year is None:
             raise UserError(f"variable {self.name!r} has plus_time but no per_year; say how fast it advances (age: 1)")
         _ = self.variable  # a wrong role or level is an error now, before a file is opened
+
+    @property
+    def is_date(self) -> bool:
+        return "date" in self.roles
 
     @property
     def variable(self) -> Variable:
@@ -67,6 +75,8 @@ class Column:
                     "mend the cell, map it to a level, or add the level"
                 )
             return level
+        if self.is_date:
+            return _date(cell, self.format, f"{self.name} (column {self.column!r})", "format")
         number = _number(cell)
         if number is None:
             raise UserError(
@@ -103,16 +113,7 @@ class Time:
             if number is None:
                 raise UserError(f"time (column {self.column!r}) is no finite number of {self.units}; mend the cell")
             return number / PER_YEAR[self.units]
-        try:
-            moment = datetime.strptime(cell, self.format) if self.format else datetime.fromisoformat(cell)
-        except ValueError:
-            expected = self.format or "YYYY-MM-DD"
-            raise UserError(
-                f"time (column {self.column!r}) is no date {expected}; mend the cell, or set time.format"
-            ) from None
-        moment = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-        elapsed = moment - datetime(2000, 1, 1)
-        return (elapsed.days + elapsed.seconds / 86400) / DAYS_PER_YEAR
+        return _date(cell, self.format, f"time (column {self.column!r})", "time.format")
 
 
 def columns(node: Mapping[str, Any], where: str) -> tuple[Column, ...]:
@@ -120,6 +121,13 @@ def columns(node: Mapping[str, Any], where: str) -> tuple[Column, ...]:
     if not isinstance(node, Mapping):
         raise UserError(f"{where} is {node!r}; expected a mapping from variable to its column")
     return tuple(build(Column, spec or {}, f"{where}.{name}", name=str(name)) for name, spec in node.items())
+
+
+def _date(cell: str, form: str, what: str, key: str) -> float:
+    try:
+        return years_of(cell, form)
+    except ValueError:
+        raise UserError(f"{what} is no date {form or 'YYYY-MM-DD'}; mend the cell, or set {key}") from None
 
 
 def _number(text: str) -> float | None:

@@ -164,7 +164,7 @@ class Layout:
 def assemble(series: Series, layout: Layout, scans: Scans, ledger: Ledger) -> Subject | None:
     """Read one subject's scans and account for it in the ledger; None where nothing of it can be used."""
     visits, entries = [], []
-    derived = {column.name for column in layout.variables if column.plus_time}
+    derived = {column.name for column in layout.variables if column.plus_time or column.is_date}
     for planned in series.visits:
         found = scans(series.subject, planned)
         read = {name: scan for name, scan in found.items() if isinstance(scan, Scan)}

@@ -6,6 +6,7 @@ from framework.data.ingest.cifar10 import CLASSES, TEST, TRAIN, Cifar10
 from framework.data.split import ById
 from framework.data.store import verify
 from framework.errors import UserError
+from tests.cohorts import named
 
 IMAGES = 30
 
@@ -59,13 +60,13 @@ def test_colours_keep_their_scale(tmp_path):
 
 
 def test_the_official_test_images_are_the_test_fold(tmp_path):
-    subjects = [f"train-{i:05}" for i in range(50)] + [f"test-{i:05}" for i in range(10)]
-    split = ById("test*", 0.1, 0, 0).one(subjects)
+    images = named([f"train-{i:05}" for i in range(50)] + [f"test-{i:05}" for i in range(10)])
+    split = ById("test*", 0.1, 0, 0).one(images)
     np.testing.assert_array_equal(split.test, np.arange(60) >= 50)
     assert split.validation.sum() == 5
-    assert ById("test*", 0.0, 0, 0).one(subjects).train.sum() == 50
+    assert ById("test*", 0.0, 0, 0).one(images).train.sum() == 50
     with pytest.raises(UserError, match=r"matches 0 of 60 subjects; .* 'train-00000'"):
-        ById("held-out*", 0.0, 0, 0).one(subjects)
+        ById("held-out*", 0.0, 0, 0).one(images)
 
 
 def break_size(folder):

@@ -1,0 +1,28 @@
+"""A cohort as it was known at an earlier time."""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Int
+
+from framework.data.store import Cohort
+
+
+def known(cohort: Cohort, visits: Int[np.ndarray, " n"]) -> Cohort:
+    """The first so many visits of each subject and nothing of the others; subjects keep their places."""
+    there = np.arange(cohort.times.shape[1]) < visits[:, None]
+    observed = cohort.observed & there[..., None]
+    static_observed = cohort.static_observed & (visits > 0)[:, None]
+    subjects = [
+        {**entry, "visits": entry["visits"][:count]}
+        for entry, count in zip(cohort.manifest["subjects"], visits.tolist(), strict=True)
+    ]
+    return replace(
+        cohort,
+        manifest={**cohort.manifest, "subjects": subjects},
+        times=np.where(there, cohort.times, 0),
+        values=np.where(observed, cohort.values, 0),
+        observed=observed,
+        static=np.where(static_observed, cohort.static, 0),
+        static_observed=static_observed,
+    )

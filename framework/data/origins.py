@@ -1,0 +1,67 @@
+"""From where forecasts are made: which visits of a subject are the last that may be seen."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from framework.data.dates import dates, setting
+from framework.data.store import Cohort
+from framework.errors import UserError
+
+
+class Origins(ABC):
+    """Chooses among the visits of a cohort, by what was known at each of them."""
+
+    @abstractmethod
+    def __call__(self, cohort: Cohort) -> Bool[np.ndarray, "n t"]: ...
+
+
+@dataclass(frozen=True)
+class Each(Origins):
+    """Every visit."""
+
+    def __call__(self, cohort: Cohort) -> Bool[np.ndarray, "n t"]:
+        return cohort.valid
+
+
+EVERY = Each()
+
+
+@dataclass(frozen=True)
+class First(Origins):
+    """Each subject's first visit."""
+
+    def __call__(self, cohort: Cohort) -> Bool[np.ndarray, "n t"]:
+        return cohort.valid & (np.arange(cohort.times.shape[1]) == 0)
+
+
+@dataclass(frozen=True)
+class Landmark(Origins):
+    """The last visit up to `years` after the first: each subject once, at about the same time in the study."""
+
+    years: float
+
+    def __post_init__(self):
+        if self.years < 0:
+            raise UserError(f"origins.years is {self.years}; expected 0 or more years after the first visit")
+
+    def __call__(self, cohort: Cohort) -> Bool[np.ndarray, "n t"]:
+        return _last(cohort.valid & (cohort.times <= self.years), cohort.times)
+
+
+@dataclass(frozen=True)
+class On(Origins):
+    """The last visit before a day of the calendar: what was known that morning."""
+
+    date: str
+
+    def __call__(self, cohort: Cohort) -> Bool[np.ndarray, "n t"]:
+        return _last(cohort.valid & (dates(cohort) < setting(self.date, "origins.date")), cohort.times)
+
+
+def _last(some: Bool[np.ndarray, "n t"], times: Float[np.ndarray, "n t"]) -> Bool[np.ndarray, "n t"]:
+    """The last visit of each row among `some`."""
+    last = np.where(some, np.arange(times.shape[1]), -1).max(1, initial=-1)
+    return np.arange(times.shape[1]) == last[:, None]
