@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, UInt32
 
-from framework.baselines.native import forest as native
+from framework.baselines.native import walking as native
 from framework.types import Arr, pytree
 
 

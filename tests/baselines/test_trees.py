@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
 from framework.baselines import trees as walking
-from framework.baselines.native import forest as native
+from framework.baselines.native import walking as native
 from framework.baselines.trees import Trees, compact, predict_mean, predict_sum
 
 
@@ -55,18 +57,33 @@ def by_hand(trees: Trees, x, observed, counts=None):
     return total
 
 
-@pytest.mark.parametrize("sets", [False, True])
-@pytest.mark.parametrize("n", [1, 700])
-def test_sums_are_those_of_a_walk_by_hand(sets, n):
-    trees, (x, observed) = grown(sets=sets), rows(n)
+def by_xla(trees: Trees, x, observed, counts):
+    parts = (trees.feature, trees.threshold, trees.missing_left, trees.left, trees.value, trees.categories)
+    return jax.jit(walking._walk)(*parts, x, observed, counts)
+
+
+@pytest.mark.parametrize(("n", "k", "sets"), [(1, 41, False), (700, 41, False), (700, 41, True), (150, 1500, False)])
+def test_sums_are_those_of_a_walk_by_hand(n, k, sets):
+    trees, (x, observed) = grown(k=k, sets=sets), rows(n)
+    assert k < 1000 or (trees.feature >= 0).sum(1).max() > 300
     counts = np.random.default_rng(2).random((5, n)) < 0.4
     for named in (None, counts):
         expected = by_hand(trees, x, observed, named)
         hidden = np.where(observed, x, np.nan).astype(np.float32)
         np.testing.assert_array_equal(predict_sum(trees, hidden, observed, named), expected)
-        all_named = np.zeros((5, 0), bool) if named is None else named
-        parts = (trees.feature, trees.threshold, trees.missing_left, trees.left, trees.value, trees.categories)
-        np.testing.assert_array_equal(jax.jit(walking._walk)(*parts, x, observed, all_named), expected)
+        np.testing.assert_array_equal(
+            by_xla(trees, x, observed, np.zeros((5, 0), bool) if named is None else named), expected
+        )
+
+
+def test_both_forms_round_alike_whatever_the_company():
+    trees, (x, observed) = grown(m=40, k=400), rows(900)
+    value = np.random.default_rng(4).normal(size=trees.value.shape).astype(np.float32)
+    value[::2, :, 1] = 0
+    trees = replace(trees, value=value)
+    found = np.asarray(predict_sum(trees, x, observed))
+    np.testing.assert_array_equal(found, by_xla(trees, x, observed, np.zeros((40, 0), bool)))
+    np.testing.assert_array_equal(found[301:333], predict_sum(trees, x[301:333], observed[301:333]))
 
 
 def test_compact_trees_say_the_same():

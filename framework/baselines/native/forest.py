@@ -1,4 +1,4 @@
-"""The native kernels of trees as JAX functions: binning, growing, walking; float32, leading axes are those of vmap."""
+"""The native kernels of forests as JAX functions: binning and growing; float32, leading axes are those of vmap."""
 
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from framework import native
 from framework.types import Arr
 
 SOURCE = Path(__file__).with_name("forest.cc")
-TARGETS = ("forest_edges", "forest_codes", "forest_walk", "forest_draw", "forest_grow")
+TARGETS = ("forest_edges", "forest_codes", "forest_draw", "forest_grow")
 
 
 @cache
@@ -30,12 +30,6 @@ def edges(x: Float[Arr, "n f"], kept: Bool[Arr, "n f"], bins: int) -> Float[Arra
 def codes(x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], cuts: Float[Arr, "f e"]) -> UInt8[Array, "n f"]:
     """Of each number the bin, 255 where it is missing."""
     return _call("codes", jax.ShapeDtypeStruct(x.shape, jnp.uint8), x, observed, cuts)
-
-
-def walk(*arrays: Arr) -> Float[Array, "n p"]:
-    """The sums of the trees' values; the trees' six arrays, x, what was observed, which rows each tree counts for."""
-    made = jax.ShapeDtypeStruct((arrays[6].shape[0], arrays[4].shape[-1]), jnp.float32)
-    return _call("walk", made, *arrays)
 
 
 def draw(weight: Float[Arr, " n"], seeds: UInt32[Arr, " m"]) -> UInt8[Array, "m n"]:

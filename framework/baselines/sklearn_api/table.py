@@ -94,11 +94,11 @@ class Table(BaseEstimator, ABC):
             self.params_ = jax.tree.map(np.asarray, params) if self._dtype is np.float64 else params
 
     def _padded(self, x: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """Values and what of them was observed, in the bucket's shape."""
+        """Values and what of them was observed, in the bucket's shape; NaN stays, for it is never read."""
         values = np.zeros((rows, self._columns(x)), self._dtype)
         observed = np.zeros(values.shape, bool)
+        values[: len(x), : x.shape[1]] = x
         observed[: len(x), : x.shape[1]] = ~np.isnan(x) if self._gaps else True
-        values[: len(x), : x.shape[1]] = np.where(observed[: len(x), : x.shape[1]], x, 0) if self._gaps else x
         return values, observed
 
     def _columns(self, x: np.ndarray) -> int:
