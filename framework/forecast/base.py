@@ -1,8 +1,10 @@
 """What a forecaster is: fitted on some subjects, asked about others."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Array, Key
 
@@ -17,10 +19,17 @@ Log = Callable[[dict], None]
 
 
 class Fitted(ABC):
-    """A forecaster that has seen its training subjects. `layout` says what it reads; `cost` what fitting took."""
+    """A forecaster that has seen its training subjects. `layout` says what it reads; `cost` what fitting took.
+
+    `chosen` tells what was selected while fitting, by name: candidates, features.
+    """
 
     layout: Layout
     cost: Cost | None = None
+
+    @property
+    def chosen(self) -> Mapping[str, Any]:
+        return {}
 
     @abstractmethod
     def predict(self, history: Visits, query: Query) -> Forecast:
@@ -30,8 +39,21 @@ class Fitted(ABC):
     def save(self, path: Path) -> None: ...
 
 
+@dataclass(frozen=True)
+class Part:
+    """Something that a forecaster fits: on subjects of which roles, or in which run of pretraining."""
+
+    name: str
+    roles: tuple[str, ...] = ()
+    run: str | None = None
+
+
 class Forecaster(ABC):
     """A recipe for a `Fitted`."""
+
+    def parts(self) -> Sequence[Part]:
+        """What it fits on whom, for the certificate of a run; empty where a recipe does not tell."""
+        return ()
 
     @abstractmethod
     def fit_many(

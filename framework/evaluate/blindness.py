@@ -1,0 +1,97 @@
+"""Whether forecasts hang on what comes after their origin: the future is changed, and they must not change with it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from framework.data.batch import Batch, Loader, Rows
+from framework.data.examples import Examples
+from framework.forecast.base import Fitted
+from framework.types import Arr, Scans, Visits
+
+ORIGINS = 4  # visits from which the future is changed
+
+
+def sees(fitted: Fitted, examples: Examples, rows: Rows) -> list[str]:
+    """What of the future a forecaster sees: "later visits", "later labels", "visit count", "hindsight"; or nothing.
+
+    Every change leaves everything up to the origin as it is; answers are compared bit by bit.
+    """
+    loader = Loader(replace(examples, layout=fitted.layout), cache_bytes=0)
+    size = loader.size(len(rows), rows)
+    batch = loader.batch(next(loader.pack(rows, size)), size, examples.asked)
+    before, found = told(fitted, batch), []
+    for name, change in _changes(examples):
+        if name == "visit count" and {"later visits", "later labels"} & set(found):
+            continue  # whoever reads the last visit also notices that there is one
+        for origin, here in _asks(batch):
+            after = told(fitted, replace(batch, visits=change(batch.visits, origin)))
+            if any(not np.array_equal(after[t][here], before[t][here]) for t in before):
+                found.append(name)
+                break
+    return found
+
+
+def told(fitted: Fitted, batch: Batch) -> dict[str, np.ndarray]:
+    """The numbers of each target's answer."""
+    answers = fitted.predict(batch.visits, batch.query)
+    return {name: np.asarray(jax.tree.leaves(answer)[0]) for name, answer in answers.items()}
+
+
+Change = Callable[[Visits, int], Visits]
+
+
+def _asks(batch: Batch) -> Iterator[tuple[int, np.ndarray]]:
+    """The origins there are, with their questions: the first, the last, and some between."""
+    query = batch.query
+    real = np.asarray(query.valid) & (np.asarray(batch.weight) > 0)[:, None]
+    origins = np.unique(np.asarray(query.origin)[real])
+    for origin in origins[np.unique(np.linspace(0, len(origins) - 1, ORIGINS).astype(int))]:
+        yield int(origin), real & (np.asarray(query.origin) == origin)
+
+
+def _changes(examples: Examples) -> list[tuple[str, Change]]:
+    schema, layout = examples.cohort.schema, examples.layout
+    targets = np.isin(np.arange(len(schema.variables)), [t.index for t in layout.targets if not t.horizons])
+    late = np.array(["hindsight" in v.roles for v in schema.variables], bool)
+    late_static = np.array(["hindsight" in v.roles for v in schema.static], bool)
+    now = examples.ask == "now"  # then the answer stands at the origin itself
+
+    def values(v: Visits, origin: int, columns: np.ndarray, scans: bool, since: int) -> Visits:
+        cell = _from(v, origin + since)[..., None] & columns
+        changed = np.where(cell, _others(v.values), v.values).astype(np.float32)
+        mask = np.where(cell, ~np.asarray(v.observed) | (np.arange(changed.shape[-1]) % 2 == 0), v.observed)
+        read = {name: _rescanned(one, origin) for name, one in v.scans.items()} if scans else v.scans
+        return replace(v, values=changed, observed=mask, scans=read)
+
+    def counted(v: Visits, origin: int) -> Visits:
+        later = _from(v, origin + 1)
+        times = np.where(later, v.times + 7, v.times).astype(np.float32)
+        return replace(v, valid=np.where(later, ~np.asarray(v.valid), v.valid), times=times)
+
+    def afterwards(v: Visits, origin: int) -> Visits:
+        static = np.where(late_static, _others(v.static), v.static).astype(np.float32)
+        return replace(values(v, -1, late, False, 0), static=static)
+
+    made: list[tuple[str, Change]] = [
+        ("later visits", lambda v, origin: values(v, origin, ~targets & ~late, True, 1)),
+        ("later labels", lambda v, origin: values(v, origin, targets, False, 0 if now else 1)),
+        ("visit count", counted),
+    ]
+    return made + [("hindsight", afterwards)] * bool(late.any() or late_static.any())
+
+
+def _from(v: Visits, visit: int) -> np.ndarray:
+    return np.broadcast_to(np.arange(v.times.shape[1]) >= visit, v.times.shape)
+
+
+def _others(values: Arr) -> np.ndarray:
+    """Other numbers, which are levels where levels stood: 0 for what was more, 1 for 0."""
+    return np.where(np.asarray(values) == 0, 1, 0)
+
+
+def _rescanned(scans: Scans, origin: int) -> Scans:
+    later = (np.asarray(scans.visit) > origin)[:, None, None, None, None]
+    return replace(scans, voxels=np.where(later, np.flip(scans.voxels, 1) * 3 + 1, scans.voxels))
