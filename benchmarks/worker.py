@@ -25,7 +25,7 @@ class Worker:
 
     def __init__(self, module: str, settings: Mapping[str, str]):
         self.idle = 0.0  # the most seconds of processor time it used in one pause
-        self.used = 0.0  # seconds of processor time, all in all
+        self.used = 0.0  # seconds of processor time by its last answer, its preparations among them
         self._module = module
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", module],
@@ -54,13 +54,15 @@ class Worker:
     def turn(self, label: str, calls: int) -> list[float]:
         """Seconds of each of so many calls in a row."""
         answer = self._ask(run=label, calls=calls)
-        self.idle, self.used = max(self.idle, answer["idle"]), answer["used"]
+        self.idle = max(self.idle, answer["idle"])
         return answer["seconds"]
 
     def _ask(self, **request: Any) -> dict:
         self._requests.write(json.dumps(request) + "\n")
         self._requests.flush()
-        return self._answer()
+        answer = self._answer()
+        self.used = answer["used"]
+        return answer
 
     def _answer(self) -> dict:
         line = self._answers.readline()
@@ -84,9 +86,8 @@ def serve(module: str) -> None:
             answer = {"labels": list(contenders.calls), "facts": dict(contenders.facts)}
         else:
             answer = {"seconds": clock(contenders.calls[request["run"]], request["calls"]), "idle": idle}
-            answer["used"] = time.process_time()
         rested = time.process_time()
-        print(json.dumps(answer), file=answers)
+        print(json.dumps({**answer, "used": rested}), file=answers)
 
 
 def clock(call: Callable[[], object], calls: int) -> list[float]:

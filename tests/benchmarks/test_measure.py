@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import measure
 from benchmarks.cases import CASES
+from benchmarks.sides import others_share
 from benchmarks.worker import Worker, clock
 
 
@@ -66,6 +67,20 @@ def test_a_worker_answers_and_says_how_it_ended():
         assert worker.prepare("step", "x", compiled=False) == (["x"], {"task": "step", "compiled": False})
         assert len(worker.turn("x", 4)) == 4
         worker.turn("x", 1)
-        assert worker.idle < 1
+        assert worker.idle < 0.2
         with pytest.raises(RuntimeError, match=r"tests\.benchmarks\.still ended with code 1"):
             worker.turn("unknown", 1)
+
+
+def test_what_others_use_is_what_the_workers_do_not(monkeypatch):
+    alien = 0.0
+    with Worker("tests.benchmarks.still", {"GREETING": ""}) as worker:
+        monkeypatch.setattr(measure, "busy", lambda: worker.used + alien)
+        worker.prepare("step", "x", compiled=False)
+        assert worker.used > 0.2
+        share = others_share([worker])
+        worker.turn("x", 1)
+        worker.prepare("step", "y", compiled=False)
+        assert share() == 0
+        alien = 0.1
+        assert (share() or 0) > 0
