@@ -3,21 +3,11 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Key
-
-from framework.types import Arr
+from jaxtyping import Array, Float
 
 
 class Statistic(nnx.Variable):
     """A number fitted on the training subjects (a mean, a scale), carried with the model and never trained."""
-
-
-def dropout(x: Float[Array, "..."], rate: Float[Arr, ""] | float, key: Key[Array, ""] | None) -> Float[Array, "..."]:
-    """Drop entries at a rate that may be traced, so that it can differ between vmapped members; no key, no dropout."""
-    if key is None:
-        return x
-    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
-    return jnp.where(keep, x / jnp.maximum(1 - rate, 1e-6), 0)
 
 
 class Dense(nnx.Module):

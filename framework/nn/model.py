@@ -15,7 +15,8 @@ from framework.nn.encoders.base import Encoder
 from framework.nn.encoders.multimodal import Concatenate
 from framework.nn.encoders.tabular import Tabular
 from framework.nn.heads.base import years_ahead
-from framework.nn.layers import Dense, Statistic, dropout
+from framework.nn.dropping import dropout
+from framework.nn.layers import Dense, Statistic
 from framework.nn.outputs import ClassOutput, OrdinalOutput, QuantileOutput
 from framework.types import Arr, Classes, Layout, Query, Scans, Sequence, Target, Targets, Values, Visits
 

@@ -10,9 +10,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from framework.nn.conv import convolve
+from framework.nn.dropping import dropout
 from framework.nn.encoders.base import Encoder, needs
 from framework.nn.encoders.cnn import Stage
-from framework.nn.layers import Dense, dropout
+from framework.nn.layers import Dense
 from framework.types import Arr
 
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from framework.nn.dropping import dropout
 from framework.nn.heads.gru import after
 from framework.nn.heads.recurrence import Cell
-from framework.nn.layers import Dense, dropout
+from framework.nn.layers import Dense
 from framework.types import Arr
 
 
