@@ -38,7 +38,7 @@ class Deep(Forecaster):
     `encoder` is one image encoder for each modality, None to use the clinical variables alone; `augment` varies
     the scans it is trained on; `fusion` brings the embeddings of a visit together. Encoders start from those of the
     run `pretrained`, None for afresh; `frozen` ones learn no more, and encode each scan once. `ordinal` forecasts
-    targets whose levels are ordered by cumulative logits.
+    targets whose levels are ordered by cumulative logits. The network counts time in `unit` years.
     """
 
     encoder: Any
@@ -50,12 +50,15 @@ class Deep(Forecaster):
     pretrained: str | None
     frozen: bool
     ordinal: bool
+    unit: float
 
     def __post_init__(self):
         if self.pretrained is not None and self.encoder is None:
             raise UserError("model.pretrained needs an image encoder; give the model/encoder it was pretrained with")
         if self.frozen and self.pretrained is None:
             raise UserError("model.frozen=true would keep encoders that learnt nothing; give model.pretrained=<run>")
+        if self.unit <= 0:
+            raise UserError(f"model.unit is {self.unit}; expected years above 0, about the time between visits")
         if self.frozen and self.augment is not None:
             raise UserError(
                 "model.frozen=true encodes each scan once, so that nothing can vary it; add model.augment=null"
@@ -151,7 +154,7 @@ class Deep(Forecaster):
         encoder = Embedded if self.frozen else self.encoder
 
         def build(rngs: nnx.Rngs) -> Model:
-            model = Model(layout, encoder, self.head, self.width, self.fusion, self.ordinal, rngs=rngs)
+            model = Model(layout, encoder, self.head, self.width, self.fusion, self.ordinal, self.unit, rngs=rngs)
             for name, start in (learnt or {}).items():
                 if not self.frozen:
                     nnx.update(model.encoders[name], nnx.state(start))

@@ -28,7 +28,7 @@ class Model(nnx.Module):
 
     `encoder` makes one image encoder a modality (None: clinical variables alone), `fusion` says how a visit's
     embeddings come together (None: side by side), `head` is the sequence head, `ordinal` gives a target whose levels
-    are ordered cumulative logits.
+    are ordered cumulative logits. The network counts time in `unit` years: gaps far from 1 are hard to learn from.
     Beside the head's answer the outputs see the last observed token: on short series it carries most of
     what can be known. A value whose own history is an input is forecast as a change from its last observation.
     What is asked before its origin is answered as of the origin. An output whose target training never shows stays as
@@ -43,10 +43,11 @@ class Model(nnx.Module):
         width: int,
         fusion: Any = None,
         ordinal: bool = False,
+        unit: float = 1.0,
         *,
         rngs: nnx.Rngs,
     ):
-        self.layout = layout
+        self.layout, self.unit = layout, unit
         self.tabular, self.static = Tabular(layout.inputs), Tabular(layout.static)
         self.known = Tabular(tuple(replace(column, index=i) for i, column in enumerate(layout.known)))
         self.encoders = nnx.Dict(encoders(encoder, layout, rngs) if encoder is not None else {})
@@ -71,8 +72,12 @@ class Model(nnx.Module):
         inner, outer, recurrent = (None,) * 3 if key is None else (*jax.random.split(key), jax.random.fold_in(key, 2))
         sequence = self.tokens(visits)
         sequence = Sequence(
-            dropout(jnp.asarray(sequence.x), rate, inner), sequence.observed, sequence.times, sequence.valid
+            dropout(jnp.asarray(sequence.x), rate, inner),
+            sequence.observed,
+            jnp.asarray(sequence.times) / self.unit,
+            sequence.valid,
         )
+        query = replace(query, time=jnp.asarray(query.time) / self.unit)
         ahead = years_ahead(sequence, query)
         last, has, since = last_observed(sequence.x, sequence.observed, sequence.times)
         age = jnp.where(has, sequence.times[..., None] - since, 0)

@@ -3,7 +3,7 @@
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -118,6 +118,18 @@ def panel(
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     return Panel(title, _inline(text.getvalue(), name, says), note)
+
+
+def standalone(figure: Panel, pens: Mapping[str, Pen]) -> str:
+    """A figure as a file of its own, which brings the colours that a page would have."""
+    tones = {"--ink": ("#1a1d21", "#e8eaed"), "--muted": ("#6a6f78", "#a9afb9"), "--rule": ("#d8dbe0", "#3a3f47")}
+    tones |= {"--paper": ("#ffffff", "#16181c")} | {
+        f"--model-{pen.index}": (pen.light, pen.dark) for pen in pens.values()
+    }
+    light, dark = (";".join(f"{name}:{pair[i]}" for name, pair in tones.items()) for i in (0, 1))
+    style = f"<style>svg{{{light};background:var(--paper)}}@media (prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
+    opening, rest = str(figure.svg).split(">", 1)
+    return f'{opening} xmlns="http://www.w3.org/2000/svg" font-family="sans-serif">{style}{rest}\n'
 
 
 def logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
