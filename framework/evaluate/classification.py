@@ -1,98 +1,20 @@
-"""Scores of class probabilities; truths are level indices."""
+"""Scores of class probabilities themselves; truths are level indices."""
 
 from dataclasses import dataclass
-from itertools import permutations
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from framework.evaluate.metric import Mean, Metric
+from framework.evaluate.ranking import split_at
 from framework.types import Arr
 
 CLIP = 1e-6  # the least probability that log loss believes in: a certain error costs 13.8, not infinity
-
-
-@dataclass(frozen=True)
-class AUC(Metric):
-    """Area under the ROC curve of P(level >= positive), ties counting half; NaN unless both outcomes occur."""
-
-    positive: int = 1
-    title = "AUC"
-    better = "higher"
-
-    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> PyTree:
-        order, fresh = ranking(jnp.sum(jnp.asarray(prediction)[:, self.positive :], axis=1))
-        return order, fresh, (jnp.asarray(truth) >= self.positive)[order]
-
-    def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
-        order, fresh, event = prepared
-        ascending = weight[order]
-        return area(fresh, jnp.where(event, ascending, 0), jnp.where(event, 0, ascending))
-
-
-@dataclass(frozen=True)
-class MAUC(Metric):
-    """Mean over pairs of classes of the AUC between them, with mid-ranks; NaN unless every class occurs.
-
-    Hand & Till 2001, Eq. 7: A(i|j) ranks the members of i and j by the probability of i.
-    """
-
-    title = "mAUC"
-    better = "higher"
-
-    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> PyTree:
-        orders, fresh = jax.vmap(ranking)(jnp.asarray(prediction).T)
-        return orders, fresh, jnp.asarray(truth).astype(int)[orders]
-
-    def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
-        orders, fresh, true = prepared
-
-        def between(pair: Int[Array, "2"]) -> Float[Array, ""]:
-            i, j = pair
-            ascending = weight[orders[i]]
-            return area(fresh[i], jnp.where(true[i] == i, ascending, 0), jnp.where(true[i] == j, ascending, 0))
-
-        return jnp.mean(lax.map(between, jnp.array(list(permutations(range(len(orders)), 2)))))
-
-
-@dataclass(frozen=True)
-class BCA(Mean):
-    """Balanced classification accuracy: the mean over classes of (sensitivity + specificity)/2.
-
-    A rate whose denominator is zero counts ½, as in the TADPOLE challenge (Marinescu et al. 2018). Not the balanced
-    accuracy that is the mean of the sensitivities.
-    """
-
-    title = "BCA"
-    better = "higher"
-
-    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        classes = prediction.shape[1]
-        cell = truth.astype(int) * classes + jnp.argmax(prediction, axis=1)
-        return jax.nn.one_hot(cell, classes**2)
-
-    def finish(self, means: Float[Array, " k"]) -> Float[Array, ""]:
-        classes = round(means.size**0.5)
-        confusion = means.reshape(classes, classes)
-        hit, true, called = jnp.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-        total = confusion.sum()
-        rest = jnp.sum(jnp.where(jnp.eye(classes, dtype=bool), 0, true[None]), axis=1)
-        refused = rest - (called - hit)
-        rate = jnp.where(true > 0, hit / true, 0.5) + jnp.where(rest > 0, refused / rest, 0.5)
-        return jnp.where(total > 0, jnp.mean(rate) / 2, jnp.nan)
-
-
-@dataclass(frozen=True)
-class Accuracy(Mean):
-    """Share of truths that are the most probable class (the first of equals)."""
-
-    title = "accuracy"
-    better = "higher"
-
-    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        return (jnp.argmax(prediction, axis=1) == truth).astype(jnp.float32)[:, None]
+BINS = 10  # of the expected calibration error
+STEPS = 30  # of Newton's method at most; four are usual
+LEAST = 1e-6  # mean p(1 - p): where there is less all outcomes are as good as certain, and a slope has no end
 
 
 @dataclass(frozen=True)
@@ -119,23 +41,87 @@ class Brier(Mean):
         return jnp.sum((prediction - came) ** 2, axis=1, keepdims=True)
 
 
-def ranking(score: Float[Arr, " q"]) -> tuple[Int[Array, " q"], Bool[Array, " q"]]:
-    """The order of ascending scores, and in that order whether each differs from the one before."""
-    order = jnp.argsort(score)
-    ascending = score[order]
-    return order, jnp.concatenate([jnp.ones(1, bool), ascending[1:] != ascending[:-1]])
+@dataclass(frozen=True)
+class CalibrationError(Mean):
+    """Expected calibration error: in ten bins of a probability, how far its mean lies from how often it came true.
+
+    Of the event, or, without `positive`, of the most probable class (Guo et al. 2017). Each bin counts by its members.
+    """
+
+    positive: int | None = None
+    title = "calibration error"
+    better = "lower"
+    smooth = False
+
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
+        said, came = split_at(self.positive, prediction, truth)
+        level = jnp.argmax(said, axis=1) if self.positive is None else jnp.ones_like(came)
+        given = jnp.take_along_axis(said, level[:, None], axis=1)[:, 0]
+        place = jnp.clip((given * BINS).astype(int), 0, BINS - 1)
+        return jax.nn.one_hot(place, BINS) * (given - (came == level))[:, None]
+
+    def finish(self, means: Float[Array, " k"]) -> Float[Array, ""]:
+        return jnp.sum(jnp.abs(means))
 
 
-def area(fresh: Bool[Array, " q"], event: Float[Array, " q"], rest: Float[Array, " q"]) -> Float[Array, ""]:
-    """The weighted chance that an event's score exceeds another's, ties counting half: one pass up the ranking."""
+@dataclass(frozen=True)
+class CalibrationSlope(Metric):
+    """Slope b of logit P(came) = a + b logit(said), by maximum likelihood; below 1 the forecasts are too extreme.
 
-    def climb(carry, row):
-        below, tied_event, tied_rest, total = carry
-        is_fresh, event, rest = row
-        settled = (below + tied_rest, 0.0, 0.0, total + tied_event * (below + tied_rest / 2))
-        now = jax.tree.map(lambda new, old: jnp.where(is_fresh, new, old), settled, carry)
-        return (now[0], now[1] + event, now[2] + rest, now[3]), None
+    Cox 1958. NaN where no finite slope is the likeliest: one outcome alone, or outcomes that a threshold tells apart.
+    """
 
-    start = (jnp.zeros((), event.dtype),) * 4
-    (below, tied_event, tied_rest, total), _ = lax.scan(climb, start, (fresh, event, rest))
-    return (total + tied_event * (below + tied_rest / 2)) / (jnp.sum(event) * jnp.sum(rest))
+    positive: int = 1
+    title = "calibration slope"
+    better = 1.0
+    slope = True
+
+    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> PyTree:
+        said, came = split_at(self.positive, jnp.asarray(prediction), jnp.asarray(truth))
+        event = jnp.clip(said[:, 1], CLIP, 1 - CLIP)
+        logit = jnp.log(event) - jnp.log1p(-event)
+        whole = recalibrate(logit, came, jnp.ones_like(logit), jnp.array([0.0, 1.0]), self.slope)
+        return logit, came, jnp.where(jnp.isfinite(whole), whole, jnp.array([0.0, 1.0]))
+
+    def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
+        logit, came, start = prepared
+        return recalibrate(logit, came, jnp.asarray(weight), start, self.slope)[1 if self.slope else 0]
+
+
+@dataclass(frozen=True)
+class CalibrationIntercept(CalibrationSlope):
+    """a of logit P(came) = a + logit(said): calibration in the large; above 0 events are forecast too rarely."""
+
+    title = "calibration intercept"
+    better = 0.0
+    slope = False
+
+
+def recalibrate(
+    logit: Float[Array, " q"], came: Array, weight: Float[Array, " q"], start: Float[Array, "2"], slope: bool
+) -> Float[Array, "2"]:
+    """Intercept and slope of the logistic regression on a logit, or the intercept where the slope is held at 1.
+
+    Newton's steps from `start`, as near to the answer as can be known: every weighting takes as many as the slowest.
+    """
+    total = jnp.sum(weight)
+
+    def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        at, _, count = state
+        p = jax.nn.sigmoid(at[0] + at[1] * logit)
+        error, spread = weight * (came - p), weight * p * (1 - p)
+        g0, h00 = jnp.sum(error), jnp.sum(spread)
+        h00 = jnp.where(h00 > LEAST * total, h00, jnp.nan)
+        if not slope:
+            move = jnp.array([1.0, 0.0]) * g0 / h00
+        else:
+            g1, h01, h11 = jnp.sum(error * logit), jnp.sum(spread * logit), jnp.sum(spread * logit**2)
+            move = jnp.stack([h11 * g0 - h01 * g1, h00 * g1 - h01 * g0]) / (h00 * h11 - h01**2)
+        return at + jnp.clip(move, -2, 2), jnp.max(jnp.abs(move)), count + 1
+
+    def goes_on(state: tuple[Array, Array, Array]) -> Array:
+        _, move, count = state
+        return (move > 1e-5) & (count < STEPS)
+
+    at, move, _ = lax.while_loop(goes_on, step, (start, jnp.where(total > 0, jnp.inf, jnp.nan), jnp.array(0)))
+    return jnp.where(move <= 1e-5, at, jnp.nan)

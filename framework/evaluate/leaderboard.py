@@ -4,17 +4,24 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 from framework.errors import UserError
-from framework.evaluate.bootstrap import interval, scores
+from framework.evaluate.bootstrap import Scores, scores
+from framework.evaluate.folds import corrected
+from framework.evaluate.interval import Spread
 from framework.evaluate.metric import Metric
 from framework.evaluate.metrics import metrics_for
 from framework.evaluate.outcomes import Outcomes
+from framework.evaluate.ranks import letters
+from framework.types import Arr
 
 
 @dataclass(frozen=True)
@@ -27,11 +34,20 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Difference(Estimate):
+    """A paired difference with the p-value of its being 0, and that of the headline metric's over repeated folds."""
+
+    p: float | None
+    over_folds: float | None
+
+
+@dataclass(frozen=True)
 class Row:
     """One metric of one model. A target's rows come metric by metric, the headline metric first.
 
     `better` is "lower", "higher" or the number to be near to; `undefined` counts the resamples in which the metric
-    could not be taken (an AUC where all truths are alike), which the interval leaves out.
+    could not be taken (an AUC where all truths are alike), which the interval leaves out. Models that share one of the
+    `letters` cannot be told apart by this metric, all pairs held to one error rate of 5%.
     """
 
     model: str
@@ -45,15 +61,18 @@ class Row:
     undefined: int
     pairs: int
     subjects: int
-    differences: Mapping[str, Estimate]
+    letters: str
+    differences: Mapping[str, Difference]
 
     def loss(self) -> float:
         """The smaller the better, whatever the metric; infinite where the value is undefined."""
-        if self.value is None:
-            return math.inf
-        if isinstance(self.better, str):
-            return self.value if self.better == "lower" else -self.value
-        return abs(self.value - self.better)
+        return math.inf if self.value is None else _loss(self.value, self.better)
+
+
+def _loss(value: float, better: str | float) -> float:
+    if isinstance(better, str):
+        return value if better == "lower" else -value
+    return abs(value - better)
 
 
 def leaderboard(
@@ -73,7 +92,7 @@ def leaderboard(
 def _rows(one: Outcomes, reference: Sequence[str], resamples: int, seed: int) -> list[Row]:
     metrics, models = metrics_for(one.target), list(one.forecasts)
     forecasts = np.stack([one.forecasts[model] for model in models])
-    values, draws = scores(
+    found = scores(
         metrics,
         forecasts,
         one.truth,
@@ -82,40 +101,100 @@ def _rows(one: Outcomes, reference: Sequence[str], resamples: int, seed: int) ->
         resamples=resamples,
         key=jax.random.key(seed),
     )
-    values, draws = np.asarray(values, np.float64), np.asarray(draws, np.float64)
+    found = jax.tree.map(lambda x: np.asarray(x, np.float64), found)
     floors = [models.index(name) for name in reference if name in models]
+    folds = int(one.fold.max()) + 1
+    by_fold = np.asarray(_by_fold(metrics[0], forecasts, one.truth, one.subject, one.fold, folds), np.float64)
     return [
-        _row(one, metric, models, m, values[k], draws[:, k], floors)
+        row
         for k, metric in enumerate(metrics)
-        for m in range(len(models))
+        for row in _metric(one, metric, models, _Paired(found, k, metric.smooth), floors, None if k else by_fold)
     ]
 
 
-def _row(
+@dataclass(frozen=True)
+class _Paired:
+    """One metric of all models on the same resamples."""
+
+    found: Scores
+    place: int
+    smooth: bool
+
+    def spread(self, model: int, floor: int | None = None) -> Spread:
+        """Of a model's score, or of its difference to another's."""
+        parts = (self.found.value, self.found.draws, self.found.without)
+        value, *others = (np.asarray(x)[..., self.place, :] for x in parts)
+        if floor is None:
+            return Spread.of(float(value[model]), *(x[:, model] for x in others), self.smooth)
+        return Spread.of(float(value[model] - value[floor]), *(x[:, model] - x[:, floor] for x in others))
+
+
+def _metric(
     one: Outcomes,
     metric: Metric,
-    models: list[str],
-    m: int,
-    values: Float[np.ndarray, " m"],
-    draws: Float[np.ndarray, "b m"],
-    floors: list[int],
-) -> Row:
-    return Row(
-        model=models[m],
-        target=one.target.name,
-        metric=metric.name,
-        better=metric.better,
-        unit=metric.unit,
-        **asdict(_estimate(values[m], draws[:, m])),
-        undefined=int(np.isnan(draws[:, m]).sum()),
-        pairs=len(one.truth),
-        subjects=len(one.subjects),
-        differences={models[f]: _estimate(values[m] - values[f], draws[:, m] - draws[:, f]) for f in floors if f != m},
-    )
+    models: Sequence[str],
+    paired: _Paired,
+    floors: Sequence[int],
+    by_fold: Float[np.ndarray, "m r f"] | None,
+) -> list[Row]:
+    spreads = [paired.spread(m) for m in range(len(models))]
+    between = np.ones((len(models), len(models)))
+    for i, j in combinations(range(len(models)), 2):
+        between[i, j] = between[j, i] = paired.spread(i, j).p_value()
+    losses = [math.inf if math.isnan(s.value) else _loss(s.value, metric.better) for s in spreads]
+    told = letters(losses, np.nan_to_num(between, nan=1.0))
+
+    def difference(m: int, floor: int) -> Difference:
+        over_folds = math.nan
+        if by_fold is not None and by_fold.shape[2] > 1:
+            gaps = (by_fold[m] - by_fold[floor]).ravel()
+            over_folds = corrected(gaps, tested=1.0, trained=by_fold.shape[2] - 1.0)[2]
+        numbers = (*_numbers(paired.spread(m, floor)), between[m, floor], over_folds)
+        return Difference(*map(_known, numbers))
+
+    return [
+        Row(
+            model=model,
+            target=one.target.name,
+            metric=metric.name,
+            better=metric.better,
+            unit=metric.unit,
+            **dict(zip(("value", "low", "high"), map(_known, _numbers(spreads[m])), strict=True)),
+            undefined=int(np.isnan(np.asarray(paired.found.draws)[:, paired.place, m]).sum()),
+            pairs=len(one.truth),
+            subjects=len(one.subjects),
+            letters=told[m],
+            differences={models[f]: difference(m, f) for f in floors if f != m},
+        )
+        for m, model in enumerate(models)
+    ]
 
 
-def _estimate(value: float, draws: Float[np.ndarray, " b"]) -> Estimate:
-    return Estimate(*(None if math.isnan(x) else float(x) for x in (value, *interval(draws))))
+@partial(jax.jit, static_argnames=("metric", "folds"))
+def _by_fold(
+    metric: Metric,
+    forecasts: Float[Arr, "m r q p"],
+    truth: Float[Arr, "q ..."],
+    subject: Int[Arr, " q"],
+    fold: Int[Arr, "r q"],
+    folds: int,
+) -> Float[Array, "m r f"]:
+    """A metric of each model in each fold of each repeat: folds are weights."""
+    weights = (jnp.asarray(fold)[:, None] == jnp.arange(folds)[:, None]).astype(float)
+    weighed = jax.vmap(jax.vmap(metric.weigh, (0, None)), (0, None))(weights, subject)
+
+    def repeat(forecast: Float[Array, "q p"], weights: Float[Array, "f q"]) -> Float[Array, " f"]:
+        return jax.vmap(partial(metric.score, metric.prepare(forecast, truth)))(weights)
+
+    return jax.vmap(jax.vmap(repeat), (0, None))(jnp.asarray(forecasts), weighed)
+
+
+def _numbers(spread: Spread) -> tuple[float, float, float]:
+    return spread.value, *spread.interval()
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
 def write(rows: Sequence[Row], resamples: int, run: Path) -> None:
@@ -128,7 +207,7 @@ def read(run: Path) -> tuple[list[Row], int]:
     """The rows and the number of resamples that `write` wrote."""
     tree = json.loads((run / "leaderboard.json").read_text())
     rows = [
-        Row(**(row | {"differences": {name: Estimate(**e) for name, e in row["differences"].items()}}))
+        Row(**(row | {"differences": {name: Difference(**e) for name, e in row["differences"].items()}}))
         for row in tree["rows"]
     ]
     return rows, tree["resamples"]

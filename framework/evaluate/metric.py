@@ -22,12 +22,13 @@ class Metric(ABC):
 
     title: ClassVar[str]
     better: ClassVar[str | float]  # "lower", "higher", or the number that is best to be near to (a nominal coverage)
+    smooth: ClassVar[bool] = True  # False where it is folded at a bound (a distance from the ideal), so biased upwards
 
     unit: str | None = None
     averaging: Literal["pair", "subject"] = "pair"
 
     @abstractmethod
-    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> PyTree: ...
+    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q ..."]) -> PyTree: ...
 
     @abstractmethod
     def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]: ...
@@ -45,7 +46,11 @@ class Metric(ABC):
         return weight / jnp.maximum(queries[subject], 1)
 
     def __call__(
-        self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"], weight: Float[Arr, " q"], subject: Int[Arr, " q"]
+        self,
+        prediction: Float[Arr, "q p"],
+        truth: Float[Arr, "q ..."],
+        weight: Float[Arr, " q"],
+        subject: Int[Arr, " q"],
     ) -> Float[Array, ""]:
         return self.score(self.prepare(prediction, truth), self.weigh(weight, subject))
 
@@ -65,4 +70,5 @@ class Mean(Metric):
         return self.terms(jnp.asarray(prediction), jnp.asarray(truth))
 
     def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
-        return self.finish(jnp.dot(weight, prepared, precision="highest") / jnp.sum(weight))
+        counted = jnp.where(weight[:, None] > 0, prepared, 0)
+        return self.finish(jnp.dot(weight, counted, precision="highest") / jnp.sum(weight))

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from framework.evaluate.metric import Mean
-from framework.types import LEVELS
+from framework.types import LEVELS, Arr
 
 MEDIAN = LEVELS.index(0.5)
 
@@ -88,3 +88,87 @@ class Pinball(Mean):
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
         above, level = truth[:, None] - prediction, jnp.array(LEVELS)
         return jnp.mean(jnp.maximum(level * above, (level - 1) * above), axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class CRPS(Mean):
+    """Mean continuous ranked probability score of the law that the quantiles describe; of a point, its MAE.
+
+    Its quantile function is linear between the levels and constant beyond the outermost. CRPS = E|X - y| - E|X - X'|/2
+    (Gneiting & Raftery 2007, Eq. 21), the second of which is the integral of (2a - 1) Q(a) over the levels a.
+    """
+
+    title = "CRPS"
+    better = "lower"
+
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
+        level = jnp.array((0.0, *LEVELS, 1.0))
+        from_truth = jnp.pad(prediction - truth[:, None], ((0, 0), (1, 1)), mode="edge")
+        low, high, start, stop = from_truth[:, :-1], from_truth[:, 1:], level[:-1], level[1:]
+        width = jnp.where(high > low, high - low, 1)
+        inside = jnp.where((low < 0) & (high > 0), (low**2 + high**2) / (2 * width), jnp.abs(low + high) / 2)
+        # of (2a - 1) times a linear function, exactly: Simpson's rule
+        middle = (low + high) / 2 * (start + stop - 1)
+        spread = (low * (2 * start - 1) + 4 * middle + high * (2 * stop - 1)) / 6
+        return jnp.sum((stop - start) * (inside - spread), axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class R2(Mean):
+    """Share of the truths' variance that the median explains; NaN where the truths are all alike."""
+
+    title = "R²"
+    better = "higher"
+
+    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> PyTree:
+        # about their own mean, so that squares do not lose in float32 what differences need
+        middle = jnp.mean(jnp.asarray(truth))
+        return self.terms(jnp.asarray(prediction) - middle, jnp.asarray(truth) - middle)
+
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
+        return jnp.stack([(prediction[:, MEDIAN] - truth) ** 2, truth, truth**2], axis=1)
+
+    def finish(self, means: Float[Array, " k"]) -> Float[Array, ""]:
+        error, mean, square = means
+        variance = square - mean**2
+        return jnp.where(variance > 1e-6 * square, 1 - error / variance, jnp.nan)
+
+
+@dataclass(frozen=True)
+class WES(Interval):
+    """Weighted error score: absolute errors weighted by how narrow the 50% interval is (Marinescu et al. 2018).
+
+    NaN where an interval has no width.
+    """
+
+    inner: int = 1
+    title = "WES"
+    better = "lower"
+
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
+        width = prediction[:, -1 - self.inner] - prediction[:, self.inner]
+        sure = jnp.where(width > 0, 1 / width, jnp.nan)
+        return jnp.stack([sure * jnp.abs(prediction[:, MEDIAN] - truth), sure], axis=1)
+
+    def finish(self, means: Float[Array, " k"]) -> Float[Array, ""]:
+        return means[0] / means[1]
+
+
+@dataclass(frozen=True)
+class CPA(Interval):
+    """Coverage probability accuracy: how far the 50% interval's coverage, its ends excluded, is from 50%.
+
+    Marinescu et al. 2018.
+    """
+
+    inner: int = 1
+    title = "CPA"
+    better = "lower"
+    smooth = False
+
+    def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
+        inside = (prediction[:, self.inner] < truth) & (truth < prediction[:, -1 - self.inner])
+        return inside.astype(jnp.float32)[:, None]
+
+    def finish(self, means: Float[Array, " k"]) -> Float[Array, ""]:
+        return jnp.abs(means[0] - self.nominal)

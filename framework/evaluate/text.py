@@ -11,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from framework.evaluate.leaderboard import Estimate, Row
+from framework.evaluate.metrics import FIRST
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """One block a target: the headline metric with its 95% interval and differences to the floors, then the rest.
+    """One block a target: the headline metric with its 95% interval and differences to the floors, then further ones.
 
-    The best value of each metric is marked with a star.
+    The best value of each metric is marked with a star. Models that share a letter cannot be told apart.
     """
     page = io.StringIO()
     console = Console(file=page, width=200, color_system=None, highlight=False)
@@ -25,19 +26,19 @@ def as_text(rows: Sequence[Row]) -> str:
         head = metrics[0][0]
         console.print(f"\n{target}: {head.pairs} forecasts of {head.subjects} subjects", markup=False)
         console.print(_headline(metrics[0]))
-        console.print(_others(metrics[1:]))
+        console.print(_others(metrics[1:FIRST]))
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
 
 
 def _headline(rows: list[Row]) -> Table:
     floors = floors_of(rows)
-    table = _table("model", heading(rows[0]), *(f"against {name}" for name in floors))
+    table = _table("model", heading(rows[0]), "", *(f"against {name}" for name in floors))
     places, best = decimals(rows), min(row.loss() for row in rows)
     for row in rows:
         mark = "* " if row.loss() == best else "  "
         value = mark + bracketed(Estimate(row.value, row.low, row.high), places)
         differences = [bracketed(row.differences.get(name), places, "+") for name in floors]
-        table.add_row(Text(row.model), Text(value), *map(Text, differences))
+        table.add_row(Text(row.model), Text(value), Text(row.letters), *map(Text, differences))
     return table
 
 

@@ -95,7 +95,8 @@ def sentence(rows: Sequence[Row], floors: Sequence[str]) -> str:
         return said + (" No model beats this floor." if len(rows) > len(floors) else "")
     for floor, estimate in best.differences.items():
         verb = "cannot be told apart from" if includes_zero(estimate) else "differs from"
-        said += f" It {verb} {floor}: {bracketed(estimate, places, '+')}."
+        folds = "" if estimate.over_folds is None else f"; over the folds p = {estimate.over_folds:.2g}"
+        said += f" It {verb} {floor}: {bracketed(estimate, places, '+')}{folds}."
     return said
 
 
@@ -110,6 +111,7 @@ def cells(rows: Sequence[Row], floors: Sequence[str]) -> list[dict]:
             "model": row.model,
             "value": number(row.value, places),
             "interval": f"[{number(row.low, places)}, {number(row.high, places)}]",
+            "letters": row.letters,
             "best": row.value is not None and row.loss() == best,
             "differences": [
                 {"text": bracketed(row.differences.get(f), places, "+"), "zero": includes_zero(row.differences.get(f))}

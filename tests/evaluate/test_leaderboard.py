@@ -36,7 +36,10 @@ def test_equal_models_differ_by_nothing(study):
     one = study()[0]
     twin = replace(one, forecasts={"a": one.forecasts["slope"], "b": one.forecasts["slope"]})
     rows = board.leaderboard([twin], ["a"], resamples=100)
-    assert all(row.differences["a"] == board.Estimate(0.0, 0.0, 0.0) for row in rows if row.model == "b")
+    found = [(row.metric, row.differences["a"], row.letters) for row in rows if row.model == "b"]
+    for metric, difference, letters in found:
+        assert difference == board.Difference(0.0, 0.0, 0.0, 1.0, 1.0 if metric == "MAE" else None), metric
+        assert letters == "a"
 
 
 def test_a_seed_is_a_result(study, rows):

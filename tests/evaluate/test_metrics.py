@@ -1,18 +1,20 @@
 import jax
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from sklearn import metrics as sk
 
-from framework.evaluate.classification import AUC, BCA, MAUC, Accuracy, Brier, LogLoss
+from framework.evaluate.classification import Brier, CalibrationError, CalibrationIntercept, CalibrationSlope, LogLoss
+from framework.evaluate.confusion import BCA, F1, Accuracy, BalancedAccuracy, Matthews, Precision, Recall, Specificity
 from framework.evaluate.metrics import metrics_for
-from framework.evaluate.regression import MAE, RMSE, Coverage, Pinball, Width
+from framework.evaluate.ranking import AUC, AUPRC, MAUC
+from framework.evaluate.regression import CPA, CRPS, MAE, R2, RMSE, WES, Coverage, Pinball, Width
 from framework.types import LEVELS, Target
 
 POINTS = Target("MMSE", 0, "points")
 EVENT = Target("CDR", 1, "1", ("0", "0.5", "1"), positive_from="0.5")
 CLASSES = Target("DX", 2, "1", ("CN", "MCI", "AD"))
-ALL = [(t, m) for t in (POINTS, EVENT, CLASSES) for m in metrics_for(t)]
-IDS = [f"{t.name}-{m.name}" for t, m in ALL]
+TARGETS = pytest.mark.parametrize("target", [POINTS, EVENT, CLASSES], ids=lambda target: target.name)
 
 
 def cases(target: Target, seed: int = 0, n: int = 60):
@@ -37,29 +39,104 @@ def test_headlines():
     assert len({m.name for m in metrics_for(POINTS)}) == len(metrics_for(POINTS))
     assert metrics_for(POINTS)[0].unit == "points"
     assert metrics_for(Target("nWBV", 0, "1"))[0].unit is None
-    assert [m.better for m in metrics_for(POINTS)][-3:] == [0.5, 0.9, "lower"]
+    assert [m.better for m in metrics_for(POINTS)][4:7] == [0.5, 0.9, "lower"]
+
+
+def near(value, expected):
+    return np.isclose(float(value), expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_numbers_agree_with_scikit_learn(seed):
     q, y, w, s = cases(POINTS, seed)
-    assert np.isclose(MAE()(q, y, w, s), sk.mean_absolute_error(y, q[:, 2], sample_weight=w), rtol=1e-5)
-    assert np.isclose(RMSE()(q, y, w, s), sk.root_mean_squared_error(y, q[:, 2], sample_weight=w), rtol=1e-5)
+    median = q[:, 2]
+    assert near(MAE()(q, y, w, s), sk.mean_absolute_error(y, median, sample_weight=w))
+    assert near(RMSE()(q, y, w, s), sk.root_mean_squared_error(y, median, sample_weight=w))
+    assert near(R2()(q, y, w, s), sk.r2_score(y, median, sample_weight=w))
     losses = [sk.mean_pinball_loss(y, q[:, i], alpha=level, sample_weight=w) for i, level in enumerate(LEVELS)]
-    assert np.isclose(Pinball()(q, y, w, s), np.mean(losses), rtol=1e-5)
+    assert near(Pinball()(q, y, w, s), np.mean(losses))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_crps_is_that_of_a_large_ensemble(seed):
+    q, y, w, s = cases(POINTS, seed, n=12)
+    steps = 4000
+    level = (np.arange(steps) + 0.5) / steps
+    members = np.stack([np.interp(level, LEVELS, row) for row in q])
+    # the ensemble's CRPS by its sorted members: mean |x - y| - sum of (2i - 1 - n) x_i / n²
+    ranks = 2 * np.arange(1, steps + 1) - 1 - steps
+    each = np.abs(members - y[:, None]).mean(1) - (ranks * members).sum(1) / steps**2
+    assert near(CRPS()(q, y, w, s), np.average(each, weights=w))
+
+
+def test_crps_by_hand():
+    def crps(quantiles, truth):
+        return float(CRPS()(np.array([quantiles], float), np.array([float(truth)]), np.ones(1), np.zeros(1, int)))
+
+    assert crps([3] * 5, 5) == 2  # a point: the absolute error
+    normal = [-1.6448536, -0.6744898, 0, 0.6744898, 1.6448536]
+    assert abs(crps(normal, 0) - 0.2337) < 0.015  # of the normal law itself at its middle: (sqrt 2 - 1) / sqrt pi
+    assert crps(normal, 1) == pytest.approx(crps(normal, -1))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_classes_agree_with_scikit_learn(seed):
     p, y, w, s = cases(EVENT, seed)
-    auc = sk.roc_auc_score(y >= 1, p[:, 1:].sum(1), sample_weight=w)
-    assert np.isclose(AUC(positive=1)(p, y, w, s), auc, atol=1e-5)
+    event, said, called = y >= 1, p[:, 1:].sum(1), p.argmax(1)
+    assert near(AUC(positive=1)(p, y, w, s), sk.roc_auc_score(event, said, sample_weight=w))
+    assert near(AUPRC(positive=1)(p, y, w, s), sk.average_precision_score(event, said, sample_weight=w))
+    each = [sk.average_precision_score(y == k, p[:, k], sample_weight=w) for k in range(3)]
+    assert near(AUPRC()(p, y, w, s), np.mean(each))
     given = p[np.arange(len(y)), y.astype(int)].clip(1e-6)
-    assert np.isclose(LogLoss()(p, y, w, s), np.average(-np.log(given), weights=w), rtol=1e-5)
-    assert np.isclose(Accuracy()(p, y, w, s), sk.accuracy_score(y, p.argmax(1), sample_weight=w), rtol=1e-5)
+    assert near(LogLoss()(p, y, w, s), np.average(-np.log(given), weights=w))
     brier = sk.brier_score_loss(y, p, sample_weight=w, labels=[0, 1, 2], scale_by_half=False)
-    assert np.isclose(Brier()(p, y, w, s), brier, rtol=1e-5)
-    assert np.isclose(MAUC()(p, y, np.ones(len(y)), s), sk.roc_auc_score(y, p, multi_class="ovo"), atol=1e-5)
+    assert near(Brier()(p, y, w, s), brier)
+    assert near(MAUC()(p, y, np.ones(len(y)), s), sk.roc_auc_score(y, p, multi_class="ovo"))
+    for true, made, positive in ((y, called, None), (event, said > 0.5, 1)):
+        of = {"average": "macro"} if positive is None else {}
+        rates = sk.precision_recall_fscore_support(true, made, sample_weight=w, average=of.get("average", "binary"))
+        for kind, expected in zip((Precision, Recall, F1), rates, strict=False):
+            assert near(kind(positive=positive)(p, y, w, s), expected)
+        balanced = sk.balanced_accuracy_score(true, made, sample_weight=w)
+        assert near(BalancedAccuracy(positive=positive)(p, y, w, s), balanced)
+        assert near(Matthews(positive=positive)(p, y, w, s), sk.matthews_corrcoef(true, made, sample_weight=w))
+        assert near(Accuracy(positive=positive)(p, y, w, s), sk.accuracy_score(true, made, sample_weight=w))
+    assert near(Specificity(positive=1)(p, y, w, s), sk.recall_score(~event, said <= 0.5, sample_weight=w))
+    each = [sk.recall_score(y != k, called != k, sample_weight=w) for k in range(3)]
+    assert near(Specificity()(p, y, w, s), np.mean(each))
+
+
+def test_calibration_agrees_with_a_regression():
+    p, y, w, s = cases(EVENT, 4, n=200)
+    event, said = (y >= 1).astype(float), p[:, 1:].sum(1).clip(1e-6, 1 - 1e-6)
+    logit = np.log(said / (1 - said))
+    family = sm.families.Binomial()
+    free = sm.GLM(event, sm.add_constant(logit), family=family, freq_weights=w).fit(tol=1e-12)
+    held = sm.GLM(event, np.ones(200), family=family, freq_weights=w, offset=logit).fit(tol=1e-12)
+    assert np.isclose(CalibrationSlope()(p, y, w, s), free.params[1], atol=1e-5)
+    assert np.isclose(CalibrationIntercept()(p, y, w, s), held.params[0], atol=1e-5)
+    apart = np.where(event[:, None] == 1, [[0.3, 0.3, 0.4]], [[0.6, 0.3, 0.1]])
+    assert np.isnan(CalibrationSlope()(apart, y, w, s))  # a threshold tells them apart
+
+
+def test_calibration_error_by_hand():
+    p = np.array([[0.9, 0.1], [0.88, 0.12], [0.45, 0.55], [0.25, 0.75]])
+    y = np.array([0.0, 1.0, 1.0, 1.0])
+    bins = abs(0.1 + 0.12 - 1) + abs(0.55 - 1) + abs(0.75 - 1)
+    assert near(CalibrationError(positive=1)(p, y, np.ones(4), np.arange(4)), bins / 4)
+    bins = abs(0.9 - 1) + abs(0.88 - 0) + abs(0.55 - 1) + abs(0.75 - 1)  # the class called, at 0.9, 0.88, 0.55, 0.75
+    assert near(CalibrationError()(p, y, np.ones(4), np.arange(4)), bins / 4)
+
+
+def test_the_challenge_s_scores_by_hand():
+    q = np.array([[0.0, 1, 2, 3, 4], [0, 0, 1, 4, 5], [0, 2, 3, 3, 4]])
+    y, one = np.array([3.0, 3.0, 3.0]), np.ones(3)
+    # errors 1, 2, 0 with weights 1/2, 1/4, 1; a truth at the end of its interval is outside
+    assert near(WES()(q, y, one, np.arange(3)), (1 / 2 + 2 / 4 + 0) / (1 / 2 + 1 / 4 + 1))
+    assert near(CPA()(q, y, one, np.arange(3)), abs(1 / 3 - 0.5))
+    q[2] = 3
+    assert np.isnan(WES()(q, y, one, np.arange(3)))
+    assert not np.isnan(WES()(q, y, np.array([1.0, 1, 0]), np.arange(3)))
 
 
 def test_mauc_with_weights_is_mauc_of_repeated_rows():
@@ -111,29 +188,48 @@ def test_log_loss_is_clipped():
     assert np.isclose(LogLoss()(np.array([[1.0, 0.0]]), np.ones(1), np.ones(1), np.zeros(1, int)), -np.log(1e-6))
 
 
-@pytest.mark.parametrize(("target", "metric"), ALL, ids=IDS)
-def test_laws(target, metric):
+def all_of(target: Target):
+    """Every metric of a target as one program."""
+    metrics = metrics_for(target)
+    return jax.jit(lambda *arguments: jax.numpy.stack([metric(*arguments) for metric in metrics]))
+
+
+def alike(target: Target, ours, theirs):
+    for metric, a, b in zip(metrics_for(target), ours, theirs, strict=True):
+        assert np.isclose(a, b, rtol=1e-5), metric.name
+
+
+@TARGETS
+def test_laws(target):
     prediction, truth, weight, subject = cases(target)
-    score = jax.jit(lambda *arguments: metric(*arguments))
+    score = all_of(target)
     whole = score(prediction, truth, weight, subject)
-    assert np.isclose(whole, metric(prediction, truth, weight, subject), rtol=1e-5)
     unseen = weight == 0
     other, wrong = prediction[::-1], truth[::-1]
     masked = np.where(unseen[:, None], other, prediction), np.where(unseen, wrong, truth)
-    assert np.isclose(whole, score(*masked, weight, subject), rtol=1e-5)
-    assert np.isclose(whole, score(prediction, truth, 3 * weight, subject), rtol=1e-5)
+    alike(target, whole, score(*masked, weight, subject))
+    alike(target, whole, score(prediction, truth, 3 * weight, subject))
     order = np.random.default_rng(1).permutation(len(truth))
-    assert np.isclose(whole, score(prediction[order], truth[order], weight[order], subject[order]), rtol=1e-5)
-    assert np.isnan(score(prediction, truth, 0 * weight, subject))
+    alike(target, whole, score(prediction[order], truth[order], weight[order], subject[order]))
+    assert np.isnan(score(prediction, truth, 0 * weight, subject)).all()
 
 
-@pytest.mark.parametrize(("target", "metric"), ALL, ids=IDS)
-def test_weights_are_counts_of_subjects(target, metric):
+@TARGETS
+def test_weights_are_counts_of_subjects(target):
     prediction, truth, _, subject = cases(target, seed=3)
     counts = np.random.default_rng(2).integers(0, 3, 12)
     again = np.concatenate([np.flatnonzero(subject == s) for s in range(12) for _ in range(counts[s])])
     copies = [np.full((subject == s).sum(), 100 * s + k) for s in range(12) for k in range(counts[s])]
     _, renamed = np.unique(np.concatenate(copies), return_inverse=True)
-    score = jax.jit(lambda *arguments: metric(*arguments))
+    score = all_of(target)
     repeated = score(prediction[again], truth[again], np.ones(len(again)), renamed)
-    assert np.isclose(score(prediction, truth, counts[subject].astype(float), subject), repeated, rtol=1e-5)
+    alike(target, score(prediction, truth, counts[subject].astype(float), subject), repeated)
+
+
+def test_compiled_or_not():
+    prediction, truth, weight, subject = cases(EVENT)
+    alike(
+        EVENT,
+        all_of(EVENT)(prediction, truth, weight, subject),
+        [m(prediction, truth, weight, subject) for m in metrics_for(EVENT)],
+    )

@@ -5,7 +5,7 @@ import pytest
 
 from framework.evaluate import leaderboard as board
 from framework.evaluate import outcomes
-from framework.evaluate.leaderboard import Estimate, Row
+from framework.evaluate.leaderboard import Difference, Row
 from framework.report import comparison, examples, horizon, reliability, spread
 from framework.report.drawing import COLOURS, NEUTRALS, pens
 
@@ -100,17 +100,17 @@ def test_colours_stand_out_by_day_and_by_night():
         assert (luminance(dark) + 0.05) / (luminance("#16181c") + 0.05) > 3
 
 
-def row(model: str, value: float, **differences: Estimate) -> Row:
-    return Row(model, "MMSE", "MAE", "lower", "points", value, value - 1, value + 1, 0, 9, 3, differences)
+def row(model: str, value: float, **differences: Difference) -> Row:
+    return Row(model, "MMSE", "MAE", "lower", "points", value, value - 1, value + 1, 0, 9, 3, "a", differences)
 
 
 def test_words_claim_no_more_than_the_intervals():
     floor = row("last", 3.0)
-    unsure = row("deep", 2.5, last=Estimate(-0.5, -1.2, 0.2))
+    unsure = row("deep", 2.5, last=Difference(-0.5, -1.2, 0.2, 0.3, None))
     assert "deep cannot be told apart" in comparison.sentence([floor, unsure], ["last"]).replace("It", "deep")
-    sure = row("deep", 2.5, last=Estimate(-0.5, -0.8, -0.2))
+    sure = row("deep", 2.5, last=Difference(-0.5, -0.8, -0.2, 0.01, 0.0312))
     assert "It differs from last: -0.50 [-0.80, -0.20]" in comparison.sentence([floor, sure], ["last"])
-    worse = row("deep", 4.0, last=Estimate(1.0, 0.2, 1.4))
+    worse = row("deep", 4.0, last=Difference(1.0, 0.2, 1.4, 0.01, None))
     assert "No model beats this floor" in comparison.sentence([floor, worse], ["last"])
 
 

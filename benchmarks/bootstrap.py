@@ -1,0 +1,113 @@
+"""How long 10,000 paired resamples of all metrics take, for ten forecasters on a thousand subjects.
+
+    python -m benchmarks.bootstrap [--peers] [--visits 1 3] [--resamples 10000]
+
+Every metric of `framework.evaluate.metrics` of a number, an event and three classes, with the scores that leave each
+subject out, as the leaderboard takes them. `--peers`: the same metrics by scikit-learn (and NumPy where it has none) in
+a loop over resamples, on the same rows; `peer_ms` is the mean of a few resamples times their number. The first call,
+which compiles, stands apart. The ratio is the worst case's. Writes results/bootstrap-<device>.json.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import sklearn
+from jaxtyping import Float, Int
+
+from benchmarks import measure
+from framework.evaluate.bootstrap import scores
+from framework.evaluate.metrics import metrics_for
+from framework.types import LEVELS, Target
+
+FORECASTERS, SUBJECTS = 10, 1000
+TARGETS = {
+    "number": Target("score", 0, "points"),
+    "event": Target("stage", 1, "1", ("0", "0.5", "1"), positive_from="0.5"),
+    "classes": Target("diagnosis", 2, "1", ("CN", "MCI", "AD")),
+}
+
+
+def made(
+    target: Target, visits: int
+) -> tuple[Float[np.ndarray, "m 1 q p"], Float[np.ndarray, " q"], Int[np.ndarray, " q"]]:
+    """Forecasts of some skill, truths, and whose they are."""
+    rng, queries = np.random.default_rng(0), SUBJECTS * visits
+    subject = np.repeat(np.arange(SUBJECTS), visits)
+    if not target.levels:
+        truth = rng.normal(25, 3, queries)
+        return np.sort(rng.normal(truth[:, None], 2, (FORECASTERS, 1, queries, len(LEVELS)))), truth, subject
+    truth = rng.integers(0, len(target.levels), queries)
+    told = (
+        rng.dirichlet(np.ones(len(target.levels)), (FORECASTERS, 1, queries)) + 0.5 * np.eye(len(target.levels))[truth]
+    )
+    return told / told.sum(-1, keepdims=True), truth.astype(float), subject
+
+
+def one(target: Target, visits: int, told: argparse.Namespace) -> dict:
+    """A case: the first call's seconds, the times of others, and the peer's beside them."""
+    forecasts, truth, subject = made(target, visits)
+    metrics = metrics_for(target)
+
+    def ours() -> None:
+        key = jax.random.key(0)
+        found = scores(metrics, forecasts, truth, subject, subjects=SUBJECTS, resamples=told.resamples, key=key)
+        jax.block_until_ready(found)
+
+    first = _seconds(ours)
+    taken = np.array([_seconds(ours) for _ in range(told.rounds)])
+    case = {
+        "metrics": len(metrics),
+        "queries": len(truth),
+        "first_seconds": round(first, 3),
+        "times": {"prognax": measure.summary(taken)},
+    }
+    if told.peers:
+        from benchmarks.peers.bootstrap import resample  # loaded here, so that nothing else needs scikit-learn
+
+        own = np.random.default_rng(1)
+        each = [_seconds(lambda: resample(target, forecasts[:, 0], truth, subject, own)) for _ in range(told.loops + 1)]
+        peer = float(np.mean(each[1:])) * told.resamples
+        case |= {
+            "peer": "scikit-learn",
+            "peer_ms": round(1e3 * peer),
+            "ratio": round(peer / float(np.median(taken)), 1),
+        }
+    return case
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Every target and number of visits, a table and the record."""
+    told = _arguments()
+    cases = {}
+    for visits in told.visits:
+        for name, target in TARGETS.items():
+            case = cases[f"{name}, {visits} a subject"] = one(target, visits, told)
+            peer = f"  scikit-learn {case['peer_ms'] / 1e3:.0f} s  ratio {case['ratio']:.0f}" if told.peers else ""
+            shown = f"{case['times']['prognax']['median_ms'] / 1e3:6.2f} s  (first {case['first_seconds']:.1f} s)"
+            print(f"{name:8} {visits} a subject  {case['metrics']:2} metrics  {shown}{peer}", flush=True)
+    versions = {"jax": jax.__version__, "numpy": np.__version__, "scikit-learn": sklearn.__version__}
+    environment = {"device": jax.devices()[0].device_kind, "versions": versions}
+    measure.write(measure.record("bootstrap", environment, cases, resamples=told.resamples, forecasters=FORECASTERS))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bootstrap", description="Resamples of all metrics.")
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--visits", type=int, nargs="+", default=[1, 3])
+    parser.add_argument("--resamples", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--loops", type=int, default=5, help="resamples that the peer is timed on")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

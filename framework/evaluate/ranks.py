@@ -1,0 +1,52 @@
+"""Who is better than whom, all pairs held to one error rate."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from string import ascii_lowercase
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+ALPHA = 0.05
+
+
+def holm(p: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
+    """p-values of t tests such that any false finding among all has the chance they say (Holm 1979)."""
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted
+
+
+def compact_letters(apart: Bool[np.ndarray, "m m"]) -> list[str]:
+    """A letter for each largest set of models no two of which are apart: models that share one cannot be told apart.
+
+    Models come best first, and so do the letters. By insertion and absorption (Piepho 2004).
+    """
+    count = len(apart)
+    groups = [frozenset(range(count))]
+    for i, j in combinations(range(count), 2):
+        if apart[i, j]:
+            split = [part for g in groups for part in ((g - {i}, g - {j}) if {i, j} <= g else (g,))]
+            unique = list(dict.fromkeys(split))
+            groups = [g for g in unique if not any(g < other for other in unique)]
+    ordered = sorted(groups, key=sorted)
+    return ["".join(_letter(k) for k, group in enumerate(ordered) if i in group) for i in range(count)]
+
+
+def _letter(place: int) -> str:
+    """a to z, then a′ and so on."""
+    return ascii_lowercase[place % 26] + "′" * (place // 26)
+
+
+def letters(losses: Sequence[float], p: Float[np.ndarray, "m m"]) -> list[str]:
+    """Compact letters of m models by their losses and the p-values of their differences; "" where one is undefined."""
+    known = [m for m in np.argsort(losses, kind="stable") if np.isfinite(losses[m])]
+    pairs = list(combinations(range(len(known)), 2))
+    adjusted = holm(np.array([p[known[i], known[j]] for i, j in pairs]))
+    apart = np.zeros((len(known), len(known)), bool)
+    for (i, j), value in zip(pairs, adjusted, strict=True):
+        apart[i, j] = apart[j, i] = value < ALPHA
+    told = dict(zip(known, compact_letters(apart), strict=True))
+    return [told.get(m, "") for m in range(len(losses))]

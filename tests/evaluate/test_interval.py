@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from framework.evaluate.interval import Spread
+
+RNG = np.random.default_rng(0)
+
+
+def of_mean(sample: np.ndarray, resamples: int = 100_000) -> Spread:
+    n = len(sample)
+    draws = RNG.multinomial(n, np.full(n, 1 / n), resamples) @ sample / n
+    return Spread.of(sample.mean(), draws, (sample.sum() - sample) / (n - 1))
+
+
+def test_of_a_symmetrical_mean_it_is_student_s():
+    sample = stats.norm.ppf((np.arange(20) + 0.5) / 20)
+    half = stats.t.ppf(0.975, 19) * sample.std(ddof=1) / np.sqrt(20)
+    assert np.allclose(of_mean(sample).interval(), (-half, half), rtol=0.03)
+
+
+def test_a_skewed_mean_reaches_further_up():
+    sample = stats.expon.ppf((np.arange(40) + 0.5) / 40)
+    spread = of_mean(sample)
+    low, high = spread.interval()
+    assert high - spread.value > 1.15 * (spread.value - low)
+    plain = np.quantile(spread.draws, [0.025, 0.975])
+    assert high > plain[1]
+    assert low > plain[0]
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_the_p_value_is_of_the_interval_that_just_reaches_the_null(smooth):
+    sample = RNG.exponential(size=30)
+    one = of_mean(sample)
+    one = Spread(one.value, one.draws, one.without, smooth)
+    for null in (0.7, 0.9, 1.2):
+        p = one.p_value(null)
+        assert np.isclose(min(abs(end - null) for end in one.interval(1 - p)), 0, atol=5e-3)
+
+
+def test_where_it_never_varies_it_is_a_point():
+    one = Spread.of(2.0, np.full(500, 2.0), np.full(9, 2.0))
+    assert one.interval() == (2.0, 2.0)
+    assert one.p_value(2.0) == 1.0
+    assert one.p_value(0.0) < 0.05
+
+
+def test_undefined_resamples_are_left_out():
+    one = Spread.of(1.0, np.array([np.nan, 1.0, np.nan]), np.array([1.0, np.nan]))
+    assert one.interval() == (1.0, 1.0)
+    assert np.isnan(Spread.of(np.nan, np.full(3, np.nan), np.full(3, np.nan)).interval()).all()
