@@ -46,6 +46,21 @@ def codes(
     return jnp.where(np.array(categories) > 0, own, found)
 
 
+@partial(jax.jit, static_argnames="bins")
+def spans(
+    x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], weight: Float[Arr, " n"], codes: UInt8[Arr, "n f"], bins: int
+) -> Float[Array, "f 2 d"]:
+    """Of each of the first d = bins bins the least and the greatest value in rows of positive weight; inf, -inf where
+    there is none.
+    """
+    kept = observed & (weight > 0)[:, None]
+    seen = jnp.asarray(x, jnp.float32)
+    place = jnp.arange(x.shape[1]), jnp.asarray(codes)
+    empty = jnp.full((x.shape[1], bins), jnp.inf, jnp.float32)
+    least = empty.at[place].min(jnp.where(kept, seen, jnp.inf), mode="drop")
+    return jnp.stack([least, (-empty).at[place].max(jnp.where(kept, seen, -jnp.inf), mode="drop")], 1)
+
+
 def within(x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], categories: tuple[int, ...]) -> Bool[Array, "n f"]:
     """Which entries were observed and, where they are categories, are known ones."""
     if not any(categories):

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from framework.baselines import binning, growing
+from framework.baselines import binning, chance, growing
 from framework.baselines.base import Estimator
 from framework.baselines.native import forest as native
+from framework.baselines.splitting import Shape
 from framework.baselines.trees import Trees, predict_mean, predict_sum
 from framework.baselines.trees import compact as compact_trees
 from framework.errors import UserError
@@ -30,8 +31,9 @@ class Grown:
 class Forest(Estimator):
     """Trees on rows drawn with replacement, each node split on the best of some features drawn at random.
 
-    `extra` draws the thresholds too, evenly between a node's extremes, and by default uses all rows. A share of the
-    features (float), a number of them (int) or "sqrt" is tried at a node; None is "sqrt" for levels, all for a number.
+    `extra` draws the thresholds too, evenly between the extremes of the bins that a node's rows are in, and by default
+    uses all rows. A share of the features (float), a number of them (int) or "sqrt" is tried at a node; None is "sqrt"
+    for levels, all for a number.
     Missing values go to the side that is better for the node; categories (`categories` of each feature, 0 for a number)
     split into two sets. Memory: about 20 bytes a node, after `compact`.
     """
@@ -67,13 +69,14 @@ class Forest(Estimator):
         weight = jnp.asarray(weight, jnp.float32)
         edges = binning.edges(x, observed, weight, self.bins)
         codes = binning.codes(x, observed, edges, self.categories)
+        spans = binning.spans(x, observed, weight, codes, self.bins if self.extra else 0)
         target = jnp.where(weight > 0, jnp.asarray(y, jnp.float32), 0)
         mean = jnp.float32(0) if self.classes else (target * weight).sum() / jnp.maximum(weight.sum(), 1e-30)
         target = jnp.where(weight > 0, target - mean, 0)
         seeds = jax.random.bits(key, (self.trees,), jnp.uint32)
         counts = self.drawn(weight, seeds)
-        how = growing.Shape(self._nodes(n), self.classes, self.extra, self.categories)._asdict()
-        arrays = codes, edges, _centres(edges), target, weight, counts, seeds, self._rules(f), mean
+        how = Shape(self._nodes(n), self.classes, self.extra, self.categories)._asdict()
+        arrays = codes, edges, spans, target, weight, counts, seeds, self._rules(f), mean
         xla = jax.custom_batching.sequential_vmap(partial(growing.grow, **how))
         cpu = partial(native.grow, **how) if native.available() else xla
         *parts, gain = jax.lax.platform_dependent(*arrays, cpu=cpu, default=xla)
@@ -112,7 +115,7 @@ class Forest(Estimator):
         """How often each tree sees each row."""
         if self.bootstrap is False or (self.bootstrap is None and self.extra):
             return jnp.broadcast_to((weight > 0).astype(jnp.uint8), (len(seeds), len(weight)))
-        xla = jax.custom_batching.sequential_vmap(growing.draw)
+        xla = jax.custom_batching.sequential_vmap(chance.draw)
         return jax.lax.platform_dependent(weight, seeds, cpu=native.draw if native.available() else xla, default=xla)
 
     def _rules(self, f: int) -> Int[Array, "4"]:
@@ -144,13 +147,3 @@ def importances(params: Grown) -> Float[Array, " f"]:
 def compact(params: Grown) -> Grown:
     """The same forest in arrays no longer than its largest tree needs; on the host."""
     return replace(params, trees=compact_trees(params.trees))
-
-
-def _centres(edges: Float[Array, "f e"]) -> Float[Array, "f d"]:
-    """About the middle of each bin; the outer two, which are open, are taken to be as wide as their neighbours."""
-    first, middle = edges[:, :1], 0.5 * edges[:, 1:] + 0.5 * edges[:, :-1]
-    above = jnp.concatenate([middle, jnp.full_like(first, jnp.inf)], 1)
-    below = jnp.concatenate([first, middle], 1)
-    outer = jnp.where(jnp.isfinite(edges), 2 * edges - below, jnp.inf)
-    inner = jnp.where(jnp.isfinite(above), above, outer)
-    return jnp.concatenate([jnp.where(jnp.isfinite(above[:, :1]), 2 * first - above[:, :1], first), inner], 1)

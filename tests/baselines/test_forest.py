@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import kstest, uniform
 from sklearn import datasets
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier, RandomForestRegressor
 
@@ -37,6 +38,7 @@ RECIPES = [
     Forest(classes=4, trees=3, extra=True, categories=CATEGORIES),
     Forest(classes=2, trees=3, categories=CATEGORIES, min_samples_leaf=4, max_depth=5, bins=16),
     Forest(trees=3, max_features=0.5, categories=CATEGORIES, min_samples_leaf=3),
+    Forest(trees=3, extra=True, categories=CATEGORIES, min_samples_leaf=2, bins=20),
 ]
 
 
@@ -52,6 +54,8 @@ def test_native_and_xla_grow_the_same_trees(recipe):
     for name in ("feature", "left", "missing_left", "categories"):
         np.testing.assert_array_equal(getattr(ours.trees, name), getattr(plain.trees, name), name)
     np.testing.assert_array_equal(ours.seeds, plain.seeds)
+    if recipe.extra:
+        np.testing.assert_array_equal(ours.trees.threshold, plain.trees.threshold)
     for one, other in ((ours.trees.threshold, plain.trees.threshold), (ours.trees.value, plain.trees.value)):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(ours.gain, plain.gain, rtol=1e-3, atol=1e-3)
@@ -160,6 +164,13 @@ def test_categories_split_into_sets():
         accuracy.append((found.argmax(1) == y).mean())
     assert accuracy[0] == 1
     assert accuracy[1] < 0.8
+
+
+def test_extra_trees_draw_thresholds_evenly_over_the_values():
+    x = np.repeat(np.array([[0.0], [1.0], [2.0], [10.0]], np.float32), 10, 0)
+    y, observed = np.random.default_rng(0).normal(size=40).astype(np.float32), np.ones(x.shape, bool)
+    found = Forest(trees=2000, max_depth=1, extra=True).fit(x, observed, y, np.ones(40, np.float32), key=KEY)
+    assert kstest(np.asarray(found.trees.threshold)[:, 0], uniform(0, 10).cdf).pvalue > 1e-3
 
 
 def test_importance_falls_on_what_matters():

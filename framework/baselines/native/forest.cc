@@ -161,7 +161,7 @@ struct Rules {
 
 struct Table {  // what all trees of a lane are grown on
   const uint8_t *codes, *rows;  // a column after the other, a row after the other
-  const float *edges, *centres, *y, *weight;
+  const float *edges, *spans, *y, *weight;  // spans: least and greatest values of a feature's bins
   int64_t n, f, e;
   const int64_t* categories;  // how many each feature has; null where none has any
   float centre;               // what a target that is a number is counted from
@@ -194,6 +194,12 @@ struct Split {
   float threshold = 0;
   uint32_t categories[8] = {};
 };
+
+// Not fused, so that it rounds as XLA's does.
+__attribute__((optimize("fp-contract=off"))) float between(float low, float high, float place) {
+  float step = place * (high - low);
+  return low + step;
+}
 
 constexpr int kLanes = 16;
 typedef float Vector __attribute__((vector_size(4 * kLanes)));
@@ -421,7 +427,7 @@ struct Grower {
     int first = 0, last = width - 1;
     float threshold = 0;
     if (extra && width > 1) {
-      threshold = between(table.centres + feature * (table.e + 1), place, code[0], code[width - 1]);
+      threshold = between(least(feature)[code[0]], greatest(feature)[code[width - 1]], place);
       first = set ? std::min(static_cast<int>(place * last), last - 1) : drawn(feature, threshold, width);
       last = first + 1;
     }
@@ -476,15 +482,14 @@ struct Grower {
     return best;
   }
 
-  int drawn(uint32_t feature, float threshold, int width) {  // the last bin below it that is not the last of all
-    const float* centre = table.centres + feature * (table.e + 1);
-    int at = 0;
-    while (at < width - 2 && centre[code[at + 1]] <= threshold) at++;
-    return at;
-  }
+  const float* least(uint32_t feature) const { return table.spans + 2 * feature * (table.e + 1); }
+  const float* greatest(uint32_t feature) const { return least(feature) + table.e + 1; }
 
-  static float between(const float* centre, float place, int low, int high) {
-    return centre[low] + place * (centre[high] - centre[low]);
+  int drawn(uint32_t feature, float threshold, int width) {  // the last bin below it that is not the last of all
+    auto middle = [&](int q) { return 0.5f * least(feature)[code[q]] + 0.5f * greatest(feature)[code[q]]; };
+    int at = 0;
+    while (at < width - 2 && middle(at + 1) <= threshold) at++;
+    return at;
   }
 
   void finish(Split& best) {
@@ -493,9 +498,11 @@ struct Grower {
       best.threshold = NAN;
     } else if (best.ends) {
       best.threshold = kInf;
+    } else if (extra) {  // as drawn, but between the values of the bins it parts
+      float low = greatest(best.feature)[best.first], high = least(best.feature)[best.second];
+      best.threshold = std::clamp(best.threshold, low, std::nextafter(high, -kInf));
     } else {
-      float low = edges[best.first], high = edges[best.second - 1];
-      best.threshold = extra ? std::clamp(best.threshold, low, high) : 0.5f * low + 0.5f * high;
+      best.threshold = 0.5f * edges[best.first] + 0.5f * edges[best.second - 1];
     }
   }
 
@@ -560,7 +567,7 @@ std::vector<uint8_t> turned(U8 codes) {  // columns for rows
   return out;
 }
 
-ffi::Error Grow(U8 codes, F32 edges, F32 centres, F32 y, F32 weight, U8 counts, U32 seeds, S32 rules, F32 centre,
+ffi::Error Grow(U8 codes, F32 edges, F32 spans, F32 y, F32 weight, U8 counts, U32 seeds, S32 rules, F32 centre,
                 To<S32> feature, To<F32> threshold, To<Mask> missing_left, To<S32> left, To<F32> value, To<U32> sets,
                 To<F32> gain, int64_t levels, bool extra, ffi::Span<const int64_t> categories) {
   int64_t n = axis(codes, 1), f = axis(codes, 0), e = axis(edges, 0), trees = axis(seeds, 0);
@@ -570,7 +577,7 @@ ffi::Error Grow(U8 codes, F32 edges, F32 centres, F32 y, F32 weight, U8 counts, 
   for (int64_t lane = 0; lane < lanes(seeds, 1); lane++) {
     const int32_t* rule = rules.typed_data() + 4 * lane;
     tables.push_back({columns.data() + lane * f * n, codes.typed_data() + lane * f * n, edges.typed_data() + lane * f * e,
-                      centres.typed_data() + lane * f * (e + 1), y.typed_data() + lane * n, weight.typed_data() + lane * n,
+                      spans.typed_data() + lane * 2 * f * axis(spans, 0), y.typed_data() + lane * n, weight.typed_data() + lane * n,
                       n, f, e, any ? categories.begin() : nullptr, centre.typed_data()[lane],
                       {rule[0], rule[1], rule[2], rule[3]}});
   }
