@@ -1,6 +1,6 @@
 """Whether forecasts hang on what comes after their origin: the future is changed, and they must not change with it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import jax
@@ -8,10 +8,12 @@ import numpy as np
 
 from framework.data.batch import Batch, Loader, Rows
 from framework.data.examples import Examples
+from framework.forecast.answers import BATCH
 from framework.forecast.base import Fitted
 from framework.types import Arr, Scans, Visits
 
-ORIGINS = 4  # visits from which the future is changed
+ORIGINS = 3  # visits from which the future is changed
+Change = Callable[[Visits, int], Visits]
 
 
 def sees(fitted: Fitted, examples: Examples, rows: Rows) -> list[str]:
@@ -20,27 +22,28 @@ def sees(fitted: Fitted, examples: Examples, rows: Rows) -> list[str]:
     Every change leaves everything up to the origin as it is; answers are compared bit by bit.
     """
     loader = Loader(replace(examples, layout=fitted.layout), cache_bytes=0)
-    size = loader.size(len(rows), rows)
+    size = loader.size(min(BATCH, len(rows)), rows)  # as `answers` asks them, so that the program is there
     batch = loader.batch(next(loader.pack(rows, size)), size, examples.asked)
-    before, found = told(fitted, batch), []
-    for name, change in _changes(examples):
-        if name == "visit count" and {"later visits", "later labels"} & set(found):
-            continue  # whoever reads the last visit also notices that there is one
-        for origin, here in _asks(batch):
+    before, asks = told(fitted, batch), [*_asks(batch)]
+
+    def moved(change: Change) -> bool:
+        for origin, here in asks:
             after = told(fitted, replace(batch, visits=change(batch.visits, origin)))
             if any(not np.array_equal(after[t][here], before[t][here]) for t in before):
-                found.append(name)
-                break
-    return found
+                return True
+        return False
+
+    *future, (hindsight, afterwards) = _changes(examples)
+    found = [name for name, change in future if moved(change)] if moved(_all([c for _, c in future])) else []
+    if {"later visits", "later labels"} & set(found):  # whoever reads the last visit also notices that there is one
+        found = [name for name in found if name != "visit count"]
+    return [*found, hindsight] if moved(afterwards) else found
 
 
 def told(fitted: Fitted, batch: Batch) -> dict[str, np.ndarray]:
     """The numbers of each target's answer."""
     answers = fitted.predict(batch.visits, batch.query)
     return {name: np.asarray(jax.tree.leaves(answer)[0]) for name, answer in answers.items()}
-
-
-Change = Callable[[Visits, int], Visits]
 
 
 def _asks(batch: Batch) -> Iterator[tuple[int, np.ndarray]]:
@@ -75,12 +78,21 @@ def _changes(examples: Examples) -> list[tuple[str, Change]]:
         static = np.where(late_static, _others(v.static), v.static).astype(np.float32)
         return replace(values(v, -1, late, False, 0), static=static)
 
-    made: list[tuple[str, Change]] = [
+    return [
         ("later visits", lambda v, origin: values(v, origin, ~targets & ~late, True, 1)),
         ("later labels", lambda v, origin: values(v, origin, targets, False, 0 if now else 1)),
         ("visit count", counted),
+        ("hindsight", afterwards),
     ]
-    return made + [("hindsight", afterwards)] * bool(late.any() or late_static.any())
+
+
+def _all(changes: Sequence[Change]) -> Change:
+    def change(v: Visits, origin: int) -> Visits:
+        for one in changes:
+            v = one(v, origin)
+        return v
+
+    return change
 
 
 def _from(v: Visits, visit: int) -> np.ndarray:

@@ -5,7 +5,7 @@
 A forecaster is fitted again for each change of the test subjects, so a probe takes six times as long as a fit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from framework.data.examples import Examples
+from framework.data.origins import EVERY
+from framework.data.schema import Variable
 from framework.data.split import Split
 from framework.data.store import Cohort
 from framework.evaluate.blindness import sees
@@ -22,6 +24,8 @@ from framework.forecast.base import Fitted, Forecaster
 
 ASKED = 64  # subjects whose forecasts are compared, half of them tested
 EXACT, CLOSE = 0.0, 1e-4  # of a target's spread: less is rounding, where sums run in another order
+
+Known = Callable[[Cohort], Cohort]
 
 MEANINGS = {
     "two ids": "subjects in different roles share visits that chance would not make alike",
@@ -50,9 +54,22 @@ class Leak:
         return f"{self.name}: {MEANINGS[self.name]}{f' ({self.found})' if self.found else ''}"
 
 
-def leaks(forecaster: Forecaster, examples: Examples, split: Split, key: Key[Array, ""]) -> list[Leak]:
-    """Every leak that the probes find in cohort, split and forecaster; none of an honest design."""
-    return [*twins(examples.cohort, [split]), *fit_leaks(forecaster, examples, split, key)]
+def everything(cohort: Cohort) -> Cohort:
+    """All of a cohort may be learnt from."""
+    return cohort
+
+
+def leaks(
+    forecaster: Forecaster, examples: Examples, split: Split, key: Key[Array, ""], known: Known = everything
+) -> list[Leak]:
+    """Every leak that the probes find in cohort, split and forecaster; none of an honest design.
+
+    `known(cohort)` is what may be learnt from (a temporal split keeps the future away).
+    """
+    probe, found = _Probe(forecaster, examples, split, key, known), twins(examples.cohort, [split])
+    if not probe.same(probe.fit(examples.cohort), EXACT):
+        return [*found, Leak("unrepeatable")]
+    return [*found, *_of_test_subjects(probe), *(Leak(name) for name in sees(probe.fitted, examples, probe.rows))]
 
 
 def twins(cohort: Cohort, splits: list[Split]) -> list[Leak]:
@@ -64,15 +81,6 @@ def twins(cohort: Cohort, splits: list[Split]) -> list[Leak]:
             one, other = (cohort.subjects[row] for row in next(iter(apart)))
             found.append(Leak(name, f"{len(apart)} pairs, such as {one!r} and {other!r}"))
     return found
-
-
-def fit_leaks(forecaster: Forecaster, examples: Examples, split: Split, key: Key[Array, ""]) -> list[Leak]:
-    """What of the test subjects reaches a fit, and what of the future reaches its forecasts."""
-    probe = _Probe(forecaster, examples, split, key)
-    if not probe.same(probe.fit(examples.cohort), EXACT):
-        return [Leak("unrepeatable")]
-    rows = probe.rows[: ASKED // 4]
-    return [*_of_test_subjects(probe), *(Leak(name) for name in sees(probe.fitted, examples, rows))]
 
 
 def _of_test_subjects(probe: "_Probe") -> list[Leak]:
@@ -101,20 +109,21 @@ def _of_test_subjects(probe: "_Probe") -> list[Leak]:
 class _Probe:
     """A forecaster fitted once on everything as it is, and again on changed cohorts, always asked the same."""
 
-    def __init__(self, forecaster: Forecaster, examples: Examples, split: Split, key: Key[Array, ""]):
+    def __init__(self, forecaster: Forecaster, examples: Examples, split: Split, key: Key[Array, ""], known: "Known"):
         self.examples, self.split = examples, split
-        self._forecaster, self._key = forecaster, key
+        self._forecaster, self._key, self._known = forecaster, key, known
         tested, others = np.flatnonzero(split.test), np.flatnonzero(split.train | split.validation)
         self.rows = [*tested[: ASKED // 2].tolist(), *others[: ASKED // 2].tolist()]
         self.fitted = self.fit(examples.cohort)
         self._told = self._numbers(self.fitted)
 
     def fit(self, cohort: Cohort) -> Fitted:
-        return self._forecaster.fit(replace(self.examples, cohort=cohort), self.split, self._key)
+        learnt = replace(self.examples, cohort=self._known(cohort), origins=EVERY, about=None)
+        return self._forecaster.fit(learnt, self.split, self._key)
 
     def on(self, cohort: Cohort) -> "_Probe":
         """The same with another cohort for what it is."""
-        return _Probe(self._forecaster, replace(self.examples, cohort=cohort), self.split, self._key)
+        return _Probe(self._forecaster, replace(self.examples, cohort=cohort), self.split, self._key, self._known)
 
     def same(self, fitted: Fitted, close: float) -> bool:
         """Whether it answers alike, bit by bit or up to a share of each target's spread."""
@@ -162,11 +171,12 @@ def _labels(cohort: Cohort, test: Bool[np.ndarray, " n"], column: int) -> tuple[
 
 
 def _stretched(cohort: Cohort, test: Bool[np.ndarray, " n"]) -> Cohort:
-    """Every number of test subjects is stretched and moved, every level another."""
+    """Every number of test subjects is stretched and moved, every level another; their dates stay."""
 
-    def other(values: np.ndarray, variables) -> np.ndarray:
+    def other(values: np.ndarray, variables: Sequence[Variable]) -> np.ndarray:
         levels = np.array([len(v.levels) for v in variables])
-        return np.where(levels > 0, (values + 1) % np.maximum(levels, 1), 3 * values + 7)
+        dated = np.array(["date" in v.roles for v in variables], bool)
+        return np.where(levels > 0, (values + 1) % np.maximum(levels, 1), np.where(dated, values, 3 * values + 7))
 
     cell = test[:, None] & (cohort.static_observed if cohort.static.size else np.zeros_like(cohort.static, bool))
     seen = test[:, None, None] & cohort.observed
@@ -178,12 +188,13 @@ def _stretched(cohort: Cohort, test: Bool[np.ndarray, " n"]) -> Cohort:
 
 
 def _filled(cohort: Cohort) -> Cohort:
-    """Every gap filled by somebody's value."""
-    observed = np.broadcast_to(cohort.valid[..., None], cohort.observed.shape)
+    """Every gap filled by somebody's value, but for dates."""
+    dated = np.array(["date" in v.roles for v in cohort.schema.variables], bool)
+    observed = np.where(dated, cohort.observed, cohort.valid[..., None])
     return replace(
         cohort,
         values=_fill(cohort.values, cohort.observed, observed),
-        observed=observed.copy(),
+        observed=observed,
         static=_fill(cohort.static, cohort.static_observed, np.ones_like(cohort.static_observed)),
         static_observed=np.ones_like(cohort.static_observed),
     )

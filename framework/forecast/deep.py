@@ -16,7 +16,7 @@ from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.data.store import Cohort
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log
+from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.embeddings import Embeddings
 from framework.forecast.pretrained import Pretrained
 from framework.history import at_origin, last_observed
@@ -137,6 +137,10 @@ class Deep(Forecaster):
         if frozen is not None:
             frozen.weights = weights
         return FittedDeep(layout, jax.jit(program.forecast), params, statistics, frozen)
+
+    def parts(self) -> Sequence[Part]:
+        own = [Part("normaliser", ("train",)), Part("parameters", ("train",)), Part("stopping", ("validation",))]
+        return own + [Part("encoder", run=self.pretrained)] * bool(self.pretrained)
 
     def _reads(self, layout: Layout) -> Layout:
         return layout if self.encoder is not None else replace(layout, modalities=(), grids=())

@@ -14,7 +14,7 @@ from jaxtyping import Array, Key
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log
+from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.train.optimizer import Dynamic
 from framework.types import Arr, Classes, Forecast, Layout, Query, Target, Values, Visits
 
@@ -45,6 +45,9 @@ class Voting(Forecaster):
         return [
             self._whole(examples.layout, {name: lanes[m] for name, lanes in fitted.items()}) for m in range(len(splits))
         ]
+
+    def parts(self) -> Sequence[Part]:
+        return parts_of(self.members)
 
     def load(self, path: Path, layout: Layout) -> Fitted:
         return self._whole(layout, {name: one.load(path / name, layout) for name, one in self.members.items()})
@@ -91,12 +94,20 @@ class Bagging(Forecaster):
         bags = [fitted[m * self.count : (m + 1) * self.count] for m in range(len(splits))]
         return [self._whole(examples.layout, bag) for bag in bags]
 
+    def parts(self) -> Sequence[Part]:
+        return self.member.parts()
+
     def load(self, path: Path, layout: Layout) -> Fitted:
         return self._whole(layout, [self.member.load(path / str(i), layout) for i in range(self.count)])
 
     def _whole(self, layout: Layout, bag: Sequence[Fitted]) -> "FittedEnsemble":
         members = {str(i): one for i, one in enumerate(bag)}
         return FittedEnsemble(read_by(layout, members), members, self.combine)
+
+
+def parts_of(members: Mapping[str, Forecaster]) -> list[Part]:
+    """What the members fit, under their names."""
+    return [replace(part, name=f"{name}: {part.name}") for name, one in members.items() for part in one.parts()]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log
+from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.history import at_origin, last_observed
 from framework.train.optimizer import Dynamic
 from framework.types import LEVELS, Classes, Forecast, Layout, Query, Target, Values, Visits
@@ -55,6 +55,9 @@ class LastVisit(Forecaster):
             FittedLastVisit(layout, {t.name: self._learn(examples, t, split) for t in layout.targets})
             for split in splits
         ]
+
+    def parts(self) -> Sequence[Part]:
+        return [Part("parameters", ("train",))]
 
     def load(self, path: Path, layout: Layout) -> Fitted:
         file = path / "carried.json"

@@ -19,7 +19,7 @@ from framework.baselines.prepare import Prepared
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log
+from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.history import at_origin, last_observed
 from framework.train.checkpoint import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
@@ -82,6 +82,9 @@ class MixedEffects(Forecaster):
     def load(self, path: Path, layout: Layout) -> Fitted:
         layout = self._reads(layout)
         return FittedMixedEffects(layout, self, load_arrays(path, self._blank(layout)))
+
+    def parts(self) -> Sequence[Part]:
+        return [Part(name, ("train", "validation")) for name in ("normaliser", "parameters", "calibration")]
 
     def _reads(self, layout: Layout) -> Layout:
         return replace(layout, modalities=(), grids=())

@@ -15,8 +15,8 @@ from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
 from framework.forecast.answers import answers
-from framework.forecast.base import Fitted, Forecaster, Log
-from framework.forecast.ensemble import FittedEnsemble, each, random_of, read_by, some_members
+from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.ensemble import FittedEnsemble, each, parts_of, random_of, read_by, some_members
 from framework.train.optimizer import Dynamic
 from framework.types import LEVELS, Layout
 
@@ -63,6 +63,9 @@ class Stacking(Forecaster):
             weights = _weigh(examples, outs, left)
             made.append(FittedEnsemble(read_by(examples.layout, members), members, "mean", weights))
         return made
+
+    def parts(self) -> Sequence[Part]:
+        return [Part("weights", ("train",)), *parts_of(self.members)]
 
     def load(self, path: Path, layout: Layout) -> Fitted:
         file = path / "weights.json"

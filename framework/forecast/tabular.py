@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Key
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log
+from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.embeddings import Embeddings
 from framework.forecast.history_features import feature_names, history_features, last_value
 from framework.forecast.learnt import ClassLoss, Learnt, NumberLoss
@@ -102,6 +102,12 @@ class Tabular(Forecaster):
             frozen.weights = weights
         return FittedTabular(layout, {name: replace(one, params=params[name]) for name, one in blank.items()}, frozen)
 
+    def parts(self) -> Sequence[Part]:
+        learns = ("train", "validation")
+        prepared = self.classifier.prepared or self.regressor.prepared
+        own = [*(["normaliser", "imputer"] if prepared else []), "selection", "parameters"]
+        return [Part(name, learns) for name in own] + [Part("encoder", run=self.pretrained)] * bool(self.pretrained)
+
     def _reads(self, layout: Layout) -> Layout:
         return layout if self.encoder is not None else replace(layout, modalities=(), grids=())
 
@@ -171,6 +177,10 @@ class FittedTabular(Fitted):
     layout: Layout
     learnt: Mapping[str, Learnt]
     frozen: Embeddings | None
+
+    @property
+    def chosen(self) -> Mapping[str, Any]:
+        return {name: one.settings for name, one in self.learnt.items()}
 
     @cached_property
     def _features(self) -> Layout:

@@ -28,6 +28,7 @@ SETTINGS = {  # what the experiments' configs hold beside targets, and the small
     "run": (str | None, None),
     "sweep": (str | None, None),
     "report": (bool, None),
+    "accept": (Sequence[str], None),
     "ahead": (Sequence[float], None),
     "known": (Mapping[str, float] | None, None),
     "action": (str, None),

@@ -22,6 +22,7 @@ from framework.evaluate import leaderboard, outcomes
 from framework.evaluate.outcomes import Outcomes
 from framework.forecast.answers import answers
 from framework.forecast.base import Fitted, Forecaster
+from framework.launch import certificate
 from framework.launch.folder import RunFolder, write_whole
 from framework.launch.progress import Training
 from framework.launch.recipes import FLOORS
@@ -107,6 +108,8 @@ class Job:
         rows = leaderboard.leaderboard(found, FLOORS, self.config.resamples, self.config.seed)
         leaderboard.write(rows, self.config.resamples, path)
         _write_history(examples, found, path)
+        told = certificate.certificate(examples, self.known, self.repeats, self.forecasters, fitted)
+        certificate.write(told, examples.subjects, self.repeats, path)
         copy_ledger(self.config.data.store, path)
         tested = {subject for one in found for subject in one.subjects}
         targets = [target.name for target in examples.layout.targets]

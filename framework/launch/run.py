@@ -11,6 +11,7 @@ from framework.data.examples import Examples
 from framework.errors import UserError
 from framework.evaluate import leaderboard
 from framework.evaluate.text import as_text
+from framework.launch.certificate import uphold
 from framework.launch.job import Job
 from framework.launch.recipes import FLOORS, Recipes
 from framework.launch.study import examples_of
@@ -60,6 +61,7 @@ def run(job: Job, quiet: bool = False) -> Ran:
     if not quiet:
         print(as_text(leaderboard.read(job.folder.path)[0]))
         print(told(job.folder.path))
+    uphold(job.folder.path, job.config.accept)
     return Ran.of(job.objective, job.folder.path)
 
 

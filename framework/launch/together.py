@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from framework.data.examples import Examples
 from framework.errors import UserError
 from framework.forecast.base import Fitted
+from framework.launch.certificate import uphold
 from framework.launch.check import check
 from framework.launch.folder import write_whole
 from framework.launch.job import Job
@@ -166,6 +167,7 @@ def _finished(job: Job, lane: Mapping[str, Fitted | UserError] | None) -> Value:
                     raise own
                 fitted[name] = job.fit(name) if own is None else [own]
             job.finish(fitted)
+        uphold(job.folder.path, job.config.accept)
         return Ran.of(job.objective, job.folder.path)
     except Exception as error:  # marked in its folder by `watched`; the other jobs go on
         return error

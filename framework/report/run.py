@@ -28,6 +28,7 @@ class Run:
     history: pd.DataFrame | None
     ledger: pd.DataFrame | None
     cost: Mapping | None
+    certificate: Mapping | None
 
     @property
     def models(self) -> list[str]:
@@ -64,7 +65,7 @@ def read(folder: Path) -> Run:
         path = folder / name
         return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
 
-    cost, lines = text("cost.json"), text("metrics.jsonl")
+    cost, lines, certificate = text("cost.json"), text("metrics.jsonl"), text("certificate.json")
     return Run(
         manifest=json.loads((folder / "manifest.json").read_text()),
         outcomes=outcomes.read(folder),
@@ -75,4 +76,5 @@ def read(folder: Path) -> Run:
         history=table("history.csv"),
         ledger=table("ledger.csv"),
         cost=json.loads(cost) if cost else None,
+        certificate=json.loads(certificate) if certificate else None,
     )

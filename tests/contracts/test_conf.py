@@ -15,7 +15,7 @@ from framework.launch.check import check
 from framework.launch.recipes import FLOORS, Recipes
 from tests.contracts.recipes import CONF, names
 
-COMMANDS = ("compare", "forecast", "ingest", "predict", "pretrain", "report")
+COMMANDS = ("compare", "forecast", "ingest", "predict", "pretrain", "probe", "report")
 GROUPS = sorted(str(f.relative_to(CONF)) for f in CONF.rglob("*") if f.is_dir() and list(f.glob("*.yaml")))
 NEEDS = {
     "data=table": ["data.path=x"],

@@ -8,7 +8,9 @@ import pytest
 
 from framework.data.split import Split
 from framework.evaluate.leakage import MEANINGS, leaks
+from framework.evaluate.twins import shared_visits
 from framework.forecast.last_visit import LastVisit
+from tests.cohorts import oasis2
 from tests.evaluate.plants import Own, cohort, split, study
 
 KEY = jax.random.key(0)
@@ -92,3 +94,21 @@ def test_an_honest_design_raises_no_alarm(number):
 def test_a_hundred_honest_designs_raise_no_alarm():
     alarms = {number: told for number in range(100) if (told := leaks(*designs(number), KEY))}
     assert not alarms
+
+
+@pytest.mark.parametrize("digits", [9, 0])
+def test_people_who_are_alike_by_chance_are_not_one(digits):
+    """Coarse values agree often, also visit after visit; exact ones of two people do not."""
+    made = cohort(3, 200)
+    made = replace(
+        made,
+        values=np.round(made.values[..., :2], digits),
+        observed=made.observed[..., :2],
+        schema=replace(made.schema, variables=made.schema.variables[:2]),
+        static=np.round(made.static, digits),
+    )
+    assert not shared_visits(made)
+
+
+def test_nobody_of_oasis_2_is_there_twice():
+    assert not shared_visits(oasis2().cohort)
