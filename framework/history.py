@@ -1,11 +1,14 @@
 """What is known at each visit from that visit and those before it."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
-from framework.types import Arr
+from framework.types import Arr, Column, Query
 
 
 @jax.jit  # one program where it is asked outside one
@@ -29,3 +32,11 @@ def at_origin(series: Inexact[Arr, "b t ..."] | Bool[Arr, "b t ..."], origin: In
     """Row by row, the entry of a per-visit series (b, t, ...) at each query's origin: (b, q, ...)."""
     index = origin.reshape(*origin.shape, *(1,) * (series.ndim - 2))
     return jnp.take_along_axis(jnp.asarray(series), index, axis=1)
+
+
+def asked_at_origin(query: Query, times: Float[Arr, "b t"], known: Sequence[Column]) -> Query:
+    """The same queries at their origins: what advances by itself is taken back to there, a plan stays as it is."""
+    origin = at_origin(times, query.origin)
+    ahead = jnp.maximum(jnp.where(query.valid, jnp.asarray(query.time) - origin, 0), 0)
+    speed = jnp.array([column.per_year or 0.0 for column in known])
+    return replace(query, time=origin, known=query.known - speed * ahead[..., None])

@@ -119,8 +119,9 @@ class Interval:
     observed: Bool[Arr, "b q"]
 
 
-Forecast = Mapping[str, Classes | Values]  # target -> its forecast
-Targets = Mapping[str, Truth]
+Answer: TypeAlias = Classes | Values | Event
+Forecast = Mapping[str, Answer]  # target -> its forecast
+Targets = Mapping[str, Truth | Interval]
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # the median, the 50% and the 90% interval
 
@@ -141,7 +142,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Target:
-    """A variable to forecast; `seen` says that its own history is an input."""
+    """A variable to forecast; `seen` says that its own history is an input.
+
+    One with `horizons` is an event, no variable: its survival is judged so many years after each origin.
+    """
 
     name: str
     index: int
@@ -150,6 +154,7 @@ class Target:
     ordered: bool = False
     positive_from: str | None = None
     seen: bool = True
+    horizons: tuple[float, ...] = ()
 
     @property
     def positive(self) -> int | None:

@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
+from framework.data.events import Reaches
 from framework.data.examples import Examples
 from framework.data.ingest import ingest
 from framework.data.layout import layout
@@ -25,6 +26,8 @@ SCHEMA = Schema(
     static=(Variable("sex", levels=("F", "M")), Variable("school", units="years")),
     modalities=(Modality("t1", (8, 8, 8), (1.0, 1.0, 1.0)), Modality("flair", (6, 6, 4), (1.0, 1.0, 2.0))),
 )
+
+EVENTS = {"rise": Reaches(variable="stage", level="mid", horizons=(1.0, 2.0))}
 
 
 def subject(index: int, rng: np.random.Generator) -> Subject:
@@ -56,8 +59,9 @@ def small(folder: Path, subjects: int = 12, seed: int = 0) -> Cohort:
 
 
 def examples(folder: Path, subjects: int = 12, targets: tuple[str, ...] = ("score", "stage", "volume")) -> Examples:
-    cohort = small(folder, subjects)
-    return Examples(cohort, layout(cohort.schema, targets))
+    """Questions about it; `rise` is an event that may be among the targets."""
+    cohort, events = small(folder, subjects), {name: event for name, event in EVENTS.items() if name in targets}
+    return Examples(cohort, layout(cohort.schema, targets, (), events), events=events)
 
 
 def table(folder: Path, variables: Sequence[Variable], series: Mapping[str, Sequence[tuple[float, Mapping]]]) -> Cohort:

@@ -91,6 +91,21 @@ class Cox:
         """The log hazard relative to the training mean."""
         return outputs(params.linear, x, observed)
 
+    def loss(
+        self,
+        params: CoxParams,
+        x: Float[Arr, "n f"],
+        observed: Bool[Arr, "n f"],
+        survival: Survival,
+        weight: Float[Arr, " n"],
+    ) -> Float[Array, ""]:
+        """-(log partial likelihood) of these rows, whichever were learnt from."""
+        total = jnp.sum(weight)
+        share = jnp.asarray(weight) / total
+        order = _ordered(survival, share, self.efron)
+        score = self.predict(params, x, observed)[:, 0]
+        return total * (_loss(score[order.by], share[order.by], order) + jnp.log(total) * order.share.sum())
+
     def curve(
         self, params: CoxParams, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], times: Float[Arr, " t"]
     ) -> Float[Array, "n t"]:

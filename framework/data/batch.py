@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from framework.data.examples import Examples, Questions
 from framework.data.scaled import scaled
 from framework.errors import UserError
-from framework.types import Arr, Query, Scans, Truth, Visits, pytree
+from framework.types import Arr, Query, Scans, Targets, Visits, pytree
 
 Rows = Collection[SupportsInt]  # places of subjects in the cohort
 Prepare = Callable[[str, np.ndarray], np.ndarray]
@@ -45,7 +45,7 @@ class Batch:
 
     visits: Visits
     query: Query
-    truth: Mapping[str, Truth]
+    truth: Targets
     weight: Float[Array | np.ndarray, " b"]
     placed: Mapping[str, Placed] = field(default_factory=dict)
 

@@ -1,17 +1,19 @@
 """A cohort as questions and answers: histories, what is asked of them, and what came to pass."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations, pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from framework.data.events import Happening, since_origin
+from framework.data.ledger import Entry
 from framework.data.origins import EVERY, Origins
 from framework.data.store import Cohort
 from framework.errors import UserError
-from framework.types import Layout, Query, Truth
+from framework.types import Interval, Layout, Query, Targets, Truth
 
 ASKS = ("later", "next", "now", "ahead")
 
@@ -24,6 +26,7 @@ class Examples:
     before it, which is enough where series are long; "now", each visit's own targets from its inputs (diagnosis),
     which needs targets whose history is no input; "ahead", nothing that the cohort could answer. `origins` are the
     visits from which it is asked, `about` those it is asked about (None: all); what is taught hangs on neither.
+    `events` tell when the layout's events came; each is asked about once from every origin, whatever is asked else.
     """
 
     cohort: Cohort
@@ -31,6 +34,7 @@ class Examples:
     ask: str = "later"
     origins: Origins = EVERY
     about: Bool[np.ndarray, "n t"] | None = None
+    events: Mapping[str, Happening] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.ask not in ASKS:
@@ -51,6 +55,11 @@ class Examples:
                 f"no subject has a visit to ask about (ask={self.ask}); "
                 "forecasting needs two visits or more, one of them its origin"
             )
+        for name, truth in self.asked.truth.items() if self.ask != "ahead" else ():
+            if isinstance(truth, Interval) and not truth.observed.any():
+                raise UserError(
+                    f"nobody is at risk of {name!r} at a visit that something is known after; drop the target"
+                )
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -65,15 +74,20 @@ class Examples:
     @cached_property
     def taught(self) -> "Questions":
         """What a forecaster is trained on: what is asked, and the present state of targets it cannot see."""
-        unseen = any(not target.seen for target in self.layout.targets)
+        unseen = any(not target.seen and not target.horizons for target in self.layout.targets)
         every = self.cohort.valid
         return self._questions(self.ask == "now" or unseen, every, every)
 
     def _questions(self, now: bool, origins: Bool[np.ndarray, "n t"], about: Bool[np.ndarray, "n t"]) -> "Questions":
         ahead = {"later": lambda count: combinations(range(count), 2), "next": lambda count: pairwise(range(count))}
-        asks = ahead.get(self.ask, lambda count: ())
+        events = [bool(target.horizons) for target in self.layout.targets]
+        asks, ends = ahead.get("none" if all(events) else self.ask, lambda count: ()), any(events)
         pairs = [
-            [(j, k) for j, k in (*asks(count), *((j, j) for j in range(count) if now)) if start[j] and end[k]]
+            [
+                (j, k)
+                for j, k in (*asks(count), *((j, j) for j in range(count) if now or ends))
+                if start[j] and (end[k] or (ends and j == k))
+            ]
             for count, start, end in zip(self.cohort.valid.sum(1), origins, about, strict=True)
         ]
         width = max(1, *map(len, pairs))
@@ -84,11 +98,34 @@ class Examples:
                 origin[i, j], visit[i, j] = pair
                 valid[i, j] = True
         time = np.where(valid, np.take_along_axis(self.cohort.times, visit, 1), 0)
+        stands = valid & np.take_along_axis(about, visit, 1) & (now | (visit > origin))
         return Questions(
             query=Query(time, origin, known_at(self.cohort, self.layout, origin, time, visit), valid),
             visit=visit,
-            truth={t.name: self._truth(t.index, origin, visit, valid, t.seen) for t in self.layout.targets},
+            truth={
+                t.name: self._event(t.name, origin, valid & (visit == origin))
+                if t.horizons
+                else self._truth(t.index, origin, visit, stands, t.seen)
+                for t in self.layout.targets
+            },
         )
+
+    def _event(self, name: str, origin: Int[np.ndarray, "n q"], valid: Bool[np.ndarray, "n q"]) -> Interval:
+        lo, hi = (end[:, None] for end in self.events[name].between(self.cohort))
+        told = since_origin(lo, hi, np.take_along_axis(self.cohort.times, origin, 1))
+        observed = told.observed & valid
+        return Interval(np.where(observed, told.lo, 0), np.where(observed, told.hi, np.inf), observed)
+
+    def left_out(self) -> list[Entry]:
+        """For the ledger: the visits that are no origin of an event, and why."""
+        entries, times, valid = [], self.cohort.times, self.cohort.valid
+        for name, event in self.events.items():
+            lo, hi = (end[:, None] for end in event.between(self.cohort))
+            for i, j in np.argwhere(valid & ~since_origin(lo, hi, times).observed):
+                came = hi[i, 0] <= times[i, j]
+                reason = f"{name} had come by this visit" if came else f"nothing is known of {name} after this visit"
+                entries.append(Entry(self.subjects[i], self.cohort.visits[i][j], name, "excluded", reason))
+        return entries
 
     def _truth(
         self,
@@ -106,11 +143,11 @@ class Examples:
 
 @dataclass(frozen=True)
 class Questions:
-    """Queries of all subjects (n, q), the visit each asks about, and the truths."""
+    """Queries of all subjects (n, q), the visit each asks about, and the truths; an event is asked at its origin."""
 
     query: Query
     visit: Int[np.ndarray, "n q"]
-    truth: Mapping[str, Truth]
+    truth: Targets
 
 
 def known_at(

@@ -1,25 +1,39 @@
 """From a cohort's schema and the study's choice of targets to the layout that shapes the programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from framework.data.events import Happening
 from framework.data.schema import Schema, Variable
 from framework.errors import UserError
 from framework.types import Column, Layout, Target
 
+NOWHERE = -(2**31)  # the column of an event: it has none
 
-def layout(schema: Schema, targets: Sequence[str], hidden: Sequence[str] = ()) -> Layout:
+
+def layout(
+    schema: Schema,
+    targets: Sequence[str],
+    hidden: Sequence[str] = (),
+    events: Mapping[str, Happening] | None = None,
+) -> Layout:
     """Resolve roles to columns; `hidden` variables are kept from the inputs although their role allows them.
 
-    Raises UserError for a target the cohort does not have or that is hindsight, and for an unknown hidden name.
+    A target may name one of the `events`. Raises UserError for a target the cohort does not have or that is hindsight,
+    for an event it cannot tell, and for an unknown hidden name.
     """
-    _known(schema, targets, "target")
+    events = {name: event for name, event in (events or {}).items() if name in targets}
+    for name, event in events.items():
+        event.check(name, schema)
+        if name in [v.name for v in schema.variables]:
+            raise UserError(f"{name!r} is an event and a variable of the cohort; name the event otherwise")
+    _known(schema, [name for name in targets if name not in events], "target")
     _known(schema, hidden, "hidden variable")
     if not targets:
         raise UserError(
             "no target is named; give data.targets=[...], some of " + str([v.name for v in schema.variables])
         )
     for name in targets:
-        if "hindsight" in schema.variable(name).roles:
+        if name not in events and "hindsight" in schema.variable(name).roles:
             raise UserError(
                 f"target {name!r} has the role hindsight: it is known only afterwards; choose another target"
             )
@@ -29,7 +43,12 @@ def layout(schema: Schema, targets: Sequence[str], hidden: Sequence[str] = ()) -
         inputs=tuple(_column(i, v) for i, v in places if v.name in seen),
         static=tuple(_column(i, v) for i, v in enumerate(schema.static) if "input" in v.roles and v.name not in hidden),
         known=tuple(_column(i, v) for i, v in places if "known_ahead" in v.roles and v.name in seen),
-        targets=tuple(_target(schema, name, name in seen) for name in targets),
+        targets=tuple(
+            Target(name, NOWHERE, "years", seen=False, horizons=tuple(events[name].horizons))
+            if name in events
+            else _target(schema, name, name in seen)
+            for name in targets
+        ),
         modalities=tuple(m.name for m in schema.modalities if m.name not in hidden),
         grids=tuple((*m.shape, m.channels) for m in schema.modalities if m.name not in hidden),
     )

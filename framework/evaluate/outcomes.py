@@ -21,7 +21,8 @@ class Outcomes:
     """The q queries of one target whose truth was observed; every model answered the same ones.
 
     A repeat r is one seed of the folds: each subject is tested once in it, by models that never saw that subject.
-    The p numbers of a forecast are the quantiles at `LEVELS`, or the probability of each of the target's levels.
+    The p numbers of a forecast are the quantiles at `LEVELS`, the probability of each of the target's levels, or the
+    survival of an event at each of its horizons. The truth of an event is (lo, hi], in years after the origin.
     """
 
     target: Target
@@ -31,19 +32,17 @@ class Outcomes:
     origin: Int[np.ndarray, " q"]  # the last visit that was seen
     origin_time: Float[np.ndarray, " q"]  # years since the subject's first visit, as is time
     time: Float[np.ndarray, " q"]
-    truth: Float[np.ndarray, " q"]  # original units, or a level's index
+    truth: Float[np.ndarray, "q ..."]  # original units, a level's index, or an event's lo and hi
     forecasts: Mapping[str, Float[np.ndarray, "r q p"]]
 
     def table(self) -> pd.DataFrame:
         """One row for each model, repeat and query, in words: ids and level names instead of indices."""
-        levels = np.array(self.target.levels, object)
-        truth = levels[self.truth.astype(int)] if self.target.levels else self.truth
         queries = {
             "subject": np.array(self.subjects, object)[self.subject],
             "origin": self.origin,
             "origin_time": self.origin_time,
             "time": self.time,
-            "truth": truth,
+            **self._truths(),
         }
         parts = []
         for model, forecast in self.forecasts.items():
@@ -52,9 +51,15 @@ class Outcomes:
                 parts.append(pd.DataFrame({"model": model, "repeat": repeat, "fold": fold, **queries, **answer}))
         return pd.concat(parts, ignore_index=True)
 
+    def _truths(self) -> dict[str, np.ndarray]:
+        if self.target.horizons:
+            return {"after": self.truth[:, 0], "until": self.truth[:, 1]}
+        levels = np.array(self.target.levels, object)
+        return {"truth": levels[self.truth.astype(int)] if self.target.levels else self.truth}
+
     def dataset(self) -> xr.Dataset:
         """The same as labelled arrays."""
-        last = "level" if self.target.levels else "quantile"
+        last, places = _places(self.target)
         return xr.Dataset(
             {
                 "forecast": (("model", "repeat", "query", last), np.stack(list(self.forecasts.values()))),
@@ -63,12 +68,12 @@ class Outcomes:
                 "origin": ("query", self.origin),
                 "origin_time": ("query", self.origin_time, {"units": "years"}),
                 "time": ("query", self.time, {"units": "years"}),
-                "truth": ("query", self.truth),
+                "truth": ("query", self.truth) if self.truth.ndim == 1 else (("query", "end"), self.truth),
             },
             coords={
                 "model": np.array(list(self.forecasts), object),
                 "subject_id": np.array(self.subjects, object),
-                last: np.array(self.target.levels, object) if self.target.levels else np.array(LEVELS),
+                last: places,
             },
             attrs={"target": asdict(self.target)},
         )
@@ -78,7 +83,7 @@ class Outcomes:
         tree = data.attrs["target"]
         columns = ("subject", "fold", "origin", "origin_time", "time", "truth")
         return Outcomes(
-            target=Target(**(tree | {"levels": tuple(tree["levels"])})),
+            target=Target(**(tree | {name: tuple(tree.get(name, ())) for name in ("levels", "horizons")})),
             subjects=tuple(data["subject_id"].values.tolist()),
             forecasts=dict(zip(data["model"].values.tolist(), data["forecast"].values, strict=True)),
             **{name: data[name].values for name in columns},
@@ -86,8 +91,17 @@ class Outcomes:
 
 
 def answer_names(target: Target) -> tuple[str, ...]:
-    """What the p numbers of a forecast are called in a table: q05 ... q95, or p_<level>."""
+    """What the p numbers of a forecast are called in a table: q05 ... q95, p_<level>, or s_<years> of survival."""
+    if target.horizons:
+        return tuple(f"s_{years:g}" for years in target.horizons)
     return tuple(f"p_{level}" for level in target.levels) or tuple(f"q{round(100 * level):02d}" for level in LEVELS)
+
+
+def _places(target: Target) -> tuple[str, np.ndarray]:
+    """What the last axis of forecasts is, and its labels."""
+    if target.horizons:
+        return "horizon", np.array(target.horizons)
+    return ("level", np.array(target.levels, object)) if target.levels else ("quantile", np.array(LEVELS))
 
 
 def write(outcomes: Sequence[Outcomes], run: Path) -> None:

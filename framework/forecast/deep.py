@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from framework.baselines.kaplan_meier import right_censored
 from framework.data.batch import Loader
 from framework.data.examples import Examples
 from framework.data.split import Split
@@ -28,7 +29,7 @@ from framework.train.loop import Fail, Training, stop, train
 from framework.train.meter import Cost
 from framework.train.optimizer import Dynamic
 from framework.train.step import Program
-from framework.types import Column, Forecast, Layout, Query, Target, Visits
+from framework.types import Column, Forecast, Interval, Layout, Query, Target, Visits
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,9 @@ def _statistics(examples: Examples, split: Split) -> dict[str, np.ndarray]:
     valid = np.broadcast_to(asked.query.valid[rows, :, None], asked.query.known[rows].shape)
     found["known"] = _moments(np.asarray(asked.query.known[rows]), valid, columns)
     target = _moments(cohort.values[rows], seen, layout.targets)
+    for place, told in enumerate(examples.taught.truth[t.name] for t in layout.targets):
+        if isinstance(told, Interval):
+            target[0][place] = _rate(told, rows)
     named = {
         f"{part}.{name}": array
         for part, pair in found.items()
@@ -213,14 +217,25 @@ def _moments(
 ) -> tuple[np.ndarray, np.ndarray]:
     mean, scale = np.zeros(len(columns), np.float32), np.ones(len(columns), np.float32)
     for place, column in enumerate(columns):
+        if isinstance(column, Target) and column.horizons:
+            continue  # an event has no values
         some = values[..., column.index][observed[..., column.index]]
         if len(some):
             mean[place], scale[place] = some.mean(), some.std() or 1
     return mean, scale
 
 
+def _rate(truth: Interval, rows: Bool[np.ndarray, " n"]) -> float:
+    """Events a year among the training subjects, an event at the least: none seen is no proof that none can come."""
+    known = truth.observed & rows[:, None]
+    survival = right_censored(truth.lo[known], truth.hi[known])
+    return float(max(survival.event.sum(), 1) / max(survival.time.sum(), 1e-6))
+
+
 def _change(examples: Examples, target: Target, rows: Bool[np.ndarray, " n"], spread: float) -> float:
     """The spread of a value's change from its last observation to what is asked about; its own spread failing that."""
+    if target.horizons:
+        return spread
     cohort, asked = examples.cohort, examples.asked
     observed = (cohort.observed & cohort.valid[..., None])[rows, :, target.index, None]
     value, has, _ = last_observed(cohort.values[rows, :, target.index, None], observed, cohort.times[rows])

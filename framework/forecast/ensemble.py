@@ -14,16 +14,20 @@ from jaxtyping import Array, Key
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
+from framework.forecast.answers import numbers as numbers_of
 from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.train.optimizer import Dynamic
-from framework.types import Arr, Classes, Forecast, Layout, Query, Target, Values, Visits
+from framework.types import Answer, Classes, Event, Forecast, Layout, Query, Target, Values, Visits
 
 COMBINATIONS = ("mean", "median")
 
 
 @dataclass(frozen=True)
 class Voting(Forecaster):
-    """The mean of the members' probabilities, and of their quantiles level by level; or the median, summing to one."""
+    """The mean of the members' probabilities, and of their quantiles level by level; or the median, summing to one.
+
+    Survival comes together as it is. Targets that a member does not answer are left out.
+    """
 
     members: Mapping[str, Forecaster]
     combine: str
@@ -130,14 +134,16 @@ class FittedEnsemble(Fitted):
         if self.weights is not None:
             (path / "weights.json").write_text(json.dumps(self.weights))
 
-    def _one(self, target: Target, told: Sequence[Classes | Values]) -> Classes | Values:
-        numbers = jnp.stack([jnp.asarray(_numbers(one), float) for one in told])
+    def _one(self, target: Target, told: Sequence[Answer]) -> Answer:
+        numbers = jnp.stack([jnp.asarray(numbers_of(one), float) for one in told])
         if self.combine == "median":
             whole = jnp.median(numbers, axis=0)
         elif self.weights is None:
             whole = jnp.mean(numbers, axis=0)
         else:
             whole = jnp.tensordot(jnp.asarray(self.weights[target.name], float), numbers, 1)
+        if target.horizons:
+            return Event(whole)
         return Classes(whole / whole.sum(-1, keepdims=True)) if target.levels else Values(jnp.sort(whole, axis=-1))
 
 
@@ -175,18 +181,16 @@ def random_of(key: Key[Array, ""]) -> np.random.Generator:
 
 
 def read_by(layout: Layout, members: Mapping[str, Fitted]) -> Layout:
-    """The layout with the modalities that some member reads."""
+    """The layout with the modalities that some member reads, and the targets that all of them answer."""
     wanted = {name for one in members.values() for name in one.layout.modalities}
     kept = [(n, g) for n, g in zip(layout.modalities, layout.grids, strict=True) if n in wanted]
-    return replace(layout, modalities=tuple(n for n, _ in kept), grids=tuple(g for _, g in kept))
+    answered = [{target.name for target in one.layout.targets} for one in members.values()]
+    targets = tuple(target for target in layout.targets if all(target.name in names for names in answered))
+    return replace(layout, targets=targets, modalities=tuple(n for n, _ in kept), grids=tuple(g for _, g in kept))
 
 
 def _seen(history: Visits, layout: Layout) -> Visits:
     return replace(history, scans={name: history.scans[name] for name in layout.modalities})
-
-
-def _numbers(forecast: Classes | Values) -> Arr:
-    return forecast.probs if isinstance(forecast, Classes) else forecast.quantiles
 
 
 def some_members(members: Mapping[str, Forecaster]) -> None:

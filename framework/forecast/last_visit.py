@@ -8,13 +8,27 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from framework.baselines.kaplan_meier import kaplan_meier, right_censored
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.history import at_origin, last_observed
 from framework.train.optimizer import Dynamic
-from framework.types import LEVELS, Classes, Forecast, Layout, Query, Target, Values, Visits
+from framework.types import (
+    LEVELS,
+    Answer,
+    Classes,
+    Event,
+    Forecast,
+    Interval,
+    Layout,
+    Query,
+    Target,
+    Truth,
+    Values,
+    Visits,
+)
 
 SMEAR = 0.1  # the share of its neighbour's probability that a level gets, the same in every fold
 
@@ -31,12 +45,30 @@ class Carried:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What was learnt about an event: the share whom it has not met by each of some times, flat behind the last;
+    without times, how often it comes a year.
+    """
+
+    times: Sequence[float]
+    left: Sequence[float]
+    rate: float
+
+    def survival(self, ahead: Float[np.ndarray, "b q"]) -> Float[np.ndarray, "b q"]:
+        if not self.times:
+            return np.exp(-self.rate * ahead)
+        place = np.searchsorted(self.times, ahead.astype(np.float32), side="right")
+        return np.concatenate([[1.0], self.left])[place]
+
+
+@dataclass(frozen=True)
 class LastVisit(Forecaster):
     """Tomorrow as today, plus `slope` times the years since where `drifts` is on (then fitted on training pairs).
 
     It reads the targets' own history even where that is hidden from other models. Values get the spread of
     training errors around them, classes a fixed smear to the neighbouring levels, so that scores of different
-    folds can be ranked together.
+    folds can be ranked together. An event is told alike of everybody: by the curve of Kaplan and Meier over the
+    training subjects' origins, or, where `drifts` is on, by a rate that never changes.
     """
 
     drifts: bool
@@ -52,7 +84,10 @@ class LastVisit(Forecaster):
     ) -> list[Fitted]:
         layout = _without_scans(examples.layout)
         return [
-            FittedLastVisit(layout, {t.name: self._learn(examples, t, split) for t in layout.targets})
+            FittedLastVisit(
+                layout,
+                {t.name: (self._expect if t.horizons else self._learn)(examples, t, split) for t in layout.targets},
+            )
             for split in splits
         ]
 
@@ -63,8 +98,21 @@ class LastVisit(Forecaster):
         file = path / "carried.json"
         if not file.exists():
             raise UserError(f"no fitted model at {file}; run the forecast first, or name a run that finished")
-        learnt = {name: Carried(**parts) for name, parts in json.loads(file.read_text()).items()}
+        kind = {target.name: Expected if target.horizons else Carried for target in layout.targets}
+        learnt = {name: kind[name](**parts) for name, parts in json.loads(file.read_text()).items()}
         return FittedLastVisit(_without_scans(layout), learnt)
+
+    def _expect(self, examples: Examples, target: Target, split: Split) -> Expected:
+        truth = examples.taught.truth[target.name]
+        assert isinstance(truth, Interval)
+        known = truth.observed & split.train[:, None]
+        survival = right_censored(truth.lo[known], truth.hi[known])
+        rate = float(survival.event.sum() / survival.time.sum())
+        if self.drifts:
+            return Expected([], [], rate)
+        curve = kaplan_meier(survival, np.ones(int(known.sum())))
+        last = np.r_[np.diff(curve.time) > 0, True]  # where several came at once, the curve is told by the last
+        return Expected(np.asarray(curve.time)[last].tolist(), np.asarray(curve.left)[last].tolist(), rate)
 
     def _learn(self, examples: Examples, target: Target, split: Split) -> Carried:
         cohort, asked = examples.cohort, examples.asked
@@ -76,6 +124,7 @@ class LastVisit(Forecaster):
             target, cohort.values, cohort.observed & cohort.valid[..., None], cohort.times, asked.query
         )
         truth = asked.truth[target.name]
+        assert isinstance(truth, Truth)
         pairs = (truth.observed & has)[split.train]
         change, years = (truth.value - value)[split.train][pairs], (asked.query.time - when)[split.train][pairs]
         slope = float((change * years).sum() / max((years**2).sum(), 1e-12)) if self.drifts else 0.0
@@ -88,7 +137,7 @@ class FittedLastVisit(Fitted):
     """What was learnt, by target."""
 
     layout: Layout
-    learnt: Mapping[str, Carried]
+    learnt: Mapping[str, Carried | Expected]
 
     def predict(self, history: Visits, query: Query) -> Forecast:
         return {target.name: self._one(target, history, query) for target in self.layout.targets}
@@ -97,8 +146,11 @@ class FittedLastVisit(Fitted):
         path.mkdir(parents=True, exist_ok=True)
         (path / "carried.json").write_text(json.dumps({name: vars(parts) for name, parts in self.learnt.items()}))
 
-    def _one(self, target: Target, history: Visits, query: Query) -> Classes | Values:
+    def _one(self, target: Target, history: Visits, query: Query) -> Answer:
         learnt = self.learnt[target.name]
+        if isinstance(learnt, Expected):
+            ahead = np.asarray(query.time) - np.asarray(at_origin(history.times, query.origin))
+            return Event(learnt.survival(np.maximum(ahead, 0)))
         observed = np.asarray(history.observed) & np.asarray(history.valid)[..., None]
         value, has, when = _last(target, np.asarray(history.values), observed, np.asarray(history.times), query)
         if target.levels:

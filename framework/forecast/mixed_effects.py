@@ -20,6 +20,7 @@ from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.kinds import without_events
 from framework.history import at_origin, last_observed
 from framework.train.checkpoint import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
@@ -87,7 +88,7 @@ class MixedEffects(Forecaster):
         return [Part(name, ("train", "validation")) for name in ("normaliser", "parameters", "calibration")]
 
     def _reads(self, layout: Layout) -> Layout:
-        return replace(layout, modalities=(), grids=())
+        return replace(without_events(layout, "a mixed-effects model"), modalities=(), grids=())
 
     def _learn(self, examples: Examples, layout: Layout, learns: Bool[np.ndarray, " n"], key: Key[Array, ""]) -> Learnt:
         history, seen = _history(examples), np.asarray(examples.cohort.observed & examples.cohort.valid[..., None])

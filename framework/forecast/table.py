@@ -12,14 +12,17 @@ from framework.data.batch import Loader
 from framework.data.examples import Examples
 from framework.forecast.embeddings import Embeddings
 from framework.forecast.history_features import history_features, last_value
-from framework.types import Arr, Layout
+from framework.types import Arr, Interval, Layout
 
 CHUNK = 256  # subjects whose histories are tabulated at once
 
 
 @dataclass(frozen=True)
 class Table:
-    """Every question of every subject: features (see `history_features`), truths, and the targets' last values."""
+    """Every question of every subject: features (see `history_features`), truths, and the targets' last values.
+
+    Of an event there are `ends` instead, between which it came, in years after the origin.
+    """
 
     x: Float[Arr, "n f"]
     observed: Bool[Arr, "n f"]
@@ -27,6 +30,7 @@ class Table:
     truth: Mapping[str, Float[np.ndarray, " n"]]
     known: Mapping[str, Bool[np.ndarray, " n"]]
     last: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    ends: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 def tabulate(examples: Examples, layout: Layout, frozen: Embeddings | None = None) -> Table:
@@ -43,16 +47,22 @@ def tabulate(examples: Examples, layout: Layout, frozen: Embeddings | None = Non
         found["subject"] = np.broadcast_to(np.array([*some, *[0] * (len(asks) - len(some))])[:, None], asks.shape)
         for target in layout.targets:
             truth = batch.truth[target.name]
+            if isinstance(truth, Interval):
+                found[f"ends {target.name}"] = truth.lo, truth.hi, truth.observed
+                continue
             found[f"truth {target.name}"] = truth.value, truth.observed
             found[f"last {target.name}"] = last_value(batch.visits, batch.query, target.index)
         parts.append(jax.tree.map(lambda a, asks=asks: np.asarray(a)[asks], found))
     whole = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-    truth = {t.name: whole[f"truth {t.name}"] for t in layout.targets}
+    measured = [target.name for target in layout.targets if not target.horizons]
+    truth = {name: whole[f"truth {name}"] for name in measured}
+    ends = {t.name: whole[f"ends {t.name}"] for t in layout.targets if t.horizons}
     return Table(
         x=jnp.asarray(whole["x"][0]),
         observed=jnp.asarray(whole["x"][1]),
         subject=whole["subject"],
         truth={name: np.where(known, value, 0).astype(float) for name, (value, known) in truth.items()},
-        known={name: known for name, (_, known) in truth.items()},
-        last={t.name: whole[f"last {t.name}"] for t in layout.targets},
+        known={name: told[-1] for name, told in (truth | ends).items()},
+        last={name: whole[f"last {name}"] for name in measured},
+        ends={name: (lo, hi) for name, (lo, hi, _) in ends.items()},
     )

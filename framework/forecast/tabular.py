@@ -20,6 +20,7 @@ from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.embeddings import Embeddings
 from framework.forecast.history_features import feature_names, history_features, last_value
 from framework.forecast.learnt import ClassLoss, Learnt, NumberLoss
+from framework.forecast.kinds import without_events
 from framework.forecast.pretrained import Pretrained
 from framework.forecast.selection import Candidates, Program, Rows, choose, folds
 from framework.forecast.table import Table, tabulate
@@ -109,6 +110,7 @@ class Tabular(Forecaster):
         return [Part(name, learns) for name in own] + [Part("encoder", run=self.pretrained)] * bool(self.pretrained)
 
     def _reads(self, layout: Layout) -> Layout:
+        layout = without_events(layout, "a tabular model")
         return layout if self.encoder is not None else replace(layout, modalities=(), grids=())
 
     def _pretrained(self, layout: Layout, examples: Examples, splits: Sequence[Split]) -> Embeddings | None:

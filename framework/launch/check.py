@@ -39,6 +39,7 @@ SETTINGS = {  # what the experiments' configs hold beside targets, and the small
     "data.store": (str, None),
     "data.targets": (Sequence[str], None),
     "data.hidden": (Sequence[str], None),
+    "data.events": (Mapping | None, None),
     "split.seed": (int, 0),
 }
 SIZES = {"width", "features", "out_features"}  # of layers

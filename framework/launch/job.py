@@ -28,6 +28,7 @@ from framework.launch.progress import Training
 from framework.launch.recipes import FLOORS
 from framework.launch.study import copy_ledger, examples_of, facts
 from framework.train.mesh import is_first
+from framework.types import Interval
 
 Plan = Callable[[Splitter, Cohort], Sequence[Sequence[Split]]]  # the folds of each repeat
 
@@ -110,7 +111,7 @@ class Job:
         _write_history(examples, found, path)
         told = certificate.certificate(examples, self.known, self.repeats, self.forecasters, fitted)
         certificate.write(told, examples.subjects, self.repeats, path)
-        copy_ledger(self.config.data.store, path)
+        copy_ledger(self.config.data.store, path, examples.left_out())
         tested = {subject for one in found for subject in one.subjects}
         targets = [target.name for target in examples.layout.targets]
         self.folder.note(targets=targets, models=list(fitted), test_subjects=len(tested))
@@ -169,6 +170,9 @@ def _outcomes(
     examples: Examples, target, rows: np.ndarray, fold: np.ndarray, told: Mapping[str, np.ndarray]
 ) -> Outcomes:
     query, truth = jax.tree.map(np.asarray, (examples.asked.query, examples.asked.truth[target.name]))
+    if target.horizons:  # subjects who were never at risk are none of its subjects
+        asked = truth.observed[rows].any(1)
+        rows, fold, told = rows[asked], fold[:, asked], {name: numbers[:, asked] for name, numbers in told.items()}
     i, q = np.nonzero(truth.observed[rows])
     origin = query.origin[rows][i, q]
     return Outcomes(
@@ -179,7 +183,7 @@ def _outcomes(
         origin=origin,
         origin_time=examples.cohort.times[rows][i, origin],
         time=query.time[rows][i, q],
-        truth=truth.value[rows][i, q],
+        truth=(np.stack([truth.lo, truth.hi], -1) if isinstance(truth, Interval) else truth.value)[rows][i, q],
         forecasts={name: numbers[:, i, q] for name, numbers in told.items()},
     )
 
@@ -192,6 +196,8 @@ def _write_history(examples: Examples, found: Sequence[Outcomes], run: Path) -> 
         rows = csv.writer(file)
         rows.writerow(("subject", "visit", "time", "target", "value"))
         for one in found:
+            if one.target.horizons:
+                continue  # an event is no variable
             column, levels = one.target.index, one.target.levels
             for subject in one.subjects:
                 i = place[subject]

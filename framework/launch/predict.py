@@ -20,7 +20,7 @@ from framework.forecast.answers import answers
 from framework.launch.check import check
 from framework.launch.folder import RunFolder
 from framework.launch.run import use_compilation_cache
-from framework.launch.study import cohort_of, copy_ledger, facts
+from framework.launch.study import cohort_of, copy_ledger, events_of, facts
 from framework.types import Layout, Query
 
 
@@ -44,7 +44,7 @@ def predict(config: DictConfig) -> None:
         [float(years) for years in config.ahead],
         {name: float(value) for name, value in (config.known or {}).items()},
     )
-    told = answers(fitted, Examples(cohort, shape, "ahead"), range(len(cohort.subjects)), questions)
+    told = answers(fitted, Examples(cohort, shape, "ahead"), range(len(cohort.subjects)), questions, curves=False)
     folder.start(what, facts(config, cohort))
     table = pd.concat([_table(cohort, questions.query, shape, target, numbers) for target, numbers in told.items()])
     table.to_csv(folder.path / "forecasts.csv", index=False)
@@ -71,7 +71,8 @@ def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout
         raise UserError(f"the run at {run} keeps no fitted model; name a finished run of experiments.forecast")
     name = list(config.fitted)[-1]
     schema = Schema.from_json(manifest["schema"])
-    return name, config.fitted[name], schema, layout(schema, list(config.data.targets), list(config.data.hidden))
+    shape = layout(schema, list(config.data.targets), list(config.data.hidden), events_of(config))
+    return name, config.fitted[name], schema, shape
 
 
 def _ahead(cohort: Cohort, shape: Layout, ahead: list[float], planned: Mapping[str, float]) -> Questions:
@@ -98,6 +99,5 @@ def _table(cohort: Cohort, query: Query, shape: Layout, name: str, numbers: np.n
         "ahead": (np.asarray(query.time) - origin).ravel(),
         "target": name,
     }
-    return pd.DataFrame(
-        columns | dict(zip(answer_names(target), numbers.reshape(-1, numbers.shape[-1]).T, strict=True))
-    )
+    names = ("survival",) if target.horizons else answer_names(target)
+    return pd.DataFrame(columns | dict(zip(names, numbers.reshape(-1, numbers.shape[-1]).T, strict=True)))

@@ -1,15 +1,17 @@
 """The data of a study: the cohort, brought in if need be, and what is asked of it."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-import fsspec
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from framework.data.events import Happening
 from framework.data.examples import Examples
 from framework.data.ingest.base import LEDGER, ingest
 from framework.data.layout import layout
+from framework.data.ledger import Entry, Ledger
 from framework.data.store import Cohort, exists, open_cohort
 
 
@@ -25,7 +27,14 @@ def cohort_of(config: DictConfig) -> Cohort:
 def examples_of(config: DictConfig) -> Examples:
     """The cohort as questions and answers about `config.data.targets`."""
     cohort = cohort_of(config)
-    return Examples(cohort, layout(cohort.schema, list(config.data.targets), list(config.data.hidden)), config.ask)
+    told = events_of(config)
+    shape = layout(cohort.schema, list(config.data.targets), list(config.data.hidden), told)
+    return Examples(cohort, shape, config.ask, events={t.name: told[t.name] for t in shape.targets if t.horizons})
+
+
+def events_of(config: DictConfig) -> dict[str, Happening]:
+    """What the data's configuration calls events, by name."""
+    return instantiate(config.data.get("events") or {}, _convert_="all")
 
 
 def facts(config: DictConfig, cohort: Cohort) -> dict:
@@ -44,7 +53,7 @@ def facts(config: DictConfig, cohort: Cohort) -> dict:
     }
 
 
-def copy_ledger(store: str, run: Path) -> None:
-    """Keep the ingest's ledger with the run."""
-    files, ledger = fsspec.url_to_fs(f"{store}/{LEDGER}")
-    (run / "ledger.csv").write_bytes(files.cat_file(ledger))
+def copy_ledger(store: str, run: Path, more: Sequence[Entry] = ()) -> None:
+    """Keep the ingest's ledger with the run, and what the study left out besides."""
+    ledger = Ledger.read(f"{store}/{LEDGER}")
+    Ledger([*ledger.entries, *more]).write(str(run / "ledger.csv"))

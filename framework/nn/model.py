@@ -10,17 +10,18 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Key
 
 from framework.errors import UserError
-from framework.history import at_origin, last_observed
+from framework.history import asked_at_origin, at_origin, last_observed
+from framework.nn.dropping import dropout
 from framework.nn.encoders.base import Encoder
 from framework.nn.encoders.multimodal import Concatenate
 from framework.nn.encoders.tabular import Tabular
 from framework.nn.heads.base import years_ahead
-from framework.nn.dropping import dropout
 from framework.nn.layers import Dense, Statistic
-from framework.nn.outputs import ClassOutput, OrdinalOutput, QuantileOutput
-from framework.types import Arr, Classes, Layout, Query, Scans, Sequence, Target, Targets, Values, Visits
+from framework.nn.outputs import ClassOutput, HazardOutput, OrdinalOutput, QuantileOutput
+from framework.types import Answer, Arr, Layout, Query, Scans, Sequence, Target, Targets, Visits
 
-Raw = Mapping[str, tuple[Array, Array, Array]]  # target -> output in its own units, base, scale
+Raw = Mapping[str, tuple[Array, ...]]  # target -> output in its own units, base, scale; of an event: hazards, years
+Output = ClassOutput | OrdinalOutput | QuantileOutput | HazardOutput
 
 
 class Model(nnx.Module):
@@ -32,7 +33,9 @@ class Model(nnx.Module):
     Beside the head's answer the outputs see the last observed token: on short series it carries most of
     what can be known. A value whose own history is an input is forecast as a change from its last observation.
     What is asked before its origin is answered as of the origin. An output whose target training never shows stays as
-    it starts: levels equally likely, quantiles of a normal around the last observation, else the mean.
+    it starts: levels equally likely, quantiles of a normal around the last observation, else the mean, an event at the
+    training subjects' rate. An event is told by what is known at its origin, as one curve of
+    survival: what is known ahead by itself (age) is taken back to there, what is planned stays as it was given.
     """
 
     def __init__(
@@ -61,7 +64,8 @@ class Model(nnx.Module):
         self.hidden = Dense(summary, width, rngs=rngs)
         self.outputs = nnx.Dict({t.name: _output(t, ordinal, width + d_in, rngs) for t in layout.targets})
         count = len(layout.targets)
-        self.target_mean = Statistic(jnp.zeros(count))
+        # of an event its rate
+        self.target_mean = Statistic(jnp.array([0.1 if target.horizons else 0.0 for target in layout.targets]))
         self.target_scale = Statistic(jnp.ones(count))  # spread among subjects
         self.change_scale = Statistic(jnp.ones(count))  # spread of the change since the last observation
 
@@ -72,11 +76,32 @@ class Model(nnx.Module):
         inner, outer, recurrent = (None,) * 3 if key is None else (*jax.random.split(key), jax.random.fold_in(key, 2))
         sequence = self.tokens(visits)
         sequence = Sequence(
-            dropout(jnp.asarray(sequence.x), rate, inner),
-            sequence.observed,
-            jnp.asarray(sequence.times) / self.unit,
-            sequence.valid,
+            dropout(jnp.asarray(sequence.x), rate, inner), sequence.observed, sequence.times, sequence.valid
         )
+        asked = self._asked(sequence, query)
+        hidden = self._hidden(sequence, asked, (outer, recurrent), rate)
+        ahead, count = years_ahead(sequence, query), query.time.shape[1]
+        return {
+            target.name: (self.outputs[target.name](hidden[:, -count:], self.target_mean[...][place]), ahead)
+            if target.horizons
+            else (self.outputs[target.name](hidden[:, :count], ahead / self.unit), *self._base(place, visits, query))
+            for place, target in enumerate(self.layout.targets)
+        }
+
+    def _asked(self, sequence: Sequence, query: Query) -> Query:
+        """The query, and after it the same at its origins, as far as there are targets to ask so."""
+        events = [bool(target.horizons) for target in self.layout.targets]
+        if not any(events):
+            return query
+        start = asked_at_origin(query, sequence.times, self.layout.known)
+        return start if all(events) else jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), query, start)
+
+    def _hidden(
+        self, sequence: Sequence, query: Query, keys: tuple[Array | None, Array | None], rate: Float[Arr, ""] | float
+    ) -> Float[Array, "b q e"]:
+        """What the outputs see at each query."""
+        outer, recurrent = keys
+        sequence = replace(sequence, times=jnp.asarray(sequence.times) / self.unit)
         query = replace(query, time=jnp.asarray(query.time) / self.unit)
         ahead = years_ahead(sequence, query)
         last, has, since = last_observed(sequence.x, sequence.observed, sequence.times)
@@ -86,11 +111,7 @@ class Model(nnx.Module):
         timing = jnp.stack([ahead, jnp.log1p(ahead)], axis=-1)
         summary = jnp.concatenate([self.head(sequence, query, recurrent, rate), *at, known, timing], axis=-1)
         hidden = dropout(jax.nn.gelu(self.hidden(summary)), rate, outer)
-        hidden = jnp.concatenate([hidden, at[0]], axis=-1)  # what was last seen also has a straight way out
-        return {
-            target.name: (self.outputs[target.name](hidden, ahead), *self._base(place, visits, query))
-            for place, target in enumerate(self.layout.targets)
-        }
+        return jnp.concatenate([hidden, at[0]], axis=-1)  # what was last seen also has a straight way out
 
     def tokens(self, visits: Visits) -> Sequence:
         """One token a visit: its variables, the static ones, an embedding of each of its scans."""
@@ -120,15 +141,15 @@ class Model(nnx.Module):
         """Summed loss and count of each target over its observed queries, weighted by subject: two arrays (k,)."""
         sums, counts = [], []
         for place, target in enumerate(self.layout.targets):
-            told = truth[target.name]
+            told: Any = truth[target.name]  # of the kind that the output has
             share = jnp.where(told.observed, weight[:, None], 0)
             loss = self.outputs[target.name].loss(raw[target.name][0], told, *raw[target.name][1:])
             sums.append(target_weights[place] * jnp.where(share > 0, share * loss, 0).sum())
             counts.append(share.sum())
         return jnp.stack(sums), jnp.stack(counts)
 
-    def forecast(self, raw: Raw) -> dict[str, Classes | Values]:
-        """Raw outputs as probabilities and as quantiles in original units."""
+    def forecast(self, raw: Raw) -> dict[str, Answer]:
+        """Raw outputs as probabilities, as quantiles in original units, as survival."""
         return {name: self.outputs[name].forecast(*parts) for name, parts in raw.items()}
 
     def _base(self, place: int, visits: Visits, query: Query) -> tuple[Array, Array]:
@@ -145,7 +166,9 @@ class Model(nnx.Module):
         return jnp.where(has, at_origin(value, query.origin)[..., 0], mean), jnp.where(has, change, spread)
 
 
-def _output(target: Target, ordinal: bool, width: int, rngs: nnx.Rngs) -> ClassOutput | OrdinalOutput | QuantileOutput:
+def _output(target: Target, ordinal: bool, width: int, rngs: nnx.Rngs) -> Output:
+    if target.horizons:
+        return HazardOutput(target.horizons, width, rngs=rngs)
     if not target.levels:
         return QuantileOutput(width, rngs=rngs)
     kind = OrdinalOutput if ordinal and target.ordered else ClassOutput

@@ -104,19 +104,19 @@ class HazardOutput(nnx.Module):
 
     The hazard of a stretch is sigmoid(raw), so that survival through it is 1 - sigmoid(raw) = exp(-softplus(raw));
     within a stretch the cumulative hazard is a line, and behind the last edge it goes on as in the last stretch.
-    Survival can therefore be asked for, and events told, at any time. It starts with a chance of `start` a stretch.
+    Survival can therefore be asked for, and events told, at any time. It starts at a `rate` of events a year.
     """
 
-    def __init__(self, edges: tuple[float, ...], d_in: int, start: float = 0.1, *, rngs: nnx.Rngs):
+    def __init__(self, edges: tuple[float, ...], d_in: int, *, rngs: nnx.Rngs):
         self.edges = tuple(edges)  # years after the origin, ascending, the first stretch begins at 0
         self.raw = Dense(d_in, len(self.edges), gain=0.0, rngs=rngs)
-        self.start = start
 
-    def __call__(self, e: Float[Array, "b q e"]) -> Float[Array, "b q s"]:
-        return self.raw(e) + jax.scipy.special.logit(self.start)
+    def __call__(self, e: Float[Array, "b q e"], rate: Float[Arr, ""] | float = 0.1) -> Float[Array, "b q s"]:
+        lengths = jnp.diff(jnp.asarray(self.edges), prepend=0)
+        return self.raw(e) + jnp.log(jnp.expm1(rate * lengths))  # softplus of it is the rate times the length
 
-    def loss(self, raw: Float[Array, "b q s"], truth: Interval) -> Float[Array, "b q"]:
-        """Minus the log of the chance that the event came in (lo, hi], S(lo) - S(hi)."""
+    def loss(self, raw: Float[Array, "b q s"], truth: Interval, ahead: Array | None = None) -> Float[Array, "b q"]:
+        """Minus the log of the chance that the event came in (lo, hi], S(lo) - S(hi), whenever was asked."""
         lo = jnp.where(truth.observed, truth.lo, 0)
         came = truth.observed & jnp.isfinite(truth.hi)
         hi = jnp.where(came, truth.hi, lo + 1)
@@ -134,16 +134,6 @@ class HazardOutput(nnx.Module):
         share = (jnp.asarray(years)[..., None] - starts) / (ends - starts)
         gone = jnp.maximum(share.at[..., :-1].min(1), 0)
         return (jax.nn.softplus(raw) * gone).sum(-1)
-
-
-def since_origin(lo: Float[Arr, "b q"], hi: Float[Arr, "b q"], origin: Float[Arr, "b q"]) -> Interval:
-    """An event in (lo, hi], years since the first visit, as seen from each origin.
-
-    One known to have come by the origin takes the row out. One that may have come already (lo before the origin, hi
-    after) is told as coming after it, as a forecast that is asked for takes for granted.
-    """
-    ahead = jnp.asarray(hi) - origin
-    return Interval(jnp.maximum(jnp.asarray(lo) - origin, 0), ahead, ahead > 0)
 
 
 def _told(logs: Float[Array, "b q c"], truth: Truth) -> Float[Array, "b q"]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, select_autoescape
 
 from framework.evaluate.outcomes import Outcomes
-from framework.report import cost
+from framework.report import cost, survival
 from framework.report import run as runs
 from framework.report.comparison import cells, differences, sentence, values
 from framework.report.drawing import Pen, pens, swatch
@@ -66,17 +66,33 @@ def _target(run: Run, one: Outcomes, drawn: dict[str, Pen], name: str) -> dict:
     panels = [differences(metrics[0], drawn, floor, name) for floor in run.floors]
     return {
         "name": one.target.name,
-        "units": None if one.target.levels or one.target.units == "1" else one.target.units,
+        "units": None if one.target.levels or one.target.horizons or one.target.units == "1" else one.target.units,
         "levels": one.target.levels,
+        "horizons": one.target.horizons,
         "pairs": len(one.truth),
         "subjects": len(one.subjects),
         "sentence": sentence(metrics[0], run.floors),
         "forest": [values(metrics[0], drawn, name), *(panel for panel in panels if panel)],
         "table": [cells(rows, run.floors) for rows in metrics],
         "shown": shown,
+        **(_of_event if one.target.horizons else _of_variable)(run, one, shown, drawn, name),
+    }
+
+
+def _of_variable(run: Run, one: Outcomes, shown: str, drawn: dict[str, Pen], name: str) -> dict:
+    return {
         "examples": [] if run.history is None else trajectories(one, run.history, shown, run.floors, drawn, name),
         "calibration": calibration(one, drawn, name),
         "horizon": by_horizon(one, drawn, name),
+    }
+
+
+def _of_event(run: Run, one: Outcomes, shown: str, drawn: dict[str, Pen], name: str) -> dict:
+    models = [drawn[model] for model in one.forecasts]
+    return {
+        "examples": survival.curves(one, shown, run.floors, drawn, name),
+        "calibration": [survival.calibration(one, pen, f"{name}-{pen.index}") for pen in models],
+        "horizon": survival.by_horizon(one, drawn, name),
     }
 
 

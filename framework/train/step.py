@@ -19,7 +19,7 @@ from framework.train.economy import Economy
 from framework.train.flops import bytes_made
 from framework.train.gradients import Accumulated, Whole
 from framework.train.optimizer import AdamW, Dynamic, averaged
-from framework.types import Classes, Query, Scans, Values, Visits, pytree
+from framework.types import Answer, Query, Scans, Visits, pytree
 
 Tables = Mapping[str, Float[Array, "s x y z c"]]  # modality -> its scans, where they stay on the device
 
@@ -122,7 +122,7 @@ class Program:
 
         return jax.vmap(one)(params, statistics, dynamics, batch)
 
-    def forecast(self, params: PyTree, statistics: PyTree, visits: Visits, query: Query) -> dict[str, Classes | Values]:
+    def forecast(self, params: PyTree, statistics: PyTree, visits: Visits, query: Query) -> dict[str, Answer]:
         """The forecast of one member, each target by its own parameters (leading axis k)."""
         told = {}
         for place, name in enumerate(self.targets):

@@ -12,8 +12,9 @@ from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.data.store import Cohort
 from framework.forecast.answers import answers
+from framework.forecast.answers import numbers as told_of
 from framework.forecast.base import Fitted, Forecaster
-from framework.types import Classes, Query, Scans, Truth, Visits
+from framework.types import Query, Scans, Visits
 
 KEYS = jax.random.split(jax.random.key(3), 3)
 
@@ -39,7 +40,7 @@ def asked(fitted: Fitted, examples: Examples, rows=range(12)) -> Batch:
 
 def told(fitted: Fitted, batch: Batch) -> dict[str, np.ndarray]:
     forecasts = fitted.predict(batch.visits, batch.query).items()
-    return {name: np.asarray(f.probs if isinstance(f, Classes) else f.quantiles) for name, f in forecasts}
+    return {name: np.asarray(told_of(forecast)) for name, forecast in forecasts}
 
 
 def few(fitted: Fitted, examples: Examples) -> tuple[list[int], Batch]:
@@ -120,7 +121,10 @@ def loud(batch: Batch) -> Batch:
         static_observed=real(v.static_observed),
     )
     query = Query(noise(q.time, q.valid, 40, 80), q.origin, noise(q.known, q.valid), real(q.valid))
-    truth = {name: Truth(noise(t.value, t.observed), real(t.observed)) for name, t in batch.truth.items()}
+    truth = {
+        name: type(t)(**{part: noise(a, t.observed) for part, a in vars(t).items()} | {"observed": real(t.observed)})
+        for name, t in batch.truth.items()
+    }
     return dataclasses.replace(batch, visits=visits, query=query, truth=truth)
 
 

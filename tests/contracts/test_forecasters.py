@@ -16,7 +16,8 @@ from framework.forecast.answers import answers
 from framework.forecast.base import Fitted
 from framework.forecast.deep import Deep
 from framework.forecast.last_visit import LastVisit
-from framework.types import Classes
+from framework.history import asked_at_origin
+from framework.types import Classes, Event
 from tests.cohorts import examples
 from tests.contracts import forecaster_laws as laws
 from tests.contracts.forecaster_laws import KEYS, SPLITS
@@ -25,11 +26,11 @@ from tests.contracts.recipes import forecaster, models
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    return examples(tmp_path_factory.mktemp("cohort") / "c")
+    return examples(tmp_path_factory.mktemp("cohort") / "c", targets=("score", "stage", "volume", "rise"))
 
 
 # made of others that are tried here, or of the same estimators with other settings: make trials
-LONG = ("bagging", "stacking", "voting", "extra_trees", "quantile", "mixed_effects")
+LONG = ("bagging", "cox", "calibrated", "crossfit", "stacking", "voting", "extra_trees", "quantile", "mixed_effects")
 RECIPES = [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in models()]
 
 
@@ -81,14 +82,26 @@ def test_saved_and_loaded_it_is_the_same(recipe, fitted, study, tmp_path):
 
 
 def test_forecasts_are_forecasts(fitted, study):
-    """Probabilities sum to one, quantiles ascend, all is finite."""
+    """Probabilities sum to one, quantiles ascend, survival falls from 1, all is finite."""
     batch = laws.asked(fitted, study)
     for forecast in fitted.predict(batch.visits, batch.query).values():
         if isinstance(forecast, Classes):
             np.testing.assert_allclose(np.asarray(forecast.probs).sum(-1), 1, rtol=1e-5)
+        elif isinstance(forecast, Event):
+            falls(fitted, batch)
         else:
             assert np.isfinite(forecast.quantiles).all()
             assert (np.diff(np.asarray(forecast.quantiles), axis=-1) >= 0).all()
+
+
+def falls(fitted, batch):
+    """Survival is 1 at the origin and falls with the time that is asked about, on and on."""
+    start = asked_at_origin(batch.query, batch.visits.times, fitted.layout.known)
+    years = [dataclasses.replace(start, time=start.time + year) for year in (0, 0.5, 1, 2, 9)]
+    told = np.stack([fitted.predict(batch.visits, query)["rise"].survival for query in years])[:, batch.query.valid]
+    np.testing.assert_array_equal(told[0], 1)
+    assert (np.diff(told, axis=0) <= 1e-6).all()
+    assert (told >= 0).all()
 
 
 def test_a_new_patient_needs_no_targets(fitted, study):

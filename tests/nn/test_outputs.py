@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from framework.nn.outputs import ClassOutput, HazardOutput, OrdinalOutput, QuantileOutput, since_origin
+from framework.nn.outputs import ClassOutput, HazardOutput, OrdinalOutput, QuantileOutput
 from framework.types import LEVELS, Interval, Truth
 
 B, Q, E = 2, 3, 4
@@ -192,8 +192,8 @@ def test_survival_is_the_product_over_stretches():
         told = output.forecast(raw, filled(years)).survival
         for i, j in np.ndindex(B, Q):
             assert float(told[i, j]) == pytest.approx(survived(np.asarray(raw[i, j], float), years), rel=1e-4)
-    start = HazardOutput(EDGES, E, 0.25, rngs=nnx.Rngs(0))
-    np.testing.assert_allclose(start.forecast(start(asked()[0]), filled(2.0)).survival, 0.75**2, rtol=1e-5)
+    start = HazardOutput(EDGES, E, rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(start.forecast(start(asked()[0], 0.25), filled(7.0)).survival, np.exp(-7 / 4), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("lo", "hi"), [(0.0, 0.5), (0.5, 3.0), (3.0, 12.0), (0.0, np.inf), (2.5, np.inf), (7.0, 7.01)])
@@ -204,14 +204,6 @@ def test_the_loss_is_minus_the_log_of_the_chance_of_the_interval(lo, hi):
         one = np.asarray(raw[i, j], float)
         chance = survived(one, lo) - (survived(one, hi) if np.isfinite(hi) else 0)
         assert float(loss[i, j]) == pytest.approx(-np.log(chance), rel=2e-3)
-
-
-def test_an_event_before_the_origin_takes_the_row_out():
-    lo, hi = np.array([[0.0, 2.0, 2.0, 5.0]], np.float32), np.array([[1.0, 3.0, 3.0, np.inf]], np.float32)
-    told = since_origin(lo, hi, np.array([[1.0, 1.0, 2.5, 4.0]], np.float32))
-    np.testing.assert_array_equal(told.observed, [[False, True, True, True]])
-    np.testing.assert_array_equal(told.lo[:, 1:], [[1, 0, 1]])
-    np.testing.assert_array_equal(told.hi[:, 1:], [[2, 0.5, np.inf]])
 
 
 def test_gradients_of_survival_are_finite_at_every_end():

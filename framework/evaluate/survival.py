@@ -1,0 +1,160 @@
+"""Scores of survival curves told at some horizons; a truth is (lo, hi], in years after the origin.
+
+An event counts at the middle of its interval (`right_censored`). Those who were followed for too short a time are made
+up for by weighting the others by 1/G, G the chance of being followed so long (IPCW), estimated from the very queries
+that are scored, with their weights. A horizon behind which nobody was followed is left out.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, PyTree
+
+from framework.baselines.cox import Survival
+from framework.baselines.kaplan_meier import kaplan_meier, right_censored
+from framework.evaluate.metric import Metric
+from framework.evaluate.ranking import Ranking, areas, ranking
+from framework.types import Arr
+
+BLOCK = 64  # rows that are compared with all others at once
+
+
+@dataclass(frozen=True)
+class SurvivalMetric(Metric):
+    """A score of the probabilities (q p) that the event has not come by each of the `horizons`, ascending."""
+
+    horizons: tuple[float, ...] = (1.0,)
+
+
+@dataclass(frozen=True)
+class Concordance(SurvivalMetric):
+    """The chance that of two queries the one whose event comes first was given the higher risk, ties counting half.
+
+    The risk is the mean chance of the event over the horizons. NaN where no two can be compared.
+    """
+
+    better = "higher"
+
+    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"]) -> PyTree:
+        return truths(truth), -jnp.mean(jnp.asarray(prediction), axis=1)
+
+    @abstractmethod
+    def counts(self, survival: Survival, weight: Float[Arr, " q"]) -> Float[Array, " q"]:
+        """What a pair counts by the one of its two whose event comes first."""
+
+    def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
+        survival, risk = prepared
+        time, event, weight = survival.time, survival.event, jnp.asarray(weight)
+        first = jnp.where(event, weight * self.counts(survival, weight), 0)
+
+        def against(i: Array) -> tuple[Array, Array]:
+            later = (time > time[i]) | ((time == time[i]) & ~event)
+            lower = jnp.where(risk < risk[i], 1.0, jnp.where(risk == risk[i], 0.5, 0.0))
+            pairs = jnp.stack([later * lower, later.astype(lower.dtype)])
+            right, all_of_them = jnp.matmul(pairs, weight, precision="highest")
+            return first[i] * right, first[i] * all_of_them
+
+        right, pairs = lax.map(against, jnp.arange(len(time)), batch_size=BLOCK)
+        return jnp.sum(right) / jnp.sum(pairs)
+
+
+@dataclass(frozen=True)
+class Harrell(Concordance):
+    """Harrell's C: every pair of which the first event was seen counts alike (Harrell, Lee & Mark 1996)."""
+
+    title = "C-index (Harrell)"
+
+    def counts(self, survival: Survival, weight: Float[Arr, " q"]) -> Float[Array, " q"]:
+        return jnp.ones_like(survival.time)
+
+
+@dataclass(frozen=True)
+class Uno(Concordance):
+    """Uno's C up to the last horizon: pairs count 1/G² at the first event, so that it does not hang on how long
+    subjects were followed (Uno et al. 2011, Eq. 6).
+    """
+
+    title = "C-index (Uno)"
+
+    def counts(self, survival: Survival, weight: Float[Arr, " q"]) -> Float[Array, " q"]:
+        return jnp.where(survival.time < self.horizons[-1], ipcw(survival, weight, survival.time) ** 2, 0)
+
+
+@dataclass(frozen=True)
+class IntegratedBrier(SurvivalMetric):
+    """The mean over time, from the first horizon to the last, of the squared error of survival.
+
+    Graf et al. (1999), Eqs. 10 and 12, by trapezoids between the horizons; with one horizon the Brier score there.
+    """
+
+    title = "integrated Brier"
+    better = "lower"
+
+    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"]) -> PyTree:
+        return truths(truth), jnp.asarray(prediction)
+
+    def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
+        survival, told = prepared
+        weight, times = jnp.asarray(weight), jnp.asarray(self.horizons)
+        each = jnp.matmul(weight, brier(survival, told, times, weight), precision="highest") / jnp.sum(weight)
+        followed = jnp.matmul(weight, survival.time[:, None] > times, precision="highest") > 0
+        years = jnp.where(followed[1:], jnp.diff(times), 0)
+        whole = jnp.sum(years * (each[1:] + each[:-1]) / 2) / jnp.where(years.sum() > 0, years.sum(), 1)
+        return jnp.where(followed[0], jnp.where(years.sum() > 0, whole, each[0]), jnp.nan)
+
+
+@dataclass(frozen=True)
+class DynamicAUC(SurvivalMetric):
+    """The chance that one whose event has come by a horizon was given a higher risk than one whose has not, cases
+    weighted by 1/G (Uno et al. 2007); horizons count by how many events come between them (Lambert & Chevret 2016).
+    """
+
+    title = "AUC(t)"
+    better = "higher"
+
+    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"]) -> PyTree:
+        survival, risk = truths(truth), -jnp.asarray(prediction)
+        lost = 2  # a third class: what was not followed so long is in no pair
+
+        def at(k: int, time: float) -> Ranking:
+            true = jnp.where(survival.time > time, 0, jnp.where(survival.event, 1, lost))
+            return ranking(risk[:, k], true, 1)
+
+        return survival, [at(k, time) for k, time in enumerate(self.horizons)]
+
+    def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
+        survival, rankings = prepared
+        weight, times = jnp.asarray(weight), jnp.asarray(self.horizons)
+        cases = weight * ipcw(survival, weight, survival.time)
+        each = [
+            areas(one, jnp.where(survival.time > time, weight, cases), 1, 3)[0]
+            for one, time in zip(rankings, self.horizons, strict=True)
+        ]
+        each = jnp.stack(each)
+        share = -jnp.diff(kaplan_meier(survival, weight).at(times), prepend=1)
+        share = jnp.where(jnp.isnan(each), 0, share)
+        return jnp.sum(jnp.where(share > 0, share * each, 0)) / jnp.sum(share)
+
+
+def truths(truth: Float[Arr, "q 2"]) -> Survival:
+    """When each event came or its query was lost."""
+    lo, hi = jnp.asarray(truth).T
+    return right_censored(lo, hi)
+
+
+def ipcw(survival: Survival, weight: Float[Arr, " q"], times: Float[Arr, "..."]) -> Float[Array, "..."]:
+    """One over the chance of being followed beyond each time; 0 where nobody was."""
+    followed = kaplan_meier(survival, weight, censoring=True).at(times)
+    return jnp.where(followed > 0, 1 / jnp.where(followed > 0, followed, 1), 0)
+
+
+def brier(
+    survival: Survival, told: Float[Arr, "q p"], times: Float[Arr, " p"], weight: Float[Arr, " q"]
+) -> Float[Array, "q p"]:
+    """The squared error of each query at each time, weighted for those who were not followed so long."""
+    time = survival.time[:, None]
+    came = survival.event[:, None] & (time <= times)
+    early, late = ipcw(survival, weight, survival.time)[:, None], ipcw(survival, weight, times)
+    return jnp.where(came, early * told**2, 0) + jnp.where(time > times, late * (1 - told) ** 2, 0)

@@ -1,0 +1,124 @@
+"""How an event was forecast: curves of some subjects, groups by risk beside what came, and the error by horizon."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+
+from framework.baselines.cox import Survival
+from framework.baselines.kaplan_meier import kaplan_meier
+from framework.evaluate.outcomes import Outcomes
+from framework.evaluate.survival import brier, truths
+from framework.report.drawing import INK, MUTED, Panel, Pen, panel
+from framework.report.spread import means
+
+GROUPS = ("lowest third of risk", "middle third", "highest third")
+RESAMPLES = 500
+COUNT = 6
+
+
+def risk(one: Outcomes, model: str) -> Float[np.ndarray, " q"]:
+    """The mean chance of the event over the horizons, in the first repeat."""
+    return 1 - one.forecasts[model][0].mean(1)
+
+
+def curves(one: Outcomes, model: str, floors: list[str], pens: dict[str, Pen], name: str) -> list[Panel]:
+    """Survival after the first origin of some subjects, spread over the forecast risk, and when their event came."""
+    first = np.array([np.flatnonzero(one.subject == i)[0] for i in np.unique(one.subject)])
+    ranked = first[np.argsort(risk(one, model)[first])]
+    chosen = ranked[np.unique(np.linspace(0, len(ranked) - 1, COUNT).round().astype(int))]
+    return [_curve(one, q, model, floors, pens, f"{name}-{i}") for i, q in enumerate(chosen)]
+
+
+def _curve(one: Outcomes, q: int, model: str, floors: list[str], pens: dict[str, Pen], name: str) -> Panel:
+    years = np.r_[0, one.target.horizons]
+    lo, hi = one.truth[q]
+
+    def draw(axes: Axes) -> None:
+        for floor in (floor for floor in floors if floor in one.forecasts and floor != model):
+            told = np.r_[1, one.forecasts[floor][0, q]]
+            axes.plot(years, told, color=pens[floor].colour, linewidth=1, linestyle=(0, (3, 2)))
+        axes.plot(years, np.r_[1, one.forecasts[model][0, q]], color=pens[model].colour, marker=pens[model].mark)
+        if np.isfinite(hi):
+            axes.axvspan(lo, hi, color=MUTED, alpha=0.25, linewidth=0)
+        else:
+            axes.axvline(lo, color=INK, linewidth=1, linestyle=(0, (1, 2)))
+        _shares(axes)
+        axes.set_xlim(0, max(years[-1], lo if np.isinf(hi) else hi) * 1.03)
+        axes.set_xlabel(f"years after the visit at {one.origin_time[q]:.1f} y")
+
+    ended = f"came between {lo:.1f} and {hi:.1f} y" if np.isfinite(hi) else f"had not come by {lo:.1f} y"
+    says = f"Survival forecast by {model} for subject {one.subjects[one.subject[q]]}; {one.target.name} {ended}"
+    return panel(f"example-{name}", one.subjects[one.subject[q]], says, draw, note=ended)
+
+
+def calibration(one: Outcomes, pen: Pen, name: str) -> Panel:
+    """The mean forecast of thirds by risk beside Kaplan and Meier's estimate of what came to them."""
+    told, times = one.forecasts[pen.model][0], np.array(one.target.horizons)
+    order = np.argsort(np.argsort(risk(one, pen.model), kind="stable"), kind="stable")
+    alike = np.ptp(risk(one, pen.model)) < 1e-9
+    group = np.zeros(len(order), int) if alike else order * len(GROUPS) // len(order)
+    observed = _observed(one, group, times)
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        for k in np.unique(group):
+            said = told[group == k].mean(0)
+            value, low, high = observed[:, k]
+            axes.vlines(said, low, high, color=pen.colour, linewidth=1.2, alpha=0.6)
+            axes.plot(said, value, marker=pen.mark, color=pen.colour, linewidth=1)
+        _shares(axes)
+        axes.set_xlim(-0.04, 1.04)
+        axes.set_xticks(np.linspace(0, 1, 6), [f"{x:.0%}" for x in np.linspace(0, 1, 6)])
+        axes.set_xlabel(f"forecast chance that {one.target.name} has not come")
+        axes.set_ylabel("had not come")
+
+    says = f"Of thirds by risk, the share without {one.target.name} against its forecast at each horizon, {pen.model}"
+    return panel(f"calibration-{name}", f"{one.target.name}, {pen.model}", says, draw, size=(3.2, 2.7))
+
+
+def by_horizon(one: Outcomes, pens: dict[str, Pen], name: str) -> Panel:
+    """The Brier score of every model at each horizon, weighted for those who were not followed so long."""
+    survival, times = truths(one.truth), np.array(one.target.horizons)
+    weight = np.ones(len(one.truth))
+
+    def draw(axes: Axes) -> None:
+        for i, model in enumerate(one.forecasts):
+            each = np.mean([brier(survival, told, times, weight) for told in one.forecasts[model]], axis=0)
+            value, low, high = means(each.astype(float), np.ones(each.shape), one.subject)
+            x, pen = times + 0.06 * (i - (len(one.forecasts) - 1) / 2), pens[model]
+            axes.vlines(x, low, high, color=pen.colour, linewidth=1.2, alpha=0.6)
+            axes.plot(x, value, color=pen.colour, marker=pen.mark, linewidth=1)
+        known = [int((np.asarray(survival.time > t) | np.asarray(survival.event)).sum()) for t in times]
+        axes.set_xticks(times, [f"{t:g}\nn={n}" for t, n in zip(times, known, strict=True)])
+        axes.set_ylim(bottom=0)
+        axes.grid(visible=False, axis="x")
+        axes.set_xlabel("years ahead")
+        axes.set_ylabel("Brier score")
+
+    says = f"Brier score of {one.target.name} by years ahead and model, with 95% intervals"
+    return panel(f"horizon-{name}", one.target.name, says, draw)
+
+
+def _observed(one: Outcomes, group: np.ndarray, times: np.ndarray) -> Float[np.ndarray, "3 k h"]:
+    """Kaplan and Meier's estimate of each group at each horizon, and the ends of its 95% subject-bootstrap interval."""
+    survival, subjects = truths(one.truth), len(one.subjects)
+    drawn = np.random.default_rng(0).multinomial(subjects, np.full(subjects, 1 / subjects), RESAMPLES)
+    weights = np.concatenate([np.ones((1, subjects)), drawn])[:, one.subject]
+    inside = (group == np.arange(len(GROUPS))[:, None]).astype(float)
+    left = np.asarray(_left(survival, (weights[:, None] * inside).astype(np.float32), times))
+    return np.stack([left[0], *np.quantile(left[1:], [0.025, 0.975], axis=0)])
+
+
+@jax.jit
+def _left(survival: Survival, weights: jax.Array, times: jax.Array) -> jax.Array:
+    one = partial(kaplan_meier, survival)
+    return jax.vmap(jax.vmap(lambda weight: one(weight).at(jnp.asarray(times))))(weights)
+
+
+def _shares(axes: Axes) -> None:
+    axes.set_ylim(-0.04, 1.04)
+    axes.set_yticks(np.linspace(0, 1, 6), [f"{y:.0%}" for y in np.linspace(0, 1, 6)])
