@@ -54,7 +54,7 @@ def start(devices: int, *words: str) -> subprocess.Popen:
     flags = {
         "JAX_PLATFORMS": "cpu",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
     }
     command = [sys.executable, "-m", "tests.train.meshes", *words]
     return subprocess.Popen(command, cwd=ROOT, env=os.environ | flags, text=True, stderr=subprocess.PIPE)
