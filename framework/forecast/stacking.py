@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,14 +13,14 @@ from jaxtyping import Array, Bool, Float, Key
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
-from framework.forecast.answers import answers
 from framework.forecast.base import Fitted, Forecaster, Log, Part
-from framework.forecast.ensemble import FittedEnsemble, each, parts_of, random_of, read_by, some_members
+from framework.forecast.ensemble import FittedEnsemble, each, parts_of, read_by, some_members
+from framework.forecast.kinds import without_events
+from framework.forecast.left_out import losses, turns
 from framework.train.optimizer import Dynamic
-from framework.types import LEVELS, Layout
+from framework.types import Layout
 
 STEPS = 2000  # of the search for weights
-LEAST = 1e-6  # probability, as the metric clips it
 
 
 @dataclass(frozen=True)
@@ -49,19 +48,22 @@ class Stacking(Forecaster):
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:
-        turns = [_turns(split, self.folds, key) for split, key in zip(splits, keys, strict=True)]
-        plans = [[split, *(_without(split, out) for out in outs)] for split, outs in zip(splits, turns, strict=True)]
+        examples = replace(examples, layout=without_events(examples.layout, "stacking"))
+        outs = [turns(split.train, self.folds, key) for split, key in zip(splits, keys, strict=True)]
+        plans = [[split, *(_without(split, out) for out in turn)] for split, turn in zip(splits, outs, strict=True)]
         places = np.cumsum([0, *map(len, plans)])
         own = jnp.concatenate([jax.random.split(key, len(plan)) for key, plan in zip(keys, plans, strict=True)])
         repeats = np.diff(places)
         told = None if dynamics is None else jax.tree.map(lambda x: jnp.repeat(x, repeats, axis=0), dynamics)
         fitted = each(self.members, examples, [s for plan in plans for s in plan], own, told, folder, log)
         made: list[Fitted] = []
-        for outs, start in zip(turns, places[:-1], strict=True):
+        for turn, start in zip(outs, places[:-1], strict=True):
             members = {name: lanes[start] for name, lanes in fitted.items()}
-            left = {name: lanes[start + 1 : start + 1 + len(outs)] for name, lanes in fitted.items()}
-            weights = _weigh(examples, outs, left)
-            made.append(FittedEnsemble(read_by(examples.layout, members), members, "mean", weights))
+            left = {name: lanes[start + 1 : start + 1 + len(turn)] for name, lanes in fitted.items()}
+            layout = read_by(examples.layout, members)
+            judged = losses(examples, layout.targets, turn, [*left.values()])
+            weights = {name: least(loss, len(left)).tolist() for name, loss in judged.items()}
+            made.append(FittedEnsemble(layout, members, "mean", weights))
         return made
 
     def parts(self) -> Sequence[Part]:
@@ -92,50 +94,6 @@ def least(loss: Callable[[Array], Array], count: int) -> Float[np.ndarray, " k"]
 
     start = jnp.zeros(count), jnp.full(count, 1 / count), jnp.array(jnp.inf)
     return np.asarray(jax.lax.scan(step, start, jnp.arange(STEPS))[0][1], np.float64)
-
-
-def _weigh(
-    examples: Examples, outs: Sequence[Bool[np.ndarray, " n"]], left: Mapping[str, Sequence[Fitted]]
-) -> dict[str, list[float]]:
-    """For each target the weights of the members by what they say of the subjects left out."""
-    told: dict[str, list[np.ndarray]] = {t.name: [] for t in examples.layout.targets}
-    truth: dict[str, list[np.ndarray]] = {t.name: [] for t in examples.layout.targets}
-    for turn, out in enumerate(outs):
-        rows = np.flatnonzero(out)
-        said = [answers(lanes[turn], examples, rows, examples.asked) for lanes in left.values()]
-        for name in told:
-            asked = np.asarray(examples.asked.truth[name].observed)[rows]
-            told[name].append(np.stack([one[name][asked] for one in said]))
-            truth[name].append(np.asarray(examples.asked.truth[name].value)[rows][asked])
-    weights = {}
-    for target in examples.layout.targets:
-        numbers, came = np.concatenate(told[target.name], 1), np.concatenate(truth[target.name])
-        if not len(came):
-            raise UserError(f"{target.name} is known of no training subject; stacking needs some to weigh members by")
-        loss = partial(_log_loss if target.levels else _pinball, jnp.asarray(numbers), jnp.asarray(came))
-        weights[target.name] = least(loss, len(left)).tolist()
-    return weights
-
-
-def _log_loss(told: Float[Array, "k n c"], came: Float[Array, " n"], weights: Float[Array, " k"]) -> Float[Array, ""]:
-    given = jnp.take_along_axis(jnp.tensordot(weights, told, 1), came.astype(int)[:, None], 1)
-    return -jnp.log(jnp.maximum(given, LEAST)).mean()
-
-
-def _pinball(told: Float[Array, "k n l"], came: Float[Array, " n"], weights: Float[Array, " k"]) -> Float[Array, ""]:
-    error = came[:, None] - jnp.tensordot(weights, told, 1)
-    levels = jnp.array(LEVELS)
-    return jnp.maximum(levels * error, (levels - 1) * error).mean()
-
-
-def _turns(split: Split, folds: int, key: Key[Array, ""]) -> list[Bool[np.ndarray, " n"]]:
-    """Who of the training subjects is left out in each turn."""
-    rows = np.flatnonzero(split.train)
-    if len(rows) < 2:
-        raise UserError(f"{len(rows)} training subjects; stacking needs 2 or more, to weight by some left out")
-    of = np.full(len(split.train), -1)
-    of[random_of(key).permutation(rows)] = np.arange(len(rows)) % min(folds, len(rows))
-    return [of == turn for turn in range(of.max() + 1)]
 
 
 def _without(split: Split, out: Bool[np.ndarray, " n"]) -> Split:

@@ -13,7 +13,6 @@ from framework.forecast.base import Forecaster
 
 CONF = Path(conf.__file__).parent
 SMALL = [
-    "model.width=8",
     "optimizer.batch=4",
     "optimizer.steps=6",
     "optimizer.round=3",
@@ -59,15 +58,20 @@ def config(*overrides: str) -> DictConfig:
 def small(name: str) -> list[str]:
     """The overrides that make a model of conf/model small."""
     made, chosen = config(f"model={name}").model, choices(f"model={name}")
-    return SMALL if "training" in made else list(_few(made, chosen, "model"))
+    return list(_few(made, chosen, "model"))
 
 
 def _few(made: DictConfig, chosen: Mapping[str, str], at: str) -> Iterator[str]:
-    """Few candidates, folds and bags, here and in members."""
+    """Few candidates, folds, bags and steps, here and in members."""
+    if "training" in made:
+        yield f"{at}.width=8"
+        yield from SMALL
     if "folds" in made:
         yield f"{at}.folds=2"
     if "count" in made:
         yield f"{at}.count=2"
+    for place, (name, options) in enumerate(made.get("grid", {}).items()):
+        yield f"{at}.grid.{name}={list(options)[: 1 if place else 2]}"
     for part in ("classifier", "regressor"):
         if part in made:
             option = chosen.get(f"model/{part}@{at}.{part}") or chosen[f"model/{part}"]

@@ -11,9 +11,12 @@ import pytest
 from framework.data.split import Split
 from framework.errors import UserError
 from framework.forecast.answers import answers
+from framework.forecast.crossfit import CrossFit
 from framework.forecast.ensemble import Bagging, Voting
 from framework.forecast.last_visit import LastVisit
 from framework.forecast.stacking import Stacking, least
+from framework.train.optimizer import Dynamic
+from framework.types import LEVELS
 from tests.cohorts import examples
 
 KEY, ORDER = jax.random.key(1), np.arange(12)
@@ -117,3 +120,65 @@ def test_what_cannot_be_is_told_at_once():
     ):
         with pytest.raises(UserError, match=told):
             made()
+
+
+@dataclass(frozen=True)
+class Tilted(Noted):
+    """The last visit or its slope, as a made-up setting says; what it was given is noted."""
+
+    given: list[Dynamic] = field(default_factory=list)
+
+    def dynamic(self, layout) -> Dynamic:
+        return Dynamic(*map(jnp.float32, (1, 0, 0)), jnp.ones(len(layout.targets)), jnp.float32(1))
+
+    def fit_many(self, examples, splits: Sequence[Split], keys, dynamics=None, *rest):
+        self.splits.extend(splits)
+        self.given.append(dynamics)
+        lean = [FLOORS["slope"] if rate > 0 else FLOORS["last"] for rate in dynamics.learning_rate]
+        return [one.fit(examples, split, key) for one, split, key in zip(lean, splits, keys, strict=True)]
+
+
+def test_crossfitted_each_training_subject_is_left_out_once_and_the_best_settings_are_kept(cohort):
+    member = Tilted(True)
+    fitted = CrossFit(member, {"learning_rate": (0.0, 1.0), "dropout": (0.5,)}, 3).fit(cohort, SPLIT, KEY)
+    assert len(member.splits) == 6
+    learnt = SPLIT.train | SPLIT.validation
+    for turns in (member.splits[:3], member.splits[3:]):
+        np.testing.assert_array_equal(np.sum([one.validation for one in turns], axis=0), learnt)
+        for one in turns:
+            np.testing.assert_array_equal(one.train | one.validation, learnt)
+            np.testing.assert_array_equal(one.test, SPLIT.test)
+    np.testing.assert_array_equal(member.given[0].learning_rate, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(member.given[0].dropout, np.full(6, 0.5, np.float32))
+    for target, weights in fitted.weights.items():
+        kept = {name[:3] for name, weight in zip(fitted.members, weights, strict=True) if weight}
+        assert len(kept) == 1, target
+        assert kept == {f"{np.argmin(of_the_left_out(cohort, member.splits[:3], target)):03d}"}
+
+
+def of_the_left_out(cohort, splits: Sequence[Split], target: str) -> list[float]:
+    """What the last visit and the slope lose on those left out, by the definition of each loss."""
+    lost = []
+    for floor in FLOORS.values():
+        told, came = [], []
+        for split in splits:
+            rows = np.flatnonzero(split.validation)
+            some = np.asarray(cohort.asked.truth[target].observed)[rows]
+            told.append(answers(floor.fit(cohort, split, KEY), cohort, rows, cohort.asked)[target][some])
+            came.append(np.asarray(cohort.asked.truth[target].value)[rows][some])
+        numbers, truth = np.concatenate(told), np.concatenate(came)
+        if target == "stage":
+            lost.append(-np.log(np.maximum(numbers[np.arange(len(truth)), truth.astype(int)], 1e-6)).mean())
+        else:
+            error = truth[:, None] - numbers
+            lost.append(np.maximum(np.array(LEVELS) * error, (np.array(LEVELS) - 1) * error).mean())
+    return lost
+
+
+def test_crossfitting_refuses_settings_that_members_cannot_differ_in(cohort):
+    with pytest.raises(UserError, match=r"model.grid.width is no setting of Tilted .*; expected learning_rate"):
+        CrossFit(Tilted(True), {"width": (8.0,)}, 2).fit(cohort, SPLIT, KEY)
+    with pytest.raises(UserError, match=r"grid\.dropout is empty"):
+        CrossFit(Tilted(True), {"dropout": ()}, 2)
+    with pytest.raises(UserError, match="folds is 1"):
+        CrossFit(Tilted(True), {}, 1)

@@ -1,0 +1,133 @@
+"""One forecaster fitted in turns on parts of the training subjects, at the settings that suit those left out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from framework.data.examples import Examples
+from framework.data.split import Split
+from framework.errors import UserError
+from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.ensemble import FittedEnsemble, read_by
+from framework.forecast.kinds import without_events
+from framework.forecast.left_out import Left, losses, turns
+from framework.train.meter import Cost
+from framework.train.optimizer import Dynamic
+from framework.types import Layout
+
+
+@dataclass(frozen=True)
+class CrossFit(Forecaster):
+    """`member` at every combination of the settings in `grid`, each fitted `folds` times, another part left out.
+
+    Those left out are its validation subjects: they stop its training, and tell for each target which combination
+    forecasts best. What forecasts is the mean of that combination's fits (Krogh & Vedelsby 1995), so that
+    every training subject teaches most of them. `grid` names settings of `Dynamic`, which are traced: all fits of all
+    combinations are one program.
+    """
+
+    member: Forecaster
+    grid: Mapping[str, Sequence[float]]
+    folds: int
+
+    def __post_init__(self):
+        if self.folds < 2:
+            raise UserError(f"model.folds is {self.folds}; expected 2 or more, to judge by subjects left out")
+        empty = [name for name, options in self.grid.items() if not options]
+        if empty:
+            raise UserError(f"model.grid.{empty[0]} is empty; expected one or more values to choose from")
+
+    def dynamic(self, layout: Layout) -> Dynamic | None:
+        return self.member.dynamic(layout)
+
+    def fit_many(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[Fitted]:
+        examples = replace(examples, layout=without_events(examples.layout, "cross-fitting"))
+        alone = self._base(examples.layout)
+        outs = [turns(split.train | split.validation, self.folds, key) for split, key in zip(splits, keys, strict=True)]
+        inner, settings, own = [], [], []
+        for m, (split, turn, key) in enumerate(zip(splits, outs, keys, strict=True)):
+            base = alone if dynamics is None else jax.tree.map(lambda x, m=m: x[m], dynamics)
+            for candidate in self.candidates:
+                inner += [_leaving(split, out) for out in turn]
+                settings += [_given(base, candidate)] * len(turn)
+            own.append(jax.random.split(key, len(turn) * len(self.candidates)))
+        every = None if settings[0] is None else jax.tree.map(lambda *x: jnp.stack(x), *settings)
+        lanes = iter(self.member.fit_many(examples, inner, jnp.concatenate(own), every, folder, log))
+        return [self._whole(examples, turn, [[next(lanes) for _ in turn] for _ in self.candidates]) for turn in outs]
+
+    def load(self, path: Path, layout: Layout) -> Fitted:
+        file = path / "weights.json"
+        if not file.exists():
+            raise UserError(f"no fitted model at {file}; run the forecast first, or name a run that finished")
+        folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
+        members = {folder.name: self.member.load(folder, layout) for folder in folders}
+        return FittedEnsemble(read_by(layout, members), members, "mean", json.loads(file.read_text()))
+
+    def parts(self) -> Sequence[Part]:
+        return [replace(part, roles=("train", "validation")) if part.roles else part for part in self.member.parts()]
+
+    @property
+    def candidates(self) -> list[dict[str, float]]:
+        """Every combination of settings."""
+        return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+
+    def _base(self, layout: Layout) -> Dynamic | None:
+        """The member's own settings. Raises UserError where the grid names one that it has not."""
+        base = self.member.dynamic(layout)
+        unknown = [name for name in self.grid if not hasattr(base, name)]
+        if unknown:
+            raise UserError(
+                f"model.grid.{unknown[0]} is no setting of {type(self.member).__name__} that members may differ in; "
+                f"expected {', '.join(vars(base)) if base is not None else 'an empty grid: it has none'}"
+            )
+        return base
+
+    def _whole(self, examples: Examples, outs: Sequence[Left], lanes: Sequence[Sequence[Fitted]]) -> "FittedCrossFit":
+        """The mean of the best candidate's lanes for each target."""
+        layout = read_by(examples.layout, {str(c): turns[0] for c, turns in enumerate(lanes)})
+        each = jnp.eye(len(lanes))
+        judged = losses(examples, layout.targets, outs, lanes)
+        best = {name: int(np.argmin([loss(one) for one in each])) for name, loss in judged.items()}
+        places = [(c, turn) for c in sorted(set(best.values())) for turn in range(len(outs))]
+        members = {f"{c:03d}-{turn:02d}": lanes[c][turn] for c, turn in places}
+        weights = {name: [(c == own) / len(outs) for c, _ in places] for name, own in best.items()}
+        settings = {name: self.candidates[own] for name, own in best.items()}
+        return FittedCrossFit(layout, members, "mean", weights, lanes[0][0].cost, settings)
+
+
+@dataclass(frozen=True)
+class FittedCrossFit(FittedEnsemble):
+    """The mean of one candidate's fits for each target, and which that was."""
+
+    cost: Cost | None = None
+    settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> Mapping[str, Any]:
+        return self.settings
+
+
+def _leaving(split: Split, out: Left) -> Split:
+    return replace(split, train=(split.train | split.validation) & ~out, validation=out)
+
+
+def _given(base: Dynamic | None, settings: Mapping[str, float]) -> Dynamic | None:
+    if base is None:
+        return None
+    return replace(base, **{name: jnp.full_like(getattr(base, name), value) for name, value in settings.items()})
