@@ -138,6 +138,15 @@ class SVM(Estimator):
         votes = votes.at[:, first].add(1 - later).at[:, second].add(later)
         return votes if seen is None else jnp.where(seen, votes, -1.0)
 
+    def approximated(self, n: int) -> str:
+        """Why a fit to n rows is approximated, in a line; nothing where it is exact. UserError where it is refused."""
+        what = f"the kernel of {n} rows takes {4 * n * n} bytes, `memory` allows {self.memory}"
+        if 4 * n * n <= self.memory:
+            return ""
+        if not self.nystrom:
+            raise UserError(f"{what}; raise `memory`, give fewer rows, or set `nystrom` (500, say) to approximate")
+        return f"{what}: approximated by {self.nystrom} Nyström components"
+
     @property
     def _form(self) -> Kernel:
         return Kernel(self.kernel, self.degree, self.coef0)
@@ -159,13 +168,10 @@ class SVM(Estimator):
         if n == 0 or (self.kernel == "precomputed" and n != f):
             raise UserError(f"{n} rows of {f} numbers; expected 1 row or more, of a precomputed kernel as many as rows")
         centre = self._form.centre(rows, weight)
-        what = f"the kernel of {n} rows takes {4 * n * n} bytes, `memory` allows {self.memory}"
-        if 4 * n * n <= self.memory:
-            return centre, self._form.products(rows - centre, rows - centre)
-        if not self.nystrom:
-            raise UserError(f"{what}; raise `memory`, give fewer rows, or set `nystrom` (500, say) to approximate")
-        warnings.warn(f"{what}: approximated by {self.nystrom} Nyström components", stacklevel=3)
-        return centre, None
+        if told := self.approximated(n):
+            warnings.warn(told, stacklevel=3)
+            return centre, None
+        return centre, self._form.products(rows - centre, rows - centre)
 
     def _learn(self, rows, shared: Shared, y, weight: Float[Array, " n"], key) -> tuple[Machine, Float[Array, "n p"]]:
         """The machine, and the decisions on rows without weight."""

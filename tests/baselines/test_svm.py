@@ -1,3 +1,5 @@
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
+from framework.baselines import sklearn_api
 from framework.baselines.base import Estimator
 from framework.baselines.svm import SVM
 from framework.errors import UserError
@@ -213,6 +216,15 @@ def test_a_kernel_that_does_not_fit_is_refused_or_approximated():
     with pytest.warns(UserWarning, match="approximated"):
         found = predict(few, fitted(few, x, target), x)[:, 0]
     assert np.corrcoef(found, predict(exact, fitted(exact, x, target), x)[:, 0])[0, 1] > 0.96
+
+
+def test_each_fit_that_is_approximated_says_so():
+    x, y = classes3(80)
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            sklearn_api.SVC(memory=1000, nystrom=20).fit(x, y)
+        assert [str(one.message).split(": ")[1] for one in told] == ["approximated by 20 Nyström components"]
 
 
 @pytest.mark.parametrize("classes", [3, 0])

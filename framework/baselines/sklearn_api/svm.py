@@ -1,5 +1,7 @@
 """Support vector machines under scikit-learn's parameter names."""
 
+import warnings
+
 import jax.numpy as jnp
 import numpy as np
 from sklearn.utils.metaestimators import available_if
@@ -20,6 +22,8 @@ from framework.baselines.svm import GIB, SVM
 
 class _Machine(Table):
     """What classifier and regressor share: the kernel's parameters, and what was learnt."""
+
+    recipe_: SVM
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -46,6 +50,14 @@ class _Machine(Table):
             nystrom=self.nystrom,
             **own,
         )
+
+    def _learn(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray, classes: int) -> None:
+        """Warns at each fit that is approximated, where the estimator does so when it is traced, and but once."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "the kernel of")
+            super()._learn(x, y, weight, classes)
+        if told := self.recipe_.approximated(bucket(len(x), ROWS)):
+            warnings.warn(told, stacklevel=3)
 
     def _gamma(self, x: np.ndarray) -> float:
         """As a number: of the table's own columns, not of those it is padded to."""
