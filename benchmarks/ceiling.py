@@ -50,7 +50,7 @@ class Tested:
 
 def main(runs: Sequence[Path], results: Path = RESULTS) -> dict:
     """Measure finished runs and leave the result beside this module."""
-    manifests = [_manifest(run) for run in runs]
+    manifests = [finished(run) for run in runs]
     tested = pooled([read(run, manifest) for run, manifest in zip(runs, manifests, strict=True)])
     value, low, high = closed(tested)
     for name, error in tested.errors.items():
@@ -58,15 +58,15 @@ def main(runs: Sequence[Path], results: Path = RESULTS) -> dict:
     print(f"{tested.model} closes {value:.0%} [{low:.0%}, {high:.0%}] of the gap between slope and oracle")
     result = {
         "benchmark": "ceiling",
-        "device": _named(manifest["device"]["kind"] for manifest in manifests),
+        "device": shared(manifest["device"]["kind"] for manifest in manifests),
         "ratio": round(value, 3),
         "interval": [round(low, 3), round(high, 3)],
         "cases": {name: round(float(error.mean()), 4) for name, error in tested.errors.items()},
         "forecasts": len(tested.subject),
         "subjects": len(tested.subjects),
-        "command": _named(manifest["command"] for manifest in manifests),
-        "commit": _named(manifest["commit"] for manifest in manifests),
-        "fingerprint": _named(manifest["data"]["fingerprint"] for manifest in manifests),
+        "command": shared(manifest["command"] for manifest in manifests),
+        "commit": shared(manifest["commit"] for manifest in manifests),
+        "fingerprint": shared(manifest["data"]["fingerprint"] for manifest in manifests),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     results.parent.mkdir(exist_ok=True)
@@ -145,7 +145,8 @@ def closed(tested: Tested) -> tuple[float, float, float]:
     return float(share[0]), float(low), float(high)
 
 
-def _manifest(run: Path) -> dict:
+def finished(run: Path) -> dict:
+    """The manifest of a finished run. Raises UserError for any other."""
     file = run / "manifest.json"
     manifest = json.loads(file.read_text()) if file.exists() else {}
     if not manifest.get("finished"):
@@ -153,7 +154,7 @@ def _manifest(run: Path) -> dict:
     return manifest
 
 
-def _named(values: Iterable[str | None]) -> str | None:
+def shared(values: Iterable[str | None]) -> str | None:
     """What all runs share, or all that there are; None where nothing is known."""
     return "; ".join(dict.fromkeys(value for value in values if value)) or None
 

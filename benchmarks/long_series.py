@@ -1,11 +1,11 @@
 """Every head on long irregular series, beside history features and the exact forecast, by how much was seen.
 
     python -m experiments.compare +experiment=long_series
-    python -m benchmarks.long_series runs/long_series/<hash>
+    python -m benchmarks.long_series runs/long_series/<hash> [runs/long_series/<hash> ...]
 
-Takes a finished run on `data=rhythm ask=next` and asks the generator's own posterior predictive
-(`framework.data.simulate.kalman`) the questions the run was tested by. Prints a table and one JSON line; writes
-`results/long_series.json` and, the error of every model by the number of visits seen, `results/long_series.svg`.
+Takes finished runs on `data=rhythm ask=next`, the models of all of them together where they were asked the same, and
+asks the generator's own posterior predictive (`framework.data.simulate.kalman`) these questions too. Prints a table and
+one JSON line; writes `results/long_series.json` and the error by the number of visits seen, `results/long_series.svg`.
 
 `ratio` is the error that the worst of GRU-D, ODE-RNN, SSM and transformer leaves above the exact forecast's, as a share
 of what the best of minimalRNN and history features leaves: below 1 all four are ahead.
@@ -14,6 +14,7 @@ of what the best of minimalRNN and history features leaves: below 1 all four are
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
+from benchmarks.ceiling import finished, shared
 from benchmarks.measure import RESULTS
 from framework.data.simulate.kalman import forecasts
 from framework.data.store import Cohort, open_cohort
@@ -41,27 +43,24 @@ ENDS = (0, 5, 10, 20, 40, 80, 120, 200)  # visits seen
 METRICS = {"MAE": "mae", "pinball": "pinball", "coverage of 90%": "coverage_90"}
 
 
-def main(run: Path, results: Path = RESULTS) -> dict:
-    """Measure a finished run and leave the result and its figure beside this module."""
-    manifest = json.loads((run / "manifest.json").read_text())
-    if manifest["data"]["name"] != "rhythm":
-        raise UserError(f"{run} is a run on {manifest['data']['name']}; only data=rhythm has this exact forecast")
-    found = with_exact(outcomes.read(run)[0], open_cohort(manifest["data"]["store"]))
-    reference = [name for name in BEATEN if name in found.forecasts]
-    cases = scored(found, reference)
+def main(runs: Sequence[Path], results: Path = RESULTS) -> dict:
+    """Measure finished runs and leave the result and its figure beside this module."""
+    manifests = [finished(run) for run in runs]
+    found = with_exact(together(runs), open_cohort(manifests[0]["data"]["store"]))
+    cases = scored(found, [name for name in BEATEN if name in found.forecasts])
     for name, case in sorted(cases.items(), key=lambda item: item[1]["mae"]):
         print(f"{name:12} MAE {case['mae']:.3f} [{case['mae_interval'][0]:.3f}, {case['mae_interval'][1]:.3f}]")
     for name, by_length in lengths(found).items():
         cases[name]["mae_by_visits_seen"] = by_length
     result = {
         "benchmark": "long_series",
-        "device": manifest["device"]["kind"],
+        "device": shared(manifest["device"]["kind"] for manifest in manifests),
         "ratio": ratio(cases),
         "cases": cases,
         "forecasts": len(found.truth),
         "subjects": len(found.subjects),
-        **{key: manifest.get(key) for key in ("command", "commit")},
-        "fingerprint": manifest["data"]["fingerprint"],
+        "commit": shared(manifest["commit"] for manifest in manifests),
+        "fingerprint": manifests[0]["data"]["fingerprint"],
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     results.mkdir(exist_ok=True)
@@ -71,6 +70,17 @@ def main(run: Path, results: Path = RESULTS) -> dict:
     return result
 
 
+def together(runs: Sequence[Path]) -> Outcomes:
+    """The forecasts of activity of all runs. Raises UserError where they are not of this cohort, or not asked alike."""
+    each = [outcomes.read(run)[0] for run in runs]
+    first = each[0]
+    for run, one in zip(runs, each, strict=True):
+        alike = one.subjects == first.subjects and np.array_equal(one.truth, first.truth)
+        if finished(run)["data"]["name"] != "rhythm" or one.target.name != "activity" or not alike:
+            raise UserError(f"{run} was not asked what {runs[0]} was; name runs of one split on data=rhythm ask=next")
+    return replace(first, forecasts={name: told for one in each for name, told in one.forecasts.items()})
+
+
 def with_exact(found: Outcomes, cohort: Cohort) -> Outcomes:
     """The run's forecasts of activity, and the exact ones of the same questions."""
     rows = [cohort.subjects.index(subject) for subject in found.subjects]
@@ -78,24 +88,24 @@ def with_exact(found: Outcomes, cohort: Cohort) -> Outcomes:
     observed = cohort.observed[rows][..., columns]
     values = np.where(observed, cohort.values[rows][..., columns], 0)
     told = forecasts(cohort.times[rows], values, observed, cohort.valid[rows])[found.subject, found.origin + 1]
-    repeats = len(found.fold)
-    return Outcomes(**{**vars(found), "forecasts": {**found.forecasts, ORACLE: np.tile(told, (repeats, 1, 1))}})
+    return replace(found, forecasts={**found.forecasts, ORACLE: np.tile(told, (len(found.fold), 1, 1))})
 
 
 def scored(found: Outcomes, reference: Sequence[str]) -> dict[str, dict]:
     """Of each model the metrics, the interval of its MAE, and the paired differences of that to `reference`."""
     cases: dict[str, dict] = {name: {} for name in found.forecasts}
     for row in leaderboard.leaderboard([found], reference):
-        if row.metric not in METRICS or (row.metric == "MAE" and "mae" in cases[row.model]):
-            continue  # the second MAE weighs subjects alike
-        cases[row.model][METRICS[row.metric]] = round(row.value, 4)
+        if row.metric in METRICS:
+            cases[row.model][METRICS[row.metric]] = _rounded(row.value)[0]
         if row.metric == "MAE":
-            cases[row.model]["mae_interval"] = [round(row.low, 4), round(row.high, 4)]
-            cases[row.model]["mae_minus"] = {
-                name: [round(number, 4) for number in (other.value, other.low, other.high)]
-                for name, other in row.differences.items()
-            }
+            cases[row.model]["mae_interval"] = _rounded(row.low, row.high)
+            minus = {name: _rounded(other.value, other.low, other.high) for name, other in row.differences.items()}
+            cases[row.model]["mae_minus"] = minus
     return cases
+
+
+def _rounded(*numbers: float | None) -> list[float]:
+    return [round(number, 4) for number in numbers if number is not None]
 
 
 def lengths(found: Outcomes) -> dict[str, dict[str, list[float]]]:
@@ -140,9 +150,9 @@ def figure(cases: Mapping[str, Mapping]) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m benchmarks.long_series RUN")
+    if len(sys.argv) < 2:
+        sys.exit("usage: python -m benchmarks.long_series RUN [RUN ...]")
     try:
-        main(Path(sys.argv[1]))
+        main([Path(run) for run in sys.argv[1:]])
     except UserError as problem:
         sys.exit(f"error: {problem}")
