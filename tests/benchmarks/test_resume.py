@@ -1,15 +1,44 @@
-"""Two kills of the benchmark's own: a killed run ends bit-equal, one that forgets its random key does not.
+"""A killed run ends bit-equal, one that forgets its random key does not.
 
 Without the CNN, which the benchmark's hundred kills have.
 """
 
+import random
+import shutil
+
 import numpy as np
+import pytest
 
 from benchmarks import resume
+from benchmarks.resume import Run, differences
+
+RECIPE = ("model=gru", *resume.TRAINING, "optimizer.round=4")
+STEPS = 40
 
 
-def test_killed_runs_go_on_and_one_that_forgets_its_key_is_found_out(tmp_path):
-    found = resume.measure(tmp_path, 2, 60, recipe=("model=gru", *resume.TRAINING, "optimizer.round=4"))
+@pytest.fixture(autouse=True)
+def small_programs_kept(monkeypatch):
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+def test_a_killed_run_goes_on_and_one_that_forgets_its_key_is_found_out(tmp_path):
+    resume.cohort(tmp_path / "cohort")
+    killed, forgetful = (
+        Run(tmp_path, name, STEPS, *more, *RECIPE) for name, more in (("killed", ()), ("forgetful", ("--forget",)))
+    )
+    death = killed.kill(random.Random(0), aimed=False, ahead=STEPS // 2)
+    assert death.committed
+    assert death.step - death.committed <= resume.EVERY
+    shutil.copytree(killed.folder, forgetful.folder, dirs_exist_ok=True)
+    whole = Run(tmp_path, "whole", STEPS, *RECIPE).end()
+    assert differences(killed.end(), whole) == (0, True)
+    assert killed.starts[-1] == death.committed
+    assert not differences(forgetful.end(), whole)[1]
+
+
+@pytest.mark.long
+def test_the_benchmark_kills_at_random_and_inside_a_write(tmp_path):
+    found = resume.measure(tmp_path, 2, 60, recipe=RECIPE)
     for case in ("random", "aimed"):
         told = found[case]
         assert told["kills"] == told["resumed"] == told["bit_equal"] == 1

@@ -46,7 +46,7 @@ class Mean(Encoder):
 @pytest.fixture(scope="module")
 def model(made):
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
-    model = Model(made.layout, Mean, recipe, 4, rngs=nnx.Rngs(0))
+    model = nnx.jit(lambda: Model(made.layout, Mean, recipe, 4, rngs=nnx.Rngs(0)))()
     graph, state = nnx.split(model)
     rng = np.random.default_rng(0)
     built = nnx.merge(graph, jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32), state))
@@ -103,7 +103,7 @@ def reshaped(visits, grid):
 def test_a_modality_one_slice_thick_is_encoded_in_two_dimensions(made, batch, grid, seen):
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
     layout = with_(made.layout, modalities=("t1",), grids=(grid,))
-    built = Model(layout, Shape, recipe, 4, rngs=nnx.Rngs(0))
+    built = nnx.jit(lambda: Model(layout, Shape, recipe, 4, rngs=nnx.Rngs(0)))()
     tokens = jax.jit(built.tokens)(reshaped(batch.visits, grid))
     told = np.asarray(tokens.x)[np.asarray(tokens.observed)[..., -1], -len(seen) - 1 :]
     assert len(told)
@@ -121,7 +121,7 @@ def test_scans_on_another_grid_and_grids_too_small_are_told(made, batch, model):
 def test_fused_there_is_one_embedding_a_visit(made, batch, name):
     fusion = instantiate(config("model=deep", f"model/fusion={name}").model.fusion, _convert_="all")
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
-    built = Model(made.layout, Mean, recipe, 4, fusion, rngs=nnx.Rngs(0))
+    built = nnx.jit(lambda: Model(made.layout, Mean, recipe, 4, fusion, rngs=nnx.Rngs(0)))()
     tokens = jax.jit(built.tokens)(batch.visits)
     present = np.zeros(batch.visits.valid.shape, bool)
     for scans in batch.visits.scans.values():
@@ -169,13 +169,29 @@ def test_a_forecast_starts_from_the_last_observation_else_from_the_mean(model, b
 
 def test_untrained_it_says_the_last_visit_give_or_take_the_usual_change(made, batch):
     recipe = instantiate(config("model=gru").model.head, _convert_="all")
-    fresh = Model(made.layout, None, recipe, 4, rngs=nnx.Rngs(0))
+    fresh = nnx.jit(lambda: Model(made.layout, None, recipe, 4, rngs=nnx.Rngs(0)))()
     told = jax.jit(lambda visits, query: fresh.forecast(fresh(visits, query)))(batch.visits, batch.query)
     np.testing.assert_allclose(told["stage"].probs, 1 / 3, rtol=1e-5)
     middle = np.asarray(told["score"].quantiles[..., LEVELS.index(0.5)])
     i, j = np.argwhere(batch.visits.observed[:, 0, 0][:, None] & (batch.query.origin == 0) & batch.query.valid)[0]
     np.testing.assert_allclose(middle[i, j], batch.visits.values[i, 0, 0], rtol=1e-6)
     np.testing.assert_allclose(told["volume"].quantiles[0, 0], norm.ppf(LEVELS), atol=1e-5)
+
+
+def test_time_counts_in_its_unit(made, batch):
+    """A network told of months says of months what one told of years says of years."""
+    recipe = instantiate(config("model=gru").model.head, _convert_="all")
+    years, months = (
+        nnx.jit(partial(Model, made.layout, None, recipe, 4, unit=unit))(rngs=nnx.Rngs(0)) for unit in (1.0, 1 / 12)
+    )
+    for one in (years, months):
+        nnx.update(one, jax.tree.map(lambda x: x + 0.1, nnx.state(one)))
+    visits, query = with_(batch.visits, times=batch.visits.times / 12), with_(batch.query, time=batch.query.time / 12)
+    years, months = jax.jit(years), jax.jit(months)
+    told, again = years(batch.visits, batch.query), months(visits, query)
+    for name in told:
+        np.testing.assert_allclose(told[name][0], again[name][0], rtol=1e-4, atol=1e-5)
+    assert np.abs(told["score"][0] - years(visits, query)["score"][0]).max() > 1e-3
 
 
 def losses(model, batch):
@@ -221,8 +237,10 @@ def test_the_loss_is_a_sum_over_observed_answers_with_its_count(model, batch):
 
 
 def test_dropout_needs_a_key_and_follows_it(model, batch):
+    ask = jax.jit(model)
+
     def told(key, rate):
-        return np.asarray(model(batch.visits, batch.query, key, rate)["score"][0])
+        return np.asarray(ask(batch.visits, batch.query, key, rate)["score"][0])
 
     plain, key = told(None, 0.5), jax.random.key(0)
     np.testing.assert_array_equal(told(key, 0.0), plain)
@@ -233,9 +251,9 @@ def test_dropout_needs_a_key_and_follows_it(model, batch):
 
 def test_taken_apart_and_put_together_it_is_the_same_network(made, batch):
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
-    fresh = Model(made.layout, Mean, recipe, 4, rngs=nnx.Rngs(0))
+    fresh = nnx.jit(lambda: Model(made.layout, Mean, recipe, 4, rngs=nnx.Rngs(0)))()
     merged = nnx.merge(*nnx.split(fresh))
-    np.testing.assert_array_equal(merged.tokens(batch.visits).x, fresh.tokens(batch.visits).x)
+    np.testing.assert_array_equal(*(jax.jit(one.tokens)(batch.visits).x for one in (merged, fresh)))
 
 
 def gradients(model, batch, truth=None):
@@ -303,7 +321,7 @@ def test_ordered_levels_get_cumulative_logits_where_they_are_asked_for(made, bat
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
     for ordinal in (False, True):
         layout = with_(made.layout, targets=tuple(with_(t, ordered=bool(t.levels)) for t in made.layout.targets))
-        fresh = Model(layout, None, recipe, 4, ordinal=ordinal, rngs=nnx.Rngs(0))
+        fresh = nnx.jit(partial(Model, layout, None, recipe, 4, ordinal=ordinal))(rngs=nnx.Rngs(0))
         assert isinstance(fresh.outputs["stage"], OrdinalOutput) is ordinal
         ask = jax.jit(lambda visits, query, fresh=fresh: fresh.forecast(fresh(visits, query)))
         probs = ask(batch.visits, batch.query)["stage"].probs
