@@ -10,7 +10,8 @@ the first fit of the process, with compilation. `... predict` answers 10,000 row
 ours; it is 0 where our loss on 10,000 held-out rows is more than 1% above the peer's: log loss, of boosting its mean
 over eight tables, of a machine hinge loss or errors, of the grid the best score's error. `--scaling` times our fits
 alone as rows, columns and trees grow; `--memory` is the peak resident memory of a fresh process that fits a forest of
-500 trees on 100,000 × 100. Neither counts in the ratio. Writes results/baselines-<device>.json.
+500 trees on 100,000 × 100. Neither counts in the ratio. Writes results/baselines-<device>.json, without any case (none
+after `--cases`) results/baselines-<device>-scaling.json.
 """
 
 import argparse
@@ -60,7 +61,8 @@ def main() -> None:
         more["memory"] = memory()
     how = {"rounds": told.rounds, "native": environment["native"], "allocator": SHARED["GLIBC_TUNABLES"]}
     settings = environment.get("peer_settings")
-    measure.write(measure.record("baselines", environment, cases, peer_settings=settings, **how, **more))
+    result = measure.record("baselines", environment, cases, peer_settings=settings, **how, **more)
+    measure.write(result, "" if cases else "-scaling")
 
 
 def one(ours: Worker, peer: Worker | None, name: str, rounds: int) -> dict[str, dict]:
@@ -109,7 +111,7 @@ def scaling(ours: Worker) -> dict[str, dict[str, float]]:
     for what, names in SCALING.items():
         found[what] = {}
         for name in names:
-            label = ours.prepare("fit", name)[0][0]
+            label = ours.prepare("time", name)[0][0]
             found[what][name] = round(min(ours.turn(label, 3)) * 1e3, 1)
         times = list(found[what].values())
         sizes = [np.prod([int(size) for size in name.split(":")[1:] if size != "0"]) for name in names]
@@ -122,7 +124,7 @@ def scaling(ours: Worker) -> dict[str, dict[str, float]]:
 def memory() -> dict:
     """Peak resident bytes of a fresh process, without anything tuned, that fits one large forest."""
     with Worker("benchmarks.learners", dict.fromkeys(SHARED, "")) as alone:
-        facts = alone.prepare("fit", LARGE)[1]
+        facts = alone.prepare("time", LARGE)[1]
     print(f"{LARGE}: {facts['peak_bytes'] / 1e9:.2f} GB, {facts['first_seconds']} s", flush=True)
     return {LARGE: {key: facts[key] for key in ("peak_bytes", "first_seconds")}}
 

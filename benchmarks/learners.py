@@ -34,7 +34,9 @@ def model(case: Case) -> Any:
 
 
 def contenders(task: str, name: str) -> Contenders:
-    """A fit and answers to held-out rows, or a grid; loss, seconds of the first fit (which compiles) and memory."""
+    """A fit and answers to held-out rows, or a grid; seconds of the first fit (which compiles), memory, and of the task
+    `fit` the loss.
+    """
     case = named(name)
     x, y = case.table()
     train, test = (x[: case.rows], y[: case.rows]), (x[case.rows :], y[case.rows :])
@@ -43,7 +45,8 @@ def contenders(task: str, name: str) -> Contenders:
     calls[LABEL]()
     first = round(time.perf_counter() - start, 3)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Contenders(calls, {"losses": {LABEL: loss()}, "first_seconds": first, "peak_bytes": peak})
+    losses = {"losses": {LABEL: loss()}} if task == "fit" else {}
+    return Contenders(calls, {**losses, "first_seconds": first, "peak_bytes": peak})
 
 
 def _fit(case: Case, train: tuple, test: tuple) -> tuple[dict[str, Callable], Callable[[], float]]:
