@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 from statsmodels.regression.mixed_linear_model import MixedLM
 
-from framework.baselines.mixed import conditional, fit, own_effects
+from framework.baselines import mixed
+from framework.baselines.mixed import conditional, own_effects
+
+fit = jax.jit(mixed.fit)
 
 
 def simulated(balanced: bool, subjects: int = 80, visits: int = 6):
@@ -44,14 +47,14 @@ def test_fixed_effects_and_variances_are_those_of_statsmodels(both):
 
 def test_own_effects_and_forecasts_are_those_of_statsmodels(both):
     ours, theirs, (x, z, y, seen) = both
-    effects, spread, _ = jax.vmap(own_effects, (None, 0, 0, 0, 0))(ours, x, z, y, seen)
+    effects, spread, _ = jax.jit(jax.vmap(own_effects, (None, 0, 0, 0, 0)))(ours, x, z, y, seen)
     scale = np.sqrt(np.diag(theirs.cov_re))
     expected = np.array([np.asarray(theirs.random_effects[i]) for i in range(len(y))])
     np.testing.assert_allclose(effects / scale, expected / scale, rtol=1e-3, atol=1e-3)
     covariances = np.array([np.asarray(theirs.random_effects_cov[i]) for i in range(len(y))])
     np.testing.assert_allclose(ours.variance * spread, covariances, rtol=2e-3, atol=1e-4)
     x_asked, z_asked = np.array([1, 3, 1], np.float32), np.array([1, 3], np.float32)
-    mean, _ = jax.vmap(conditional, (None, 0, 0, 0, 0, None, None))(ours, x, z, y, seen, x_asked, z_asked)
+    mean, _ = jax.jit(jax.vmap(conditional, (None, 0, 0, 0, 0, None, None)))(ours, x, z, y, seen, x_asked, z_asked)
     np.testing.assert_allclose(mean, x_asked @ theirs.fe_params + expected @ z_asked, rtol=1e-3, atol=2e-3)
 
 
@@ -61,7 +64,7 @@ def test_the_conditional_is_that_of_the_joint_normal():
     model = fit(*(part.astype(np.float32) for part in (x, z, y)), seen, np.ones(len(y), np.float32))
     g, s2 = np.asarray(model.covariance, float), float(model.variance)
     x_asked, z_asked = np.array([1.0, 2.5, 1]), np.array([1.0, 2.5])
-    mean, variance = conditional(
+    mean, variance = jax.jit(conditional)(
         model,
         *(p[3].astype(np.float32) for p in (x, z, y)),
         seen[3],
@@ -101,6 +104,6 @@ def test_subjects_that_weigh_nothing_and_what_is_masked_are_not_read_and_lanes_a
     loud = [np.where(told[..., None] if p.ndim == 3 else told, p, np.nan).astype(np.float32) for p in (x, z, y)]
     before, after = fit(x, z, y, seen, weight), fit(*loud, seen | (weight == 0)[:, None], weight)
     jax.tree.map(np.testing.assert_array_equal, before, after)
-    lanes = jax.vmap(lambda y, w: fit(x, z, y, seen, w))(np.stack([y, 2 * y + 1]), np.stack([weight, weight]))
+    lanes = jax.jit(jax.vmap(lambda y, w: fit(x, z, y, seen, w)))(np.stack([y, 2 * y + 1]), np.stack([weight, weight]))
     np.testing.assert_allclose(lanes.fixed[0], before.fixed, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(lanes.covariance[1], 4 * before.covariance, rtol=2e-3, atol=1e-3)
