@@ -30,7 +30,7 @@ def curves(one: Outcomes, model: str, floors: list[str], pens: dict[str, Pen], n
     first = np.array([np.flatnonzero(one.subject == i)[0] for i in np.unique(one.subject)])
     ranked = first[np.argsort(risk(one, model)[first])]
     chosen = ranked[np.unique(np.linspace(0, len(ranked) - 1, COUNT).round().astype(int))]
-    return [_curve(one, q, model, floors, pens, f"{name}-{i}") for i, q in enumerate(chosen)]
+    return [_curve(one, q, model, floors, pens, f"{name}-{i}") for i, q in enumerate(chosen.tolist())]
 
 
 def _curve(one: Outcomes, q: int, model: str, floors: list[str], pens: dict[str, Pen], name: str) -> Panel:

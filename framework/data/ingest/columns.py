@@ -21,7 +21,9 @@ class Column:
 
     `map` renames what a cell says before it is read ({1: M, 2: F}); a number outside `bounds` is an error.
     With `plus_time` the column holds the value at time zero (age at baseline), and a visit's value is that
-    plus `per_year` times the visit's time. A column with the role "date" holds dates (ISO 8601, or in `format`).
+    plus `per_year` times the visit's time. With `as_time` it holds, once per subject, a time written as the visits' own
+    is (when someone died), which becomes years since the first visit. A column with the role "date" holds dates
+    (ISO 8601, or in `format`).
     """
 
     name: str
@@ -36,12 +38,17 @@ class Column:
     map: Mapping[str, str | int | float] = field(default_factory=dict)
     bounds: tuple[float, float] | None = None
     plus_time: bool = False
+    as_time: bool = False
     format: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "column", self.column or self.name)
         if self.is_date:
             object.__setattr__(self, "units", UNITS)
+        if self.as_time and (self.levels or self.bounds or self.plus_time or self.is_date):
+            raise UserError(f"variable {self.name!r} is as_time and so takes no levels, bounds, plus_time or role date")
+        if self.as_time:
+            object.__setattr__(self, "units", "years")
         if self.levels and (self.bounds or self.plus_time):
             raise UserError(
                 f"variable {self.name!r} has levels and also bounds or plus_time, which are for numbers; remove one"
@@ -120,7 +127,11 @@ def columns(node: Mapping[str, Any], where: str) -> tuple[Column, ...]:
     """The columns of a YAML mapping from variable to its description."""
     if not isinstance(node, Mapping):
         raise UserError(f"{where} is {node!r}; expected a mapping from variable to its column")
-    return tuple(build(Column, spec or {}, f"{where}.{name}", name=str(name)) for name, spec in node.items())
+    made = tuple(build(Column, spec or {}, f"{where}.{name}", name=str(name)) for name, spec in node.items())
+    for column in made:
+        if column.as_time and where != "static":
+            raise UserError(f"{where}.{column.name} is as_time, which is told once per subject; map it under static")
+    return made
 
 
 def _date(cell: str, form: str, what: str, key: str) -> float:

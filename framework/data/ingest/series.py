@@ -80,10 +80,10 @@ class Layout:
 
     def _series(self, subject: str, rows: list[Row]) -> Series:
         self._unique(subject, rows)
-        times, dropped = self._times(subject, rows)
+        times, dropped, first = self._times(subject, rows)
         dated = sorted((row for row in rows if row.where in times), key=lambda row: times[row.where])
         baseline = {
-            c.name: self._constant(subject, c, rows)
+            c.name: self._constant(subject, c, rows, first)
             for c in (*self.static, *self.variables)
             if c in self.static or c.plus_time
         }
@@ -97,8 +97,8 @@ class Layout:
         self._ordered(subject, visits)
         return Series(subject, tuple(visits), {c.name: baseline[c.name] for c in self.static}, tuple(dropped))
 
-    def _times(self, subject: str, rows: list[Row]) -> tuple[dict[str, float], list[tuple[str, str]]]:
-        """The time of each row that is a visit, and why the others are none."""
+    def _times(self, subject: str, rows: list[Row]) -> tuple[dict[str, float], list[tuple[str, str]], float]:
+        """The time of each row that is a visit, why the others are none, and what counts as time zero."""
         times, dropped = {}, []
         for row in rows:
             cell = row.cells[self.time.column]
@@ -113,16 +113,16 @@ class Layout:
                     raise UserError(f"{row.where} (subject {subject!r}): {error}") from None
         # a date has no origin of its own
         first = min(times.values(), default=0.0) if self.time.units == "date" else 0.0
-        return {where: time - first for where, time in times.items()}, dropped
+        return {where: time - first for where, time in times.items()}, dropped, first
 
     def _id(self, row: Row) -> str | None:
         return row.cells[self.visit] if self.visit else None
 
-    def _constant(self, subject: str, column: Column, rows: list[Row]) -> Value:
+    def _constant(self, subject: str, column: Column, rows: list[Row], first: float) -> Value:
         """What a column says once per subject; a row where it is missing says nothing."""
         found: dict[Value, str] = {}
         for row in rows:
-            value = _read(column, row, subject)
+            value = self._moment(column, row, subject, first) if column.as_time else _read(column, row, subject)
             if value is not None:
                 found.setdefault(value, row.where)
         if len(found) > 1:
@@ -133,6 +133,17 @@ class Layout:
                 "mend the table, or map the column under `variables` as it is"
             )
         return next(iter(found), None)
+
+    def _moment(self, column: Column, row: Row, subject: str, first: float) -> Value:
+        """A cell as a time on the visits' clock; what patients have stays in the table."""
+        cell = row.cells[column.column]
+        try:
+            return None if cell is None else self.time.years(cell) - first
+        except UserError:
+            raise UserError(
+                f"{row.where} (subject {subject!r}): {column.name} (column {column.column!r}) is no time as the "
+                f"visits' {self.time.column!r} has it ({self.time.units}); mend the cell, or drop as_time"
+            ) from None
 
     def _unique(self, subject: str, rows: list[Row]) -> None:
         seen: dict[str, Row] = {}
@@ -192,8 +203,15 @@ def assemble(series: Series, layout: Layout, scans: Scans, ledger: Ledger) -> Su
         ledger.add(series.subject, "", "subject", "excluded", "none of its visits can be used")
     for entry in entries:
         ledger.add(series.subject, *entry)
-    timed = tuple(replace(visit, time=visit.time - visits[0].time) for visit in visits)
-    return Subject(series.subject, timed, series.static) if visits else None
+    if not visits:
+        return None
+    start = visits[0].time
+    moments = {column.name for column in layout.static if column.as_time}
+    static = {
+        name: float(value) - start if name in moments and value is not None else value
+        for name, value in series.static.items()
+    }
+    return Subject(series.subject, tuple(replace(visit, time=visit.time - start) for visit in visits), static)
 
 
 def subjects(plan: Sequence[Series], layout: Layout, scans: Scans, ledger: Ledger) -> Iterator[Subject]:
