@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+TAIL = 10  # resamples; a share told by fewer is extrapolated
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -49,9 +51,21 @@ class Spread:
         return self._two_sided(w / (1 + self._acceleration * w) - self._bias)
 
     def _place(self, value: float) -> float:
-        """The normal quantile of the share of resamples below a value, equals counting half."""
+        """The normal quantile of the share of resamples below a value, equals counting half.
+
+        Beyond all but `TAIL` of them it is told by how far those are from the middle: the number of resamples must not
+        be what decides how small a p-value can be.
+        """
         below = np.sum(self.draws < value) + np.sum(self.draws == value) / 2
-        return float(stats.norm.ppf((below + 0.5) / (len(self.draws) + 1)))
+        count = len(self.draws)
+        counted = float(stats.norm.ppf((below + 0.5) / (count + 1)))
+        if TAIL <= below <= count - TAIL or count < 10 * TAIL:
+            return counted
+        middle, ends = np.median(self.draws), np.partition(self.draws, (TAIL - 1, count - TAIL))[[TAIL - 1, -TAIL]]
+        reach = abs(ends[int(value > middle)] - middle)
+        if reach == 0:
+            return counted
+        return float(np.clip(stats.norm.isf((TAIL - 0.5) / (count + 1)) * (value - middle) / reach, -9, 9))
 
     @property
     def _bias(self) -> float:

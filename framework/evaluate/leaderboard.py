@@ -150,7 +150,7 @@ def _metric(
             gaps = (by_fold[m] - by_fold[floor]).ravel()
             over_folds = corrected(gaps, tested=1.0, trained=by_fold.shape[2] - 1.0)[2]
         numbers = (*_numbers(paired.spread(m, floor)), between[m, floor], over_folds)
-        return Difference(*map(_known, numbers))
+        return Difference(*map(known, numbers))
 
     return [
         Row(
@@ -159,7 +159,7 @@ def _metric(
             metric=metric.name,
             better=metric.better,
             unit=metric.unit,
-            **dict(zip(("value", "low", "high"), map(_known, _numbers(spreads[m])), strict=True)),
+            **dict(zip(("value", "low", "high"), map(known, _numbers(spreads[m])), strict=True)),
             undefined=int(np.isnan(np.asarray(paired.found.draws)[:, paired.place, m]).sum()),
             pairs=len(one.truth),
             subjects=len(one.subjects),
@@ -193,7 +193,8 @@ def _numbers(spread: Spread) -> tuple[float, float, float]:
     return spread.value, *spread.interval()
 
 
-def _known(value: float) -> float | None:
+def known(value: float) -> float | None:
+    """A number, or None for what is undefined."""
     return None if math.isnan(value) else float(value)
 
 

@@ -46,6 +46,13 @@ def test_where_it_never_varies_it_is_a_point():
     assert one.p_value(0.0) < 0.05
 
 
+def test_a_p_value_may_be_smaller_than_resamples_can_count():
+    sample = stats.norm.ppf((np.arange(40) + 0.5) / 40)
+    few, t = of_mean(sample, 1000), 0.75 / (sample.std(ddof=1) / np.sqrt(40))
+    assert np.isclose(np.log10(few.p_value(0.75)), np.log10(2 * stats.t.sf(t, 39)), atol=0.5)
+    assert few.p_value(0.75) < 1e-4
+
+
 def test_undefined_resamples_are_left_out():
     one = Spread.of(1.0, np.array([np.nan, 1.0, np.nan]), np.array([1.0, np.nan]))
     assert one.interval() == (1.0, 1.0)

@@ -1,0 +1,152 @@
+"""The headline metric in every subgroup, beside all others: by who subjects are, and by years ahead."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Bool
+
+from framework.data.groups import first_values
+from framework.data.schema import Variable
+from framework.data.store import Cohort
+from framework.evaluate.bootstrap import Scores, scores
+from framework.evaluate.interval import Spread
+from framework.evaluate.leaderboard import known
+from framework.evaluate.metrics import headline
+from framework.evaluate.outcomes import Outcomes
+from framework.evaluate.ranks import holm
+
+FEWEST = 10  # subjects in a subgroup and outside it; of fewer nothing is told
+BAND = 10  # years of age
+
+
+@dataclass(frozen=True)
+class Group:
+    """A model's headline metric in one subgroup, less that of all others (paired resamples of the subjects).
+
+    `p` is of no difference, all subgroups of a target and model held to one error rate (Holm).
+    """
+
+    target: str
+    metric: str
+    by: str
+    level: str
+    pairs: int
+    subjects: int
+    model: str
+    value: float | None
+    low: float | None
+    high: float | None
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    p: float | None
+
+
+def told_by(cohort: Cohort, subjects: Sequence[str]) -> dict[str, list[str]]:
+    """What subjects are told apart by, a label each: levels, sites and the class when first seen, and bands of age."""
+    place = {subject: i for i, subject in enumerate(cohort.subjects)}
+    rows = [place[subject] for subject in subjects]
+    wanted = [v for v in cohort.schema.static if v.levels and _told(v)]
+    wanted += [v for v in cohort.schema.variables if _told(v) and (v.per_year == 1 or _is_class_of_first_visit(v))]
+    return {v.name: [_labels(cohort, v)[row] for row in rows] for v in wanted}
+
+
+def _told(variable: Variable) -> bool:
+    return not {"hindsight", "date"} & set(variable.roles)
+
+
+def _is_class_of_first_visit(variable: Variable) -> bool:
+    return bool(variable.levels) and bool({"group", "target"} & set(variable.roles))
+
+
+def _labels(cohort: Cohort, variable: Variable) -> list[str]:
+    _, value, has = first_values(cohort, variable.name)
+
+    def one(number: float) -> str:
+        if variable.levels:
+            return variable.levels[int(number)]
+        low = int(number // BAND) * BAND
+        return f"{low} to {low + BAND - 1}"
+
+    return [one(float(number)) if here else "" for number, here in zip(value, has, strict=True)]
+
+
+def subgroups(
+    outcomes: Sequence[Outcomes], labels: Mapping[str, Sequence[str]], resamples: int = 2000, seed: int = 0
+) -> list[Group]:
+    """The fairness table of all targets; `labels` has one for each of an outcome's subjects, "" where unknown."""
+    return [row for one in outcomes for row in _target(one, labels, resamples, seed)]
+
+
+def _target(one: Outcomes, labels: Mapping[str, Sequence[str]], resamples: int, seed: int) -> list[Group]:
+    parts = [
+        (by, level, here)
+        for by, of_query in _by_query(one, labels).items()
+        for level in sorted(set(of_query.tolist()) - {""}, key=_natural)
+        for here in [of_query == level]
+        if min(_count(one, here), _count(one, ~here)) >= FEWEST
+    ]
+    rows = [row for part in parts for row in _part(one, *part, resamples, seed)]
+    for model in one.forecasts:
+        own = [i for i, row in enumerate(rows) if row.model == model and row.p is not None]
+        for i, p in zip(own, holm(np.array([rows[i].p for i in own], float)), strict=True):
+            rows[i] = Group(**(asdict(rows[i]) | {"p": float(p)}))
+    return rows
+
+
+def _by_query(one: Outcomes, labels: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
+    ahead = np.ceil(np.maximum(one.time - one.origin_time, 1e-6)).astype(int)
+    return {by: np.array(told, object)[one.subject] for by, told in labels.items()} | {
+        "years ahead": np.array([f"{year - 1} to {year}" for year in ahead], object)
+    }
+
+
+def _natural(level: str) -> tuple[bool, float, str]:
+    first = level.split(" ")[0]
+    return not first.isdecimal(), float(first) if first.isdecimal() else 0.0, level
+
+
+def _count(one: Outcomes, here: Bool[np.ndarray, " q"]) -> int:
+    return len(np.unique(one.subject[here]))
+
+
+def _part(one: Outcomes, by: str, level: str, here: Bool[np.ndarray, " q"], resamples: int, seed: int) -> list[Group]:
+    metric = headline(one.target)
+    forecasts = np.stack(list(one.forecasts.values()))
+
+    def of(weight: Bool[np.ndarray, " q"]) -> Scores:
+        found = scores(
+            (metric,),
+            forecasts,
+            one.truth,
+            one.subject,
+            subjects=len(one.subjects),
+            resamples=resamples,
+            key=jax.random.key(seed),
+            weight=weight.astype(float),
+        )
+        return jax.tree.map(lambda x: np.asarray(x, np.float64)[..., 0, :], found)
+
+    inside, others = of(here), of(~here)
+    rows = []
+    for m, model in enumerate(one.forecasts):
+        own, rest = ([float(x.value[m]), x.draws[:, m], x.without[:, m]] for x in (inside, others))
+        spread, gap = Spread.of(*own), Spread.of(*(a - b for a, b in zip(own, rest, strict=True)))
+        numbers = (spread.value, *spread.interval(), gap.value, *gap.interval(), gap.p_value())
+        facts = one.target.name, metric.name, by, level, int(here.sum()), _count(one, here), model
+        rows.append(Group(*facts, *map(known, numbers)))
+    return rows
+
+
+def write(rows: Sequence[Group], run: Path) -> None:
+    """Write `subgroups.json` into the run folder."""
+    (run / "subgroups.json").write_text(json.dumps([asdict(row) for row in rows], indent=1, allow_nan=False))
+
+
+def read(run: Path) -> list[Group]:
+    """What `write` wrote."""
+    return [Group(**row) for row in json.loads((run / "subgroups.json").read_text())]

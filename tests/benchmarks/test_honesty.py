@@ -1,0 +1,49 @@
+"""A few studies of what `benchmarks.honesty` and `benchmarks.coverage` run by the thousand: gross failures show."""
+
+import numpy as np
+import pytest
+
+from benchmarks import coverage, honesty
+from framework.forecast.calibration import Conformal, ConformalQuantiles
+
+
+def test_the_band_is_the_binomial_s():
+    low, high = coverage.band(2000)
+    assert (round(low, 4), round(high, 4)) == (0.937, 0.962)
+
+
+def test_intervals_cover_and_those_of_visits_do_not():
+    told = {by_visit: coverage.simulated(60, 20, 120, by_visit=by_visit)["MAE"] for by_visit in (False, True)}
+    held = {by_visit: coverage.covered(found, coverage.TRUTH["MAE"]).mean() for by_visit, found in told.items()}
+    assert held[False] > 0.85
+    assert held[True] < 0.9
+
+
+@pytest.mark.long
+def test_intervals_of_few_subjects_cover_at_length():
+    low, high = coverage.band(2000)
+    for name, found in coverage.simulated(2000, 50, 1000).items():
+        assert low <= coverage.covered(found, coverage.TRUTH[name]).mean() <= high, name
+
+
+def test_random_labels():
+    found = honesty.random_labels(30, resamples=100)
+    held = {name: honesty.labels_case(*one, 30, "coverage") for name, one in found.items()}
+    assert held["held out"]["coverage"] > 0.85
+    assert abs(held["held out"]["auc"] - 0.5) < 0.04
+    assert held["folds"]["over_folds"] > 0.85
+    assert held["visit-wise folds"]["auc"] > 0.65  # a subject's other visits give its label away
+    assert held["visit-wise folds"]["coverage"] < 0.1
+
+
+def test_equal_forecasters_are_rarely_told_apart():
+    case = honesty.false_findings(np.asarray(honesty.equal_forecasters(300), np.float64))
+    assert case["corrected"] < 0.08
+    assert case["plain"] > 0.2  # what correction is for
+
+
+@pytest.mark.parametrize("calibrator", [Conformal(), ConformalQuantiles()])
+def test_conformal_intervals_hold_what_they_say(calibrator):
+    case = honesty.conformal(calibrator, 100)
+    assert abs(case["coverage_90"] - 0.9) < 0.03
+    assert abs(case["coverage_50"] - 0.5) < 0.04
