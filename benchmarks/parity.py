@@ -7,7 +7,8 @@ quarter held out) and seeds both sides. The score is accuracy, of a number R², 
 counterpart is scikit-learn's, of boosting whichever of LightGBM, XGBoost and HistGradientBoosting scores best on
 average. A case is level if its mean difference is no less than -0.5 points. The ratio is the share of cases that are.
 Beside it stand the share within ±0.5 points, of forests the out-of-bag scores' mean difference, and of machines the
-dual objective's relative difference to libsvm's. Writes results/parity-<device>.json.
+dual objective's relative difference to libsvm's. Writes results/parity-<device>.json; where families or tables are
+named, they stand behind it.
 """
 
 import argparse
@@ -172,7 +173,7 @@ def main() -> None:
     """Every family on every table, a table of it, and the record."""
     told = _arguments()
     cases = {}
-    for name in told.tables:
+    for name in told.tables or TABLES:
         for family in pairs(name in NUMBERS):
             if told.families and family not in told.families:
                 continue
@@ -188,13 +189,13 @@ def main() -> None:
     gaps = np.array([case["difference"] for case in cases.values()])
     result = measure.record("parity", learners.environment(), cases, seeds=told.seeds)
     level = {"ratio": round(float((gaps >= -LEVEL).mean()), 3), "within": round(float((abs(gaps) <= LEVEL).mean()), 3)}
-    measure.write(result | level)
+    measure.write(result | level, "".join(f"-{part}" for part in (*told.families, *told.tables)))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description="Scores beside the counterparts'.")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--tables", nargs="+", choices=list(TABLES), default=list(TABLES))
+    parser.add_argument("--tables", nargs="+", choices=list(TABLES), default=())
     parser.add_argument("--families", nargs="+", default=())
     return parser.parse_args()
 
