@@ -1,7 +1,7 @@
 """Every head on long irregular series, beside history features and the exact forecast, by how much was seen.
 
     python -m experiments.compare +experiment=long_series
-    python -m benchmarks.long_series runs/long_series/<hash> [runs/long_series/<hash> ...]
+    python -m benchmarks.long_series runs/compare/<hash> [runs/compare/<hash> ...]
 
 Takes finished runs on `data=rhythm ask=next`, the models of all of them together where they were asked the same, and
 asks the generator's own posterior predictive (`framework.data.simulate.kalman`) these questions too. Prints a table and
