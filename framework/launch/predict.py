@@ -20,6 +20,7 @@ from framework.forecast.answers import answers
 from framework.launch.check import check
 from framework.launch.folder import RunFolder
 from framework.launch.run import use_compilation_cache
+from framework.launch.submission import submission
 from framework.launch.study import cohort_of, copy_ledger, events_of, facts
 from framework.types import Layout, Query
 
@@ -38,6 +39,15 @@ def predict(config: DictConfig) -> None:
     folder = RunFolder.of(
         what | {"fitted": json.loads((run / "manifest.json").read_text())["finished"]}, cohort.fingerprint
     )
+    if config.submission:
+        table = submission(fitted, cohort, shape, config.submission)
+        folder.start(what, facts(config, cohort))
+        table.to_csv(folder.path / "submission.csv", index=False)
+        copy_ledger(config.data.store, folder.path)
+        folder.note(models=[name])
+        folder.finish()
+        print(f"submission: {folder.path / 'submission.csv'} ({table['RID'].nunique()} subjects)")
+        return
     questions = _ahead(
         cohort,
         shape,

@@ -15,23 +15,25 @@ from framework.launch.check import check
 from framework.launch.recipes import FLOORS, Recipes
 from tests.contracts.recipes import CONF, names
 
-COMMANDS = ("compare", "forecast", "ingest", "predict", "pretrain", "probe", "report")
+COMMANDS = ("compare", "evaluate", "forecast", "ingest", "predict", "pretrain", "probe", "report")
 GROUPS = sorted(str(f.relative_to(CONF)) for f in CONF.rglob("*") if f.is_dir() and list(f.glob("*.yaml")))
 NEEDS = {
     "data=table": ["data.path=x"],
     "data=bids": ["data.path=x"],
     "data=nifti": ["data.path=x"],
     "data=cifar10": ["data.path=x"],
+    "data=tadpole": ["data.path=x"],
     "split=file": ["split.path=x"],
     "split=temporal": ["split.date=2010-01-01"],
     "origins=date": ["origins.date=2010-01-01"],
 }
+REQUIRED = {"predict": ["run=x"], "evaluate": ["submission=x", "truth=x"]}
 PARTS = {"model/classifier": "tabular", "model/regressor": "tabular"}  # of a model that no command takes unasked
 
 
 def composed(command: str, *overrides: str):
     with initialize_config_module("conf", version_base="1.3"):
-        config = compose(command, [*overrides, *(["run=x"] if command == "predict" else [])])
+        config = compose(command, [*overrides, *REQUIRED.get(command, [])])
     OmegaConf.resolve(config)
     check(config)
     return config

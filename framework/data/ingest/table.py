@@ -1,6 +1,6 @@
 """A long table, one row a visit, with a column map."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from framework.data.ingest.base import Ingested, Reader
 from framework.data.ingest.columns import Time, columns
@@ -40,12 +40,12 @@ class Table(Reader):
         )
         self.schema = self.layout.schema()
 
-    def sheet(self) -> Sheet:
-        """The table, once every column of the map is found in it."""
+    def sheet(self, derived: Callable[[Sheet], Sheet] = lambda sheet: sheet) -> Sheet:
+        """The table, with the columns that are `derived`, once every column of the map is found in it."""
         file = locate(self.path)
         if file.is_dir():
             raise UserError(f"{self.path} is a folder; expected a .csv, .tsv or .parquet file: set data.path to it")
-        sheet = read_sheet(file, self.missing)
+        sheet = derived(read_sheet(file, self.missing))
         for what, column in self.layout.columns():
             sheet.require(column, what)
         return sheet
@@ -54,9 +54,10 @@ class Table(Reader):
         sheet, ledger = self.sheet(), Ledger()
         plan = self.layout.plan(sheet.rows, ledger)
         return Ingested(
-            self.schema, subjects(plan, self.layout, _no_scans, ledger), ledger, {sheet.path.name: sheet.sha256}
+            self.schema, subjects(plan, self.layout, no_scans, ledger), ledger, {sheet.path.name: sheet.sha256}
         )
 
 
-def _no_scans(subject: str, visit: object) -> Mapping:
+def no_scans(subject: str, visit: object) -> Mapping:
+    """A table has none."""
     return {}

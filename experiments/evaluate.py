@@ -1,0 +1,15 @@
+"""Scores of a TADPOLE submission against D4: `python -m experiments.evaluate`."""
+
+from framework.launch.command import command
+
+
+@command("evaluate")
+def main(config) -> None:
+    """Score a submission."""
+    from framework.launch.submission import evaluate  # loaded here, so that --help answers at once
+
+    evaluate(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The tables of the TADPOLE challenge: D1 and D2 in one file, a row a visit, or D3, each subject's last visit alone.
+
+Marinescu et al. (2020). The Alzheimer's Disease Prediction Of Longitudinal Evolution (TADPOLE) challenge. MELBA 1.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from framework.data.ingest.base import Ingested, Reader
+from framework.data.ingest.series import subjects
+from framework.data.ingest.sheet import Row, Sheet
+from framework.data.ingest.table import Table, no_scans
+from framework.data.ledger import Ledger
+from framework.errors import UserError
+
+DIAGNOSES = ("CN", "MCI", "AD")
+CHANGES = {code: name for name, codes in zip(DIAGNOSES, ("179", "248", "356"), strict=True) for code in codes}
+NAMES = {"NL": "CN", "CN": "CN", "MCI": "MCI", "Dementia": "AD", "AD": "AD"}
+VOLUMES = ("Ventricles", "Hippocampus", "WholeBrain", "Entorhinal", "Fusiform", "MidTemp")
+MISSING = ("NA", "NaN", "nan", "-4", "-4.0")
+
+
+class Tadpole(Reader):
+    """One of the challenge's tables, read as a `Table` with columns that it lacks made of those it has.
+
+    `diagnosis` is what DXCHANGE says, or else DX, of which the state arrived at counts ("NL to MCI" is MCI);
+    `<Volume>_ICV` is a volume over the intracranial volume at baseline (D3: of the day). Rows of one day are one visit.
+    `D2` says who is to be forecast: of a table without that column, everybody.
+    """
+
+    def __init__(self, path: str, variables: Mapping, static: Mapping):
+        self._table = Table(
+            path, "RID", {"column": "EXAMDATE", "units": "date"}, "VISCODE", None, variables, static, MISSING
+        )
+        self.schema = self._table.schema
+
+    def read(self) -> Ingested:
+        ledger, layout = Ledger(), self._table.layout
+        sheet = self._table.sheet(self._derived)
+        plan = layout.plan(_by_day(sheet.rows, ledger), ledger)
+        found = subjects(plan, layout, no_scans, ledger)
+        return Ingested(self.schema, found, ledger, {sheet.path.name: sheet.sha256})
+
+    def _derived(self, sheet: Sheet) -> Sheet:
+        for column in ("RID", "VISCODE", "EXAMDATE"):
+            sheet.require(column, "TADPOLE")
+        made = [_row(row) for row in sheet.rows]
+        names = dict.fromkeys(name for row in made for name in row.cells)
+        absent = [name for name in names if name not in sheet.header]
+        return replace(sheet, header=(*sheet.header, *absent), rows=tuple(made))
+
+
+def _row(row: Row) -> Row:
+    cells = dict(row.cells)
+    if cells["RID"] is not None:
+        cells["RID"] = _whole(cells["RID"], row.where)
+    intracranial = cells.get("ICV_bl") or cells.get("ICV")
+    over = {f"{name}_ICV": _ratio(cells[name], intracranial, row.where) for name in VOLUMES if name in cells}
+    return replace(
+        row,
+        cells={
+            **cells,
+            **over,
+            "D2": cells.get("D2", "1") or "0",
+            "diagnosis": _diagnosis(cells, row.where),
+        },
+    )
+
+
+def _diagnosis(cells: Mapping[str, str | None], where: str) -> str | None:
+    change, said = cells.get("DXCHANGE"), cells.get("DX")
+    if change is not None:
+        code = _whole(change, where)
+        if code not in CHANGES:
+            raise UserError(f"{where}: DXCHANGE is no code from 1 to 9; mend the cell")
+        return CHANGES[code]
+    if said is None:
+        return None
+    arrived = said.rpartition(" to ")[2]
+    if arrived not in NAMES:
+        raise UserError(f"{where}: DX ends in none of {list(NAMES)}; mend the cell")
+    return NAMES[arrived]
+
+
+def _whole(cell: str, where: str) -> str:
+    """A whole number as text, however it is written ("7.0" is "7")."""
+    try:
+        return str(int(float(cell)))
+    except ValueError:
+        raise UserError(f"{where}: RID or DXCHANGE is no number; mend the cell") from None
+
+
+def _ratio(volume: str | None, whole: str | None, where: str) -> str | None:
+    if volume is None or whole is None:
+        return None
+    try:
+        return str(float(volume) / float(whole)) if float(whole) > 0 else None
+    except ValueError:
+        raise UserError(f"{where}: a volume is no number; mend the cell") from None
+
+
+def _by_day(rows: Sequence[Row], ledger: Ledger) -> list[Row]:
+    """One row for each subject and day: what the fullest lacks is taken from the others, which are in the ledger."""
+    days: dict[tuple[str | None, str | None], Row] = {}
+    for row in sorted(rows, key=lambda row: sum(cell is None for cell in row.cells.values())):
+        day = row.cells["RID"], row.cells["EXAMDATE"]
+        if day in days and None not in day:
+            first = days[day]
+            filled = {name: cell if cell is not None else row.cells[name] for name, cell in first.cells.items()}
+            days[day] = replace(first, cells=filled)
+            reason = f"the same day as {first.cells['VISCODE']}, which takes what it lacks from it"
+            ledger.add(str(day[0]), row.cells["VISCODE"] or row.where, "visit", "excluded", reason)
+        else:
+            days[day if None not in day else (row.where, None)] = row
+    return list(days.values())

@@ -1,0 +1,96 @@
+"""TADPOLE submissions: a saved run's forecasts month by month, and their scores once D4 is known."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+
+from framework.data.dates import dates, setting
+from framework.data.examples import Examples, Questions, known_at
+from framework.data.groups import first_values
+from framework.data.store import Cohort
+from framework.errors import UserError
+from framework.evaluate.tadpole import (
+    COLUMNS,
+    DIAGNOSES,
+    NUMBERS,
+    PROBABILITIES,
+    check,
+    read_submission,
+    read_truth,
+    score,
+)
+from framework.forecast.answers import answers
+from framework.forecast.base import Fitted
+from framework.types import LEVELS, Layout, Query
+
+MONTHS = 60
+NARROWEST = 1e-6  # of a 50% interval: an empty one would weigh infinitely in the challenge's weighted errors
+
+
+def submission(fitted: Fitted, cohort: Cohort, shape: Layout, start: str) -> pd.DataFrame:
+    """Forecasts for 60 months from `start` (YYYY-MM) on of everybody in D2, from the last visit; one row a month.
+
+    Raises UserError where the run does not forecast what the challenge asks for.
+    """
+    _asked_for(shape)
+    months = pd.date_range(f"{start}-01", periods=MONTHS, freq="MS")
+    rows = _forecast(cohort)
+    first = dates(cohort)[:, :1]
+    days = np.array([setting(str(month.date()), "submission") for month in months])
+    last = np.repeat(cohort.valid.sum(1)[:, None] - 1, MONTHS, axis=1)
+    time = np.maximum(days - first, np.take_along_axis(cohort.times, last, 1))  # a month that is past is today
+    query = Query(time, last, known_at(cohort, shape, last, time), np.ones_like(last, bool))
+    told = answers(fitted, Examples(cohort, shape, "ahead"), rows, Questions(query, last, {}))
+    table = pd.DataFrame(
+        {
+            "RID": np.repeat([int(cohort.subjects[row]) for row in rows], MONTHS),
+            "Forecast Month": np.tile(np.arange(1, MONTHS + 1), len(rows)),
+            "Forecast Date": np.tile(months.strftime("%Y-%m"), len(rows)),
+            **dict(zip(PROBABILITIES, told["diagnosis"].reshape(-1, 3).T, strict=True)),
+            **{name: numbers for one in NUMBERS for name, numbers in _interval(one, told[one]).items()},
+        },
+        columns=list(COLUMNS),
+    )
+    check(table, "the submission")
+    return table
+
+
+def evaluate(config: DictConfig) -> None:
+    """Score a submission against a D4 table; print the scores and keep them beside the submission."""
+    path = Path(config.submission)
+    found = score(
+        read_submission(path), read_truth(Path(config.truth)), config.resamples, config.seed, config.official_ties
+    )
+    path.with_suffix(".scores.json").write_text(json.dumps(found, indent=1))
+    for name, one in found.items():
+        print(f"{name:20} {one['value']:8.4g} [{one['low']:.4g}, {one['high']:.4g}]")
+
+
+def _asked_for(shape: Layout) -> None:
+    targets = {target.name: target for target in shape.targets}
+    absent = [name for name in ("diagnosis", *NUMBERS) if name not in targets]
+    if absent or targets["diagnosis"].levels != DIAGNOSES:
+        raise UserError(
+            f"the run forecasts {list(targets)}; a TADPOLE submission needs diagnosis ({', '.join(DIAGNOSES)}), "
+            f"{' and '.join(NUMBERS)}: fit with data=tadpole"
+        )
+
+
+def _forecast(cohort: Cohort) -> list[int]:
+    """Whom D2 asks about; everybody where the cohort does not say."""
+    if "D2" not in [variable.name for variable in cohort.schema.static]:
+        return list(range(len(cohort.subjects)))
+    _, value, has = first_values(cohort, "D2")
+    rows = np.flatnonzero(has & (value == 1)).tolist()
+    if not rows:
+        raise UserError("no subject has D2=1; there is nobody to forecast")
+    return rows
+
+
+def _interval(name: str, quantiles: np.ndarray) -> dict[str, np.ndarray]:
+    low, middle, high = (quantiles[..., LEVELS.index(level)].ravel() for level in (0.25, 0.5, 0.75))
+    low, high = np.minimum(low, middle - NARROWEST / 2), np.maximum(high, middle + NARROWEST / 2)
+    return {name: middle, f"{name} 50% CI lower": low, f"{name} 50% CI upper": high}

@@ -1,0 +1,114 @@
+"""TADPOLE's tables, with the quirks of their files."""
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+
+from framework.data.dates import dates, years
+from framework.data.examples import Examples
+from framework.data.groups import first_values
+from framework.data.ingest import ingest
+from framework.data.layout import layout
+from framework.data.sites import ByGroup
+from framework.errors import UserError
+from framework.evaluate.tadpole import read_truth, score
+from framework.forecast.last_visit import LastVisit
+from framework.launch.submission import submission
+from tests import tadpole
+
+
+def read(path, store):
+    with initialize_config_module("conf", version_base="1.3"):
+        data = compose("ingest", ["data=tadpole", f"data.path={path}"]).data
+    return ingest(instantiate(data.reader, _convert_="all"), str(store))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("tadpole")
+    return made, tadpole.write(made)
+
+
+@pytest.fixture(scope="module")
+def cohort(folder):
+    return read(folder[0] / "TADPOLE_D1_D2.csv", folder[0] / "store")
+
+
+def test_every_visit_says_what_the_course_was(folder, cohort):
+    assert len(cohort.subjects) == 24
+    columns = {name: cohort.column(name) for name in ("diagnosis", "ADAS13", "Ventricles_ICV", "age")}
+    when = dates(cohort)
+    for i, subject in enumerate(cohort.subjects):
+        c = folder[1][int(subject)]
+        for j in np.flatnonzero(cohort.valid[i]):
+            told = tadpole.numbers(c, cohort.times[i, j])
+            assert cohort.values[i, j, columns["diagnosis"]] == tadpole.stage(c, cohort.times[i, j])
+            assert cohort.values[i, j, columns["age"]] == pytest.approx(c["age"] + cohort.times[i, j])
+            assert when[i, j] == pytest.approx(years(str(c["start"].date())) + cohort.times[i, j])
+            if cohort.observed[i, j, columns["ADAS13"]]:
+                assert cohort.values[i, j, columns["ADAS13"]] == pytest.approx(told["ADAS13"], abs=0.02)
+            if cohort.observed[i, j, columns["Ventricles_ICV"]]:
+                expected = told["Ventricles"] / c["icv"]
+                assert cohort.values[i, j, columns["Ventricles_ICV"]] == pytest.approx(expected, rel=1e-3)
+    hidden = [
+        cohort.observed[..., cohort.column(name)][cohort.valid].mean() for name in ("Ventricles_ICV", "Hippocampus_ICV")
+    ]
+    assert all(0.4 < share < 0.95 for share in hidden), "blank and -4 are missing"
+
+
+def test_rows_of_one_day_are_one_visit(folder, cohort):
+    assert cohort.visits[cohort.subjects.index("2")][0] == "bl"
+    ledger = (folder[0] / "store" / "ledger.csv").read_text()
+    assert '2,nv,visit,excluded,"the same day as bl, which takes what it lacks from it"' in ledger
+
+
+def test_whom_d2_asks_about_can_be_the_tested_fold(folder, cohort):
+    _, _, has = first_values(cohort, "D2")
+    assert has.all()
+    split = ByGroup("D2", None, 0.1, 1, 0).one(cohort)
+    assert {int(cohort.subjects[row]) for row in np.flatnonzero(split.test)} == {
+        rid for rid, c in folder[1].items() if c["rollover"]
+    }
+
+
+def test_d3_is_everybodys_last_visit_and_everybody_is_asked_about(folder):
+    last = read(folder[0] / "TADPOLE_D3.csv", folder[0] / "d3")
+    assert last.valid.sum() == len(last.subjects) == 24
+    assert set(last.subjects) == {str(rid) for rid in folder[1]}
+    assert first_values(last, "D2")[1].min() == 1
+
+
+def test_the_forecasts_of_a_floor_are_a_submission_that_d4_scores(folder, cohort):
+    shape = layout(cohort.schema, ["diagnosis", "ADAS13", "Ventricles_ICV"])
+    split = ByGroup("D2", None, 0.1, 1, 0).one(cohort)
+    fitted = LastVisit(True).fit(Examples(cohort, shape), split, jax.random.key(0))
+    table = submission(fitted, cohort, shape, "2018-01")
+    assert set(table["RID"]) == {rid for rid, c in folder[1].items() if c["rollover"]}
+    assert table["Forecast Date"].iloc[[0, 59]].tolist() == ["2018-01", "2022-12"]
+    found = score(table, read_truth(folder[0] / "TADPOLE_D4.csv"), resamples=20)
+    assert 0 < found["ADAS13 MAE"]["value"] < 30
+    assert 0 < found["Ventricles_ICV MAE"]["value"] < 0.02
+    assert found["mAUC"]["value"] > 0.5
+    with pytest.raises(UserError, match="a TADPOLE submission needs"):
+        submission(fitted, cohort, layout(cohort.schema, ["ADAS13"]), "2018-01")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"DXCHANGE": 12}, "DXCHANGE is no code"),
+        ({"DX": "NL to LMCI", "DXCHANGE": ""}, "DX ends in none"),
+        ({"RID": "x"}, "is no number"),
+    ],
+)
+def test_what_no_table_of_the_challenge_says_is_one_line(folder, tmp_path, change, complaint):
+    table = pd.read_csv(folder[0] / "TADPOLE_D1_D2.csv", dtype=str, keep_default_na=False).head(3).astype(object)
+    for name, value in change.items():
+        table.loc[1, name] = value
+    table.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(UserError, match=complaint) as told:
+        read(tmp_path / "t.csv", tmp_path / "store")
+    assert "\n" not in str(told.value)
