@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.contracts.recipes import encoder, names
 
 IMAGE = [name for name in names("model/encoder") if encoder(name) is not None]
 GRIDS = [(17, 16, 19, 2), (17, 19, 1)]
+LONG = (laws.the_same_compiled, GRIDS[1])  # eagerly every operation is compiled by itself: make trials
 
 
 @pytest.fixture(scope="module", params=IMAGE)
@@ -33,8 +35,13 @@ def shrunk(made):
     return partial(made, **small)
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize(
+    ("law", "grid"),
+    [
+        pytest.param(*one, id=f"{one[0].__name__}-{len(one[1]) - 1}d", marks=pytest.mark.long if one == LONG else ())
+        for one in product(laws.LAWS, GRIDS)
+    ],
+)
 def test_law(make, law, grid):
     law(make, grid)
 
