@@ -37,9 +37,10 @@ class Boosting(Estimator):
     `loss`: squared, absolute or quantile for a number, logistic for two levels, softmax for any; None is what is usual.
     A side of a split has second derivatives of `min_child_weight` or more, and as many as `min_samples_leaf` of the
     node's rows of positive weight have on average, which is to have so many rows where all weigh alike and the loss is
-    of a number; `l2` is added to them in the Newton steps. `features` and `rows` are the shares of them drawn for each
-    tree. With a `validation` share of the rows held out, rounds end once their loss has not fallen for `patience` of
-    them, and those up to the best are kept.
+    of a number; `l2` is added to them in the Newton steps. By default (None) these are 20 rows, but 10 for logistic, and
+    1, but 0.3 for softmax, whose derivatives are small. `features` and `rows` are the shares of them drawn for each
+    tree. With a `validation` share of the rows held out, rounds end once their loss has not fallen for
+    `patience` of them, and those up to the best are kept.
     Missing values go to the side that is better for the node; categories (`categories` of each feature, 0 for a number)
     split into two sets.
     """
@@ -51,9 +52,9 @@ class Boosting(Estimator):
     learning_rate: float | Float[Arr, ""] = 0.1
     max_leaves: int = 31
     max_depth: int | None = None
-    min_samples_leaf: int = 10
+    min_samples_leaf: int | None = None
     min_child_weight: float = 1e-3
-    l2: float | Float[Arr, ""] = 1.0
+    l2: float | Float[Arr, ""] | None = None
     bins: int = 255
     features: float = 1.0
     rows: float = 1.0
@@ -63,6 +64,12 @@ class Boosting(Estimator):
     DYNAMIC: ClassVar[tuple[str, ...]] = ("learning_rate", "l2")
 
     def __post_init__(self):
+        rows = self.min_samples_leaf
+        if rows is None:
+            rows = 10 if self._loss == "logistic" else 20
+            object.__setattr__(self, "min_samples_leaf", rows)
+        if self.l2 is None:
+            object.__setattr__(self, "l2", 0.3 if self._loss == "softmax" else 1.0)
         usual = ("squared", "absolute", "quantile") if self.classes == 0 else ("softmax", "logistic")
         fit = usual if self.classes in (0, 2) else usual[:1]
         if self._loss not in fit:
@@ -73,7 +80,7 @@ class Boosting(Estimator):
             )
         if not 2 <= self.bins <= 255:
             raise UserError(f"bins={self.bins}; a code is a byte and 255 means missing; give 2 to 255")
-        if min(self.rounds, self.max_leaves - 1, self.min_samples_leaf, self.patience) < 1:
+        if min(self.rounds, self.max_leaves - 1, rows, self.patience) < 1:
             asked = f"{self.rounds=}, {self.max_leaves=}, {self.min_samples_leaf=}, {self.patience=}".replace(
                 "self.", ""
             )

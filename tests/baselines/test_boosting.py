@@ -43,9 +43,8 @@ def test_both_growers_grow_the_same_trees(how, monkeypatch):
     recipe = Boosting(2, rounds=4, max_leaves=8, **how)
     native = recipe.fit(x, observed, (score > 0).astype(int), weight, key=KEY)
     monkeypatch.setattr(boosting.native, "available", lambda: False)
-    jax.clear_caches()
-    xla = recipe.fit(x, observed, (score > 0).astype(int), weight, key=KEY)
-    jax.clear_caches()
+    with jax.default_matmul_precision("highest"):  # nothing on a CPU, but no program compiled before is taken, nor kept
+        xla = recipe.fit(x, observed, (score > 0).astype(int), weight, key=KEY)
     assert same(native, xla)
 
 
@@ -160,3 +159,14 @@ def test_lanes_are_fits():
 def test_what_cannot_be_is_refused():
     with pytest.raises(UserError, match="loss=logistic of 3 levels"):
         Boosting(classes=3, loss="logistic")
+
+
+def test_the_loss_says_what_is_usual():
+    assert [(one.min_samples_leaf, one.l2) for one in (Boosting(), Boosting(2), Boosting(3))] == [
+        (20, 1),
+        (10, 1),
+        (20, 0.3),
+    ]
+    assert Boosting(3, min_samples_leaf=5, l2=0.0).given({"rounds": 2}) == Boosting(
+        3, rounds=2, min_samples_leaf=5, l2=0.0
+    )

@@ -29,7 +29,7 @@ class _Boosting(Table):
             learning_rate=self.learning_rate,
             max_leaves=self.max_leaf_nodes,
             max_depth=self.max_depth,
-            min_samples_leaf=int(self.min_samples_leaf),
+            min_samples_leaf=None if self.min_samples_leaf is None else int(self.min_samples_leaf),
             min_child_weight=float(self.min_child_weight),
             l2=self.l2_regularization,
             bins=self.max_bins,
@@ -47,7 +47,8 @@ class BoostingClassifier(_Boosting, Probable, Classifier):
     """Trees on the gradients of the log loss, grown best leaf first; NaN is missing and learns its side at each node.
 
     A side of a split needs the second derivatives of `min_samples_leaf` average rows of its node, as in LightGBM, where
-    scikit-learn counts rows; and a sum of them of `min_child_weight`.
+    scikit-learn counts rows; and a sum of them of `min_child_weight`. By default those are 10 rows where there are two
+    classes, 20 where there are more, and `l2_regularization` is 1 and 0.3.
     """
 
     def __init__(
@@ -57,9 +58,9 @@ class BoostingClassifier(_Boosting, Probable, Classifier):
         max_iter=100,
         max_leaf_nodes=31,
         max_depth=None,
-        min_samples_leaf=10,
+        min_samples_leaf=None,
         min_child_weight=1e-3,
-        l2_regularization=1.0,
+        l2_regularization=None,
         max_features=1.0,
         max_bins=255,
         early_stopping=False,
@@ -110,7 +111,7 @@ class BoostingRegressor(_Boosting, Regressor):
         max_iter=100,
         max_leaf_nodes=31,
         max_depth=None,
-        min_samples_leaf=10,
+        min_samples_leaf=20,
         min_child_weight=1e-3,
         l2_regularization=1.0,
         max_features=1.0,
