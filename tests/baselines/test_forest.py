@@ -18,11 +18,10 @@ CATEGORIES = (6, 0, 0, 0)
 
 @contextmanager
 def by_xla(patch=pytest.MonkeyPatch):
-    with patch.context() as own:
+    """Under another setting, which says nothing on a CPU, so that no program compiled before is taken, nor kept."""
+    with patch.context() as own, jax.default_matmul_precision("highest"):
         own.setattr(native, "available", lambda: False)
-        jax.clear_caches()
         yield
-    jax.clear_caches()
 
 
 def table(n=120, classes=3, missing=0.2, seed=0):
@@ -36,7 +35,10 @@ def table(n=120, classes=3, missing=0.2, seed=0):
 
 RECIPES = [
     Forest(classes=4, trees=3, extra=True, categories=CATEGORIES),
-    Forest(classes=2, trees=3, categories=CATEGORIES, min_samples_leaf=4, max_depth=5, bins=16),
+    pytest.param(
+        Forest(classes=2, trees=3, categories=CATEGORIES, min_samples_leaf=4, max_depth=5, bins=16),
+        marks=pytest.mark.long,
+    ),
     Forest(trees=3, max_features=0.5, categories=CATEGORIES, min_samples_leaf=3),
     Forest(trees=3, extra=True, categories=CATEGORIES, min_samples_leaf=2, bins=20),
 ]

@@ -36,8 +36,6 @@ COUNTERPARTS_FAIL_TOO = {
 INSTANCES = [
     api.RandomForestClassifier(5),
     api.RandomForestRegressor(5),
-    api.ExtraTreesClassifier(5),
-    api.ExtraTreesRegressor(5),
     api.BoostingClassifier(max_iter=5, min_samples_leaf=1),
     api.BoostingRegressor(max_iter=5, min_samples_leaf=1),
     api.SVC(),
@@ -48,6 +46,7 @@ INSTANCES = [
     api.QuantileRegressor(),
     api.LogisticRegression(),
 ]
+ALIKE = [api.ExtraTreesClassifier(5), api.ExtraTreesRegressor(5)]  # forests, too: make trials
 
 
 @parametrize_with_checks(INSTANCES, expected_failed_checks=lambda one: COUNTERPARTS_FAIL_TOO.get(type(one), {}))
@@ -55,8 +54,14 @@ def test_scikit_learns_contract(estimator, check):
     check(estimator)
 
 
+@pytest.mark.long
+@parametrize_with_checks(ALIKE)
+def test_scikit_learns_contract_at_length(estimator, check):
+    check(estimator)
+
+
 def test_every_public_class_is_held_to_it():
-    assert {type(one).__name__ for one in INSTANCES} == set(api.__all__)
+    assert {type(one).__name__ for one in (*INSTANCES, *ALIKE)} == set(api.__all__)
 
 
 @dataclass(frozen=True)

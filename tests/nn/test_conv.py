@@ -59,7 +59,7 @@ def test_convolution_of_a_batch_of_weights():
     x, w = rng.normal(size=(3, 2, 4, 4, 4, 2)).astype("f"), rng.normal(size=(3, 3, 3, 3, 2, 5)).astype("f")
     for stride in (1, 2):
         for form in (convolve, by_products):
-            together = jax.vmap(lambda x, w, form=form, stride=stride: form(x, w, stride, None))(x, w)
+            together = jax.jit(jax.vmap(lambda x, w, form=form, stride=stride: form(x, w, stride, None)))(x, w)
             np.testing.assert_allclose(together[1], xlas(x[1], w[1], stride, None), rtol=1e-4, atol=1e-5)
 
 
