@@ -37,8 +37,8 @@ class Boosting(Estimator):
     `loss`: squared, absolute or quantile for a number, logistic for two levels, softmax for any; None is what is usual.
     A side of a split has second derivatives of `min_child_weight` or more, and as many as `min_samples_leaf` of the
     node's rows of positive weight have on average, which is to have so many rows where all weigh alike and the loss is
-    of a number; `l2` is added to them in the Newton steps. By default (None) these are 20 rows, but 10 for logistic, and
-    1, but 0.3 for softmax, whose derivatives are small. `features` and `rows` are the shares of them drawn for each
+    of a number; `l2` is added to them in the Newton steps. By default (None) these are 20 rows, but 10 for logistic,
+    and 1, but 0.3 for softmax, whose derivatives are small. `features` and `rows` are the shares of them drawn for each
     tree. With a `validation` share of the rows held out, rounds end once their loss has not fallen for
     `patience` of them, and those up to the best are kept.
     Missing values go to the side that is better for the node; categories (`categories` of each feature, 0 for a number)
