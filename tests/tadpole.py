@@ -82,7 +82,16 @@ def write(folder: Path, subjects: int = 24, seed: int = 0) -> dict[int, dict]:
     pd.DataFrame([later(i, c, rng) for i, c in courses.items() if c["rollover"]]).to_csv(
         folder / "TADPOLE_D4.csv", index=False
     )
+    write_leaderboard(folder)
     return {i + 2: c for i, c in courses.items()}
+
+
+def write_leaderboard(folder: Path) -> None:
+    """LB1 and LB2 row by row: who rolled over is forecast from visits before 2012, the others are learnt from."""
+    table = pd.read_csv(folder / "TADPOLE_D1_D2.csv", usecols=["RID", "VISCODE", "EXAMDATE", "D2"])
+    early = table["EXAMDATE"] < "2012-01-01"
+    boards = table.assign(LB1=(early & (table["D2"] == 0)).astype(int), LB2=(early & (table["D2"] == 1)).astype(int))
+    boards[["RID", "VISCODE", "LB1", "LB2"]].to_csv(folder / "TADPOLE_LB1_LB2.csv", index=False)
 
 
 def later(i: int, c: dict, rng: np.random.Generator) -> dict:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from framework.data.dates import dates, setting
 from framework.data.store import Cohort
@@ -48,7 +48,7 @@ class Landmark(Origins):
             raise UserError(f"origins.years is {self.years}; expected 0 or more years after the first visit")
 
     def __call__(self, cohort: Cohort) -> Bool[np.ndarray, "n t"]:
-        return _last(cohort.valid & (cohort.times <= self.years), cohort.times)
+        return last_of(cohort.valid & (cohort.times <= self.years))
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class On(Origins):
     date: str
 
     def __call__(self, cohort: Cohort) -> Bool[np.ndarray, "n t"]:
-        return _last(cohort.valid & (dates(cohort) < setting(self.date, "origins.date")), cohort.times)
+        return last_of(cohort.valid & (dates(cohort) < setting(self.date, "origins.date")))
 
 
-def _last(some: Bool[np.ndarray, "n t"], times: Float[np.ndarray, "n t"]) -> Bool[np.ndarray, "n t"]:
-    """The last visit of each row among `some`."""
-    last = np.where(some, np.arange(times.shape[1]), -1).max(1, initial=-1)
-    return np.arange(times.shape[1]) == last[:, None]
+def last_of(some: Bool[np.ndarray, "n t"]) -> Bool[np.ndarray, "n t"]:
+    """The last visit of each row among some."""
+    visits = np.arange(some.shape[1])
+    return some & (visits == np.where(some, visits, -1).max(1, initial=-1)[:, None])

@@ -23,6 +23,7 @@ NEEDS = {
     "data=nifti": ["data.path=x"],
     "data=cifar10": ["data.path=x"],
     "data=tadpole": ["data.path=x"],
+    "data=tadpole_leaderboard": ["data.path=x", "data.leaderboard=x"],
     "split=file": ["split.path=x"],
     "split=temporal": ["split.date=2010-01-01"],
     "origins=date": ["origins.date=2010-01-01"],

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from framework.data.ingest.base import Ingested, Reader
 from framework.data.ingest.series import subjects
-from framework.data.ingest.sheet import Row, Sheet
+from framework.data.ingest.sheet import Row, Sheet, locate, read_sheet
 from framework.data.ingest.table import Table, no_scans
 from framework.data.ledger import Ledger
 from framework.errors import UserError
@@ -17,6 +17,7 @@ DIAGNOSES = ("CN", "MCI", "AD")
 CHANGES = {code: name for name, codes in zip(DIAGNOSES, ("179", "248", "356"), strict=True) for code in codes}
 NAMES = {"NL": "CN", "CN": "CN", "MCI": "MCI", "Dementia": "AD", "AD": "AD"}
 VOLUMES = ("Ventricles", "Hippocampus", "WholeBrain", "Entorhinal", "Fusiform", "MidTemp")
+BOARDS = ("LB1", "LB2")
 MISSING = ("NA", "NaN", "nan", "-4", "-4.0")
 
 
@@ -25,14 +26,15 @@ class Tadpole(Reader):
 
     `diagnosis` is what DXCHANGE says, or else DX, of which the state arrived at counts ("NL to MCI" is MCI);
     `<Volume>_ICV` is a volume over the intracranial volume at baseline (D3: of the day). Rows of one day are one visit.
-    `D2` says who is to be forecast: of a table without that column, everybody.
+    `D2` says who is to be forecast: of a table without that column, everybody. With a table `leaderboard` (RID, VISCODE,
+    LB1, LB2) the column of that name says which of the two a visit is in.
     """
 
-    def __init__(self, path: str, variables: Mapping, static: Mapping):
+    def __init__(self, path: str, variables: Mapping, static: Mapping, leaderboard: str | None = None):
         self._table = Table(
             path, "RID", {"column": "EXAMDATE", "units": "date"}, "VISCODE", None, variables, static, MISSING
         )
-        self.schema = self._table.schema
+        self.schema, self._leaderboard = self._table.schema, leaderboard
 
     def read(self) -> Ingested:
         ledger, layout = Ledger(), self._table.layout
@@ -44,13 +46,26 @@ class Tadpole(Reader):
     def _derived(self, sheet: Sheet) -> Sheet:
         for column in ("RID", "VISCODE", "EXAMDATE"):
             sheet.require(column, "TADPOLE")
-        made = [_row(row) for row in sheet.rows]
+        boards = {} if self._leaderboard is None else _boards(read_sheet(locate(self._leaderboard), MISSING))
+        made = [_row(row, boards) for row in sheet.rows]
         names = dict.fromkeys(name for row in made for name in row.cells)
         absent = [name for name in names if name not in sheet.header]
         return replace(sheet, header=(*sheet.header, *absent), rows=tuple(made))
 
 
-def _row(row: Row) -> Row:
+def _boards(sheet: Sheet) -> dict[tuple[str, str | None], str]:
+    """Which visits are in LB1 or LB2, by RID and VISCODE."""
+    for column in ("RID", "VISCODE", *BOARDS):
+        sheet.require(column, "leaderboard")
+    return {
+        (_whole(row.cells["RID"] or "", row.where), row.cells["VISCODE"]): board
+        for row in sheet.rows
+        for board in BOARDS
+        if row.cells[board] is not None and _whole(row.cells[board] or "", row.where) == "1"
+    }
+
+
+def _row(row: Row, boards: Mapping[tuple[str, str | None], str]) -> Row:
     cells = dict(row.cells)
     if cells["RID"] is not None:
         cells["RID"] = _whole(cells["RID"], row.where)
@@ -62,6 +77,7 @@ def _row(row: Row) -> Row:
             **cells,
             **over,
             "D2": cells.get("D2", "1") or "0",
+            "leaderboard": boards.get((cells["RID"] or "", cells["VISCODE"])),
             "diagnosis": _diagnosis(cells, row.where),
         },
     )

@@ -20,9 +20,11 @@ from framework.launch.submission import submission
 from tests import tadpole
 
 
-def read(path, store):
+def read(path, store, *more):
     with initialize_config_module("conf", version_base="1.3"):
-        data = compose("ingest", ["data=tadpole", f"data.path={path}"]).data
+        data = compose(
+            "ingest", [f"data={'tadpole_leaderboard' if more else 'tadpole'}", f"data.path={path}", *more]
+        ).data
     return ingest(instantiate(data.reader, _convert_="all"), str(store))
 
 
@@ -79,6 +81,30 @@ def test_d3_is_everybodys_last_visit_and_everybody_is_asked_about(folder):
     assert last.valid.sum() == len(last.subjects) == 24
     assert set(last.subjects) == {str(rid) for rid in folder[1]}
     assert first_values(last, "D2")[1].min() == 1
+
+
+def test_the_leaderboard_asks_lb2_about_what_came_after_it(folder):
+    path = folder[0]
+    board = read(path / "TADPOLE_D1_D2.csv", path / "board", f"data.leaderboard={path}/TADPOLE_LB1_LB2.csv")
+    with initialize_config_module("conf", version_base="1.3"):
+        config = compose("forecast", ["data=tadpole", "data.path=x", "split=leaderboard", "origins=leaderboard"])
+    splitter, origins = instantiate(config.split), instantiate(config.origins)
+    split, when, past = splitter.one(board), dates(board), splitter.known(board)
+    early = when < years("2012-01-01")
+    rollover = np.array([folder[1][int(subject)]["rollover"] for subject in board.subjects])
+    assert split.test.any()
+    assert rollover[split.test].all()
+    assert not rollover[split.train | split.validation].any()
+    np.testing.assert_array_equal(past.valid, board.valid & early)
+    shape = layout(board.schema, ["ADAS13"])
+    asked = Examples(board, shape, origins=origins, about=splitter.asks(board)).asked
+    row, q = np.nonzero(asked.query.valid)
+    assert len(row)
+    assert (when[row, asked.visit[row, q]] >= years("2012-01-01")).all()
+    assert early[row, asked.query.origin[row, q]].all()
+    assert not early[row, asked.query.origin[row, q] + 1].any(), "the last of LB2"
+    assert set(row) <= set(np.flatnonzero(split.test))
+    assert "leaderboard" not in [column.name for column in shape.inputs]
 
 
 def test_the_forecasts_of_a_floor_are_a_submission_that_d4_scores(folder, cohort):
