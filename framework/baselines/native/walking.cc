@@ -152,10 +152,13 @@ struct Ready {
     for (size_t w = 0; w < words.size(); w++) {
       Integers left[kVectors];
       for (int q = 0; q < kVectors; q++) left[q] = Integers{} + words[w].bits;
-      for (const Strike *at = &strikes[words[w].begin], *end = &strikes[words[w].middle]; at < end; at++)
-        for (int q = 0; q < kVectors; q++) left[q] = load(x, at->column, q) <= at->threshold ? left[q] : left[q] & at->spared;
-      for (const Strike *at = &strikes[words[w].middle], *end = &strikes[words[w].end]; at < end; at++)
-        for (int q = 0; q < kVectors; q++) left[q] = load(x, at->column, q) > at->threshold ? left[q] & at->spared : left[q];
+      const Strike *at = strikes.data() + words[w].begin, *middle = strikes.data() + words[w].middle;
+      for (; at < middle; at++)
+        for (int q = 0; q < kVectors; q++)
+          left[q] = load(x, at->column, q) <= at->threshold ? left[q] : left[q] & at->spared;
+      for (const Strike* end = strikes.data() + words[w].end; at < end; at++)
+        for (int q = 0; q < kVectors; q++)
+          left[q] = load(x, at->column, q) > at->threshold ? left[q] & at->spared : left[q];
       int32_t from = 32 * (words.size() - 1 - w);
       for (int q = 0; q < kVectors; q++) found[q] = left[q] != 0 ? lowest(left[q]) + from : found[q];
     }
@@ -227,7 +230,8 @@ void turn(const Table& table, int64_t from, int64_t rows, float* __restrict out)
 }
 
 // The sums of all trees for some rows; `counts` tells of each tree the rows it counts for, null where all do.
-void answer(const std::vector<Tree>& trees, const Table& table, const bool* counts, int64_t from, int64_t rows, float* out) {
+void answer(const std::vector<Tree>& trees, const Table& table, const bool* counts, int64_t from, int64_t rows,
+            float* out) {
   int64_t tiles = (rows + kTile - 1) / kTile, p = trees.empty() ? 0 : trees[0].p;
   std::vector<float> x(tiles * kTile * table.f), sum(tiles * kTile * p);
   for (int64_t tile = 0; tile < tiles; tile++)
@@ -244,7 +248,8 @@ void answer(const std::vector<Tree>& trees, const Table& table, const bool* coun
       bool count[kTile] = {};
       for (size_t t = first; t < end; t++) {
         ready[t - first].find(&x[tile * kTile * table.f], node);
-        if (counts) std::copy_n(counts + t * table.n + from + tile * kTile, std::min<int64_t>(kTile, rows - tile * kTile), count);
+        int64_t first_row = tile * kTile, height = std::min<int64_t>(kTile, rows - first_row);
+        if (counts) std::copy_n(counts + t * table.n + from + first_row, height, count);
         ready[t - first].add(node, counts ? count : nullptr, &sum[tile * kTile * p]);
       }
     }
