@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+import jax
 import pytest
 
 from framework.data.simulate.anatomy import build
@@ -11,4 +12,10 @@ from framework.data.simulate.anatomy import build
 def anatomy():
     if find_spec("nilearn") is None:
         pytest.skip("nilearn, which ships the MNI152 template, is not installed")
-    return build()
+    name = "jax_disable_most_optimizations"
+    chosen = jax.config.values[name]
+    jax.config.update(name, False)  # this computes more than it compiles
+    try:
+        return build()
+    finally:
+        jax.config.update(name, chosen)
