@@ -22,6 +22,7 @@ from framework.evaluate.twins import across, shared_scans, shared_visits
 from framework.forecast.answers import answers
 from framework.forecast.base import Fitted, Forecaster
 
+PAIRED = 500  # labels among which two are sought to swap
 ASKED = 64  # subjects whose forecasts are compared, half of them tested
 EXACT, CLOSE = 0.0, 1e-4  # of a target's spread: less is rounding, where sums run in another order
 
@@ -101,6 +102,8 @@ def _of_test_subjects(probe: "_Probe") -> list[Leak]:
         whole = probe.on(_filled(cohort))  # where nothing is missing, nothing is imputed
         other = whole.fit(_stretched(whole.examples.cohort, test))
         return [Leak("imputer" if whole.same(other, EXACT) else "normaliser")]
+    if not probe.same(probe.fit(_thinned(cohort, test)), EXACT):
+        return [Leak("imputer", "by what is missing of them, or when they came")]
     if any(cohort.present[name][test].any() for name in probe.fitted.layout.modalities):
         return [] if probe.same(probe.fit(_Rescanned.of(cohort, test)), EXACT) else [Leak("encoder")]
     return []
@@ -145,7 +148,7 @@ def _nudged(cohort: Cohort, test: Bool[np.ndarray, " n"], columns: list[int]) ->
     """
     values = cohort.values.copy()
     for column in columns:
-        row, visit = _labels(cohort, test, column)
+        row, visit = (place[:PAIRED] for place in _labels(cohort, test, column))
         own = values[row, visit, column]
         gap = np.abs(own[:, None] - own)
         far = (gap == 0) | (row[:, None] == row)
@@ -184,6 +187,19 @@ def _stretched(cohort: Cohort, test: Bool[np.ndarray, " n"]) -> Cohort:
         cohort,
         values=np.where(seen, other(cohort.values, cohort.schema.variables), cohort.values),
         static=np.where(cell, other(cohort.static, cohort.schema.static), cohort.static),
+    )
+
+
+def _thinned(cohort: Cohort, test: Bool[np.ndarray, " n"]) -> Cohort:
+    """Of test subjects half of what is no date is missing, and their visits lie further apart."""
+    dated = np.array(["date" in v.roles for v in cohort.schema.variables], bool)
+    visit, column = np.indices(cohort.observed.shape[1:])
+    drop = test[:, None, None] & ((visit + column) % 2 == 0) & ~dated
+    return replace(
+        cohort,
+        values=np.where(drop, 0, cohort.values),
+        observed=cohort.observed & ~drop,
+        times=np.where(test[:, None], 1.5 * cohort.times, cohort.times),
     )
 
 

@@ -91,6 +91,7 @@ class Own(Forecaster):
     tuned_on: str = "validation"
     augmented_from: str = "train"
     encoded_on: str = "train"
+    counted_on: str = "train"
     sees: str = ""
     drifts: bool = False
     tells: bool = True
@@ -110,9 +111,11 @@ class Own(Forecaster):
         seen = c.observed & c.valid[..., None]
         raw, has, last = _features(self.sees, code, c.values, seen, c.times, c.valid, c.static, scans, q.origin, q.time)
         some, y = of[self.imputed_on], _truth(examples) - last
+        gaps = 1 - has[of[self.counted_on]][..., :NOISE].mean((0, 1))
         known = has[some] & ask[some][..., None]
         mean = np.where(known, raw[some], 0).sum((0, 1)) / known.sum((0, 1))
         x = np.where(has, raw, mean)
+        mean[:NOISE] *= 1 - gaps  # what is often missing says less where it is missing
         own = x[of[self.normalised_on][:, None] & ask & (has.all(-1) | (self.imputed_on == self.normalised_on))]
         centre, scale = own.mean(0), own.std(0) + 1e-9
         z, rows = (x - centre) / scale, of[self.selected_on][:, None] & ask

@@ -47,6 +47,7 @@ def test_a_site_is_tested_by_models_that_never_saw_it(dated, tmp_path):
     assert json.loads((folder / "certificate.json").read_text())["holds"]
 
 
+@pytest.mark.long
 def test_what_came_after_a_day_is_forecast_from_what_was_known_before(dated, tmp_path):
     day = ["split=temporal", "split.date=2003-01-01", "split.folds=2", "origins=date", "origins.date=2003-01-01"]
     told = dated("compare", *DATED, *FEW, "models=[]", "repeats=1", *day, folds=None)

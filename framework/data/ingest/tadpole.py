@@ -26,8 +26,8 @@ class Tadpole(Reader):
 
     `diagnosis` is what DXCHANGE says, or else DX, of which the state arrived at counts ("NL to MCI" is MCI);
     `<Volume>_ICV` is a volume over the intracranial volume at baseline (D3: of the day). Rows of one day are one visit.
-    `D2` says who is to be forecast: of a table without that column, everybody. With a table `leaderboard` (RID, VISCODE,
-    LB1, LB2) the column of that name says which of the two a visit is in.
+    `D2` says who is to be forecast: of a table without that column, everybody. With a table `leaderboard` (RID,
+    VISCODE, LB1, LB2) the column of that name says which of the two a visit is in.
     """
 
     def __init__(self, path: str, variables: Mapping, static: Mapping, leaderboard: str | None = None):
