@@ -18,7 +18,7 @@ HEADS = [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for 
 
 @pytest.fixture(scope="module", params=HEADS)
 def built(request):
-    return stirred(head(request.param)(d_in=laws.D, rngs=nnx.Rngs(0)))
+    return stirred(nnx.jit(lambda: head(request.param)(d_in=laws.D, rngs=nnx.Rngs(0)))())
 
 
 def stirred(head):

@@ -18,7 +18,7 @@ def made(name: str, *overrides: str):
     small = "model.head.features" if name in ("mean_pool", "ssm", "transformer") else "model.head.cell.features"
     width = 8 if name == "transformer" else H
     recipe = config("model=deep", f"model/head={name}", f"{small}={width}", *overrides).model.head
-    graph, state = nnx.split(instantiate(recipe, _convert_="all")(d_in=D, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(nnx.jit(lambda: instantiate(recipe, _convert_="all")(d_in=D, rngs=nnx.Rngs(0)))())
     rng = np.random.default_rng(0)
     return nnx.merge(graph, jax.tree.map(lambda x: x + 0.2 * rng.normal(size=x.shape).astype(np.float32), state))
 
