@@ -16,6 +16,7 @@ from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.deep import Deep
 from framework.forecast.ensemble import FittedEnsemble, read_by
 from framework.forecast.kinds import without_events
 from framework.forecast.left_out import Left, losses, turns
@@ -75,6 +76,7 @@ class CrossFit(Forecaster):
         file = path / "weights.json"
         if not file.exists():
             raise UserError(f"no fitted model at {file}; run the forecast first, or name a run that finished")
+        layout = without_events(layout, "cross-fitting")
         folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
         members = {folder.name: self.member.load(folder, layout) for folder in folders}
         return FittedEnsemble(read_by(layout, members), members, "mean", json.loads(file.read_text()))
@@ -109,6 +111,11 @@ class CrossFit(Forecaster):
         weights = {name: [(c == own) / len(outs) for c, _ in places] for name, own in best.items()}
         settings = {name: self.candidates[own] for name, own in best.items()}
         return FittedCrossFit(layout, members, "mean", weights, lanes[0][0].cost, settings)
+
+
+def of_network(grid: Mapping[str, Sequence[float]], folds: int, **parts: Any) -> CrossFit:
+    """The cross-fitted network of these parts."""
+    return CrossFit(Deep(**parts), grid, folds)
 
 
 @dataclass(frozen=True)

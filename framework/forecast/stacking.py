@@ -73,6 +73,7 @@ class Stacking(Forecaster):
         file = path / "weights.json"
         if not file.exists():
             raise UserError(f"no fitted model at {file}; run the forecast first, or name a run that finished")
+        layout = without_events(layout, "stacking")
         members = {name: one.load(path / name, layout) for name, one in self.members.items()}
         return FittedEnsemble(read_by(layout, members), members, "mean", json.loads(file.read_text()))
 
