@@ -80,7 +80,9 @@ def test_every_option_of_every_group_composes(group, option):
 @pytest.mark.parametrize("option", names("model"))
 def test_every_model_can_be_made(option):
     config = composed("forecast", f"model={option}")
-    assert hasattr(instantiate(config.model, _convert_="all"), "fit_many")
+    made = instantiate(config.model, _convert_="all")
+    assert hasattr(made, "fit_many")
+    assert made.parts(), "it tells what it fits on whom, for the certificate of a run"
 
 
 @pytest.mark.parametrize("option", names("data"))
