@@ -1,6 +1,6 @@
 """Do 95% intervals hold what they say: how often the subject-level interval covers the truth of a simulated study.
 
-    python -m benchmarks.coverage [--simulations 2000] [--resamples 2000] [--subjects 30 50 200]
+    python -m benchmarks.coverage [--simulations 2000] [--resamples 1000] [--subjects 30 50 200]
 
 Subjects come one to eight times; what a forecaster gets wrong at one of a subject's visits it gets wrong at the others
 too (correlation ½). The truth is known in closed form: the MAE of normal errors, and an AUC of normal scores. Beside
@@ -94,7 +94,7 @@ def main() -> None:
     cases = {}
     for subjects in told.subjects:
         by_subject = simulated(told.simulations, subjects, told.resamples)
-        by_visit = simulated(min(400, told.simulations), subjects, told.resamples, by_visit=True)
+        by_visit = simulated(min(200, told.simulations), subjects, told.resamples, by_visit=True)
         for name, truth in TRUTH.items():
             case = {
                 "coverage": float(covered(by_subject[name], truth).mean()),
@@ -114,7 +114,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description="Do intervals cover.")
     parser.add_argument("--simulations", type=int, default=2000)
-    parser.add_argument("--resamples", type=int, default=2000)
+    parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--subjects", type=int, nargs="+", default=[30, *GATED])
     return parser.parse_args()
 

@@ -14,8 +14,9 @@ class Spread:
     """A score with its value in resamples of the n subjects and with each of them left out; undefined ones are out.
 
     Percentile intervals are too narrow for few subjects and off centre for skewed scores. BCa corrects for bias and for
-    a spread that changes with the value (Efron 1987), t quantiles and n/(n - 1) for the few (Hesterberg 2015, 4.2). A
-    score folded at a bound (`smooth` False) has the plain percentiles, since its bias is no property of the resamples.
+    a spread that changes with the value (Efron 1987). For the few there are t quantiles and n/(n - 1) (Hesterberg 2015,
+    4.2), with 2n/(k - 1) degrees of freedom where the kurtosis k of what each subject adds leaves the spread itself
+    unsure. A score folded at a bound (`smooth` False) keeps percentiles: its bias is none that resamples could show.
     """
 
     value: float
@@ -72,15 +73,22 @@ class Spread:
         return self._place(self.value)
 
     @property
+    def _away(self) -> Float[np.ndarray, " n"]:
+        """What each subject adds, up to a factor; zeros where nobody adds anything."""
+        return self.without.mean() - self.without if self.without.size else np.zeros(2)
+
+    @property
     def _acceleration(self) -> float:
-        away = self.without.mean() - self.without if self.without.size else np.zeros(1)
-        square = np.sum(away**2)
-        return float(np.sum(away**3) / (6 * square**1.5)) if square > 0 else 0.0
+        square = np.sum(self._away**2)
+        return float(np.sum(self._away**3) / (6 * square**1.5)) if square > 0 else 0.0
 
     @property
     def _few(self) -> tuple[float, float]:
-        n = max(2, len(self.without))
-        return n - 1.0, np.sqrt(n / (n - 1))
+        """Degrees of freedom, and how much too small resamples of few subjects make a spread."""
+        n, square = max(2, len(self.without)), np.sum(self._away**2)
+        kurtosis = n * np.sum(self._away**4) / square**2 if square > 0 else 3.0
+        degrees = 2 * n / max(kurtosis - 1, 1e-9) - 1
+        return float(np.clip(degrees, min(2, n - 1), n - 1)), float(np.sqrt(n / (n - 1)))
 
     def _wide(self, z: float) -> float:
         degrees, scale = self._few

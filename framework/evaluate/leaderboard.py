@@ -121,12 +121,13 @@ class _Paired:
     smooth: bool
 
     def spread(self, model: int, floor: int | None = None) -> Spread:
-        """Of a model's score, or of its difference to another's."""
-        parts = (self.found.value, self.found.draws, self.found.without)
-        value, *others = (np.asarray(x)[..., self.place, :] for x in parts)
+        """Of a model's score, or of its difference to another's, which no bound folds."""
+        value = np.asarray(self.found.value)[self.place]
+        draws, without = (np.asarray(x)[:, self.place] for x in (self.found.draws, self.found.without))
         if floor is None:
-            return Spread.of(float(value[model]), *(x[:, model] for x in others), self.smooth)
-        return Spread.of(float(value[model] - value[floor]), *(x[:, model] - x[:, floor] for x in others))
+            return Spread.of(float(value[model]), draws[:, model], without[:, model], self.smooth)
+        apart = [x[:, model] - x[:, floor] for x in (draws, without)]
+        return Spread.of(float(value[model] - value[floor]), apart[0], apart[1])
 
 
 def _metric(

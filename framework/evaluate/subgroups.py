@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jax
@@ -94,7 +94,7 @@ def _target(one: Outcomes, labels: Mapping[str, Sequence[str]], resamples: int, 
     for model in one.forecasts:
         own = [i for i, row in enumerate(rows) if row.model == model and row.p is not None]
         for i, p in zip(own, holm(np.array([rows[i].p for i in own], float)), strict=True):
-            rows[i] = Group(**(asdict(rows[i]) | {"p": float(p)}))
+            rows[i] = replace(rows[i], p=float(p))
     return rows
 
 

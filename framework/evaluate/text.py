@@ -12,6 +12,7 @@ from rich.text import Text
 
 from framework.evaluate.leaderboard import Estimate, Row
 from framework.evaluate.metrics import FIRST
+from framework.evaluate.subgroups import Group
 
 
 def as_text(rows: Sequence[Row]) -> str:
@@ -73,7 +74,7 @@ def floors_of(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in fullest for name in row.differences))
 
 
-def decimals(rows: Sequence[Row]) -> int:
+def decimals(rows: Sequence[Row] | Sequence[Group]) -> int:
     """As many decimals as give the largest value of a metric three digits."""
     largest = max((abs(row.value) for row in rows if row.value), default=1.0)
     return min(9, max(0, 2 - math.floor(math.log10(largest))))

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,6 @@ from framework.errors import UserError
 from framework.types import LEVELS, Arr
 
 Params = Mapping[str, Float[Arr, "..."]]
-Told = TypeVar("Told", bound=Arr)
 Z = stats.norm.ppf(LEVELS)
 FARTHEST = 4.0  # how far out a truth counts at most, in normal quantiles: there is no telling how far it is
 HALVES = range(len(LEVELS) // 2)  # the central intervals, the widest first
@@ -141,11 +140,11 @@ class Intervals(Calibrator):
         self, told: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], inner: int
     ) -> Float[np.ndarray, " n"]:
         """How far outwards the ends `inner` from the outermost would have to move to meet each truth."""
-        start = self.base(told)
+        start = np.asarray(self.base(told))
         return np.maximum(start[:, inner] - truth, truth - start[:, -1 - inner])
 
     @abstractmethod
-    def base(self, told: Told) -> Told:
+    def base(self, told: Arr) -> Arr:
         """The quantiles whose ends are moved."""
 
     def apply(self, params: Params, told: Float[Arr, "b q p"]) -> Float[Array, "b q p"]:
@@ -158,7 +157,7 @@ class Intervals(Calibrator):
 class ConformalQuantiles(Intervals):
     """The forecaster's own intervals, all widened or narrowed alike (Romano, Patterson & Candès 2019)."""
 
-    def base(self, told: Told) -> Told:
+    def base(self, told: Arr) -> Arr:
         return told
 
 
@@ -166,7 +165,7 @@ class ConformalQuantiles(Intervals):
 class Conformal(Intervals):
     """Intervals of one width around the median: split-conformal prediction (Lei et al. 2018)."""
 
-    def base(self, told: Told) -> Told:
+    def base(self, told: Arr) -> Arr:
         return told[..., len(LEVELS) // 2, None] + 0 * told
 
 

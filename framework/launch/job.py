@@ -18,7 +18,7 @@ from framework.data.examples import Examples
 from framework.data.split import Split, Splitter
 from framework.data.store import Cohort, exists
 from framework.errors import UserError
-from framework.evaluate import leaderboard, outcomes
+from framework.evaluate import leaderboard, outcomes, subgroups
 from framework.evaluate.outcomes import Outcomes
 from framework.forecast.answers import answers
 from framework.forecast.base import Fitted, Forecaster
@@ -72,7 +72,10 @@ class Job:
         what["fitted"] = {name: OmegaConf.to_container(model, resolve=True) for name, model in models.items()}
         folder = RunFolder.of(what, cohort.fingerprint)
         learnt = examples if known is cohort else replace(examples, cohort=known)
-        return Job(config, forecasters, study, learnt, plan(splitter, cohort), what, folder, keep)
+        repeats = plan(splitter, cohort)
+        for split in (split for repeat in repeats for split in repeat):
+            learnt.learnable(split.train)
+        return Job(config, forecasters, study, learnt, repeats, what, folder, keep)
 
     @property
     def splits(self) -> list[Split]:
@@ -108,6 +111,7 @@ class Job:
         outcomes.write(found, path)
         rows = leaderboard.leaderboard(found, FLOORS, self.config.resamples, self.config.seed)
         leaderboard.write(rows, self.config.resamples, path)
+        subgroups.write(_in_subgroups(examples, found, self.config), path)
         _write_history(examples, found, path)
         told = certificate.certificate(examples, self.known, self.repeats, self.forecasters, fitted)
         certificate.write(told, examples.subjects, self.repeats, path)
@@ -186,6 +190,12 @@ def _outcomes(
         truth=(np.stack([truth.lo, truth.hi], -1) if isinstance(truth, Interval) else truth.value)[rows][i, q],
         forecasts={name: numbers[:, i, q] for name, numbers in told.items()},
     )
+
+
+def _in_subgroups(examples: Examples, found: Sequence[Outcomes], config: DictConfig) -> list[subgroups.Group]:
+    """The headline metrics by who subjects are and by years ahead; all targets have the same subjects."""
+    labels = subgroups.told_by(examples.cohort, found[0].subjects) if found else {}
+    return subgroups.subgroups(found, labels, config.resamples, config.seed)
 
 
 def _write_history(examples: Examples, found: Sequence[Outcomes], run: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, select_autoescape
 
 from framework.evaluate.outcomes import Outcomes
-from framework.report import cost, survival
+from framework.report import cost, fairness, survival
 from framework.report import run as runs
 from framework.report.comparison import cells, differences, sentence, values
 from framework.report.drawing import Pen, pens, swatch
@@ -32,6 +32,7 @@ def build(folder: Path) -> Path:
             pens=[(pen, swatch(pen)) for pen in drawn.values()],
             targets=[_target(run, one, drawn, f"t{i}") for i, one in enumerate(run.outcomes)],
             undefined=_undefined(run),
+            subgroups=fairness.tables(run.groups),
             cost={
                 "tables": cost.tables(run.cost or {}),
                 "roof": cost.roof(run.cost or {}, drawn),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from framework.errors import UserError
-from framework.evaluate import leaderboard, outcomes
+from framework.evaluate import leaderboard, outcomes, subgroups
 from framework.evaluate.leaderboard import Row
 from framework.evaluate.outcomes import Outcomes
 from framework.evaluate.text import floors_of
@@ -23,6 +23,7 @@ class Run:
     outcomes: Sequence[Outcomes]
     rows: Sequence[Row]
     resamples: int
+    groups: Sequence[subgroups.Group]
     config: str | None
     learning: pd.DataFrame | None
     history: pd.DataFrame | None
@@ -71,6 +72,7 @@ def read(folder: Path) -> Run:
         outcomes=outcomes.read(folder),
         rows=rows,
         resamples=resamples,
+        groups=subgroups.read(folder) if (folder / "subgroups.json").is_file() else (),
         config=text("config.yaml"),
         learning=pd.DataFrame([json.loads(line) for line in lines.splitlines()]) if lines else None,
         history=table("history.csv"),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from framework.evaluate import leaderboard, outcomes
+from framework.evaluate import leaderboard, outcomes, subgroups
 
 STUDY = runpy.run_path(str(Path(__file__).parents[1] / "evaluate" / "conftest.py"))
 
@@ -63,6 +63,8 @@ def fill(run: Path, subjects: int = 40) -> Path:
     made = STUDY["outcomes"](subjects)
     outcomes.write(made, run)
     leaderboard.write(leaderboard.leaderboard(made, ["last_visit", "slope"], resamples=500), 500, run)
+    sex = ["F" if i % 2 else "M" for i in range(subjects)]
+    subgroups.write(subgroups.subgroups(made, {"sex": sex}, resamples=100), run)
     (run / "manifest.json").write_text(json.dumps(MANIFEST))
     (run / "config.yaml").write_text("model:\n  head:\n    _target_: framework.nn.heads.gru.GRU\nseed: 0\n")
     levels = made[1].target.levels

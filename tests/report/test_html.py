@@ -60,7 +60,7 @@ def test_the_page_holds_every_part(folder):
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.name != "report.html"} == before
     text = (folder / "report.html").read_text()
     page = Page(text)
-    parts = {"results", "trajectories", "calibration", "horizon", "learning", "data", "cost", "reproduce"}
+    parts = {"results", "trajectories", "calibration", "horizon", "subgroups", "learning", "data", "cost", "reproduce"}
     assert parts <= set(page.ids)
     words = " ".join(page.words)
     manifest = json.loads((folder / "manifest.json").read_text())
