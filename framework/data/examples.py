@@ -116,6 +116,15 @@ class Examples:
         observed = told.observed & valid
         return Interval(np.where(observed, told.lo, 0), np.where(observed, told.hi, np.inf), observed)
 
+    def learnable(self, learns: Bool[np.ndarray, " n"]) -> None:
+        """Raise UserError for a target of which these subjects show nothing."""
+        for name, truth in self.taught.truth.items():
+            if not truth.observed[learns].any():
+                raise UserError(
+                    f"{name} was observed of none of {learns.sum()} training subjects, so there is nothing to learn "
+                    "from; leave it out of data.targets, or take another split"
+                )
+
     def left_out(self) -> list[Entry]:
         """For the ledger: the visits that are no origin of an event, and why."""
         entries, times, valid = [], self.cohort.times, self.cohort.valid

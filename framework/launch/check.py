@@ -33,7 +33,7 @@ SETTINGS = {  # what the experiments' configs hold beside targets, and the small
     "submission": (str | None, None),
     "truth": (str, None),
     "official_ties": (bool, None),
-    "known": (Mapping[str, float] | None, None),
+    "known": (Mapping[str, float | str] | None, None),
     "action": (str, None),
     "existing": (str, None),
     "hosts": (Mapping, None),

@@ -20,8 +20,8 @@ from framework.forecast.answers import answers
 from framework.launch.check import check
 from framework.launch.folder import RunFolder
 from framework.launch.run import use_compilation_cache
-from framework.launch.submission import submission
 from framework.launch.study import cohort_of, copy_ledger, events_of, facts
+from framework.launch.submission import submission
 from framework.types import Layout, Query
 
 
@@ -52,7 +52,7 @@ def predict(config: DictConfig) -> None:
         cohort,
         shape,
         [float(years) for years in config.ahead],
-        {name: float(value) for name, value in (config.known or {}).items()},
+        dict(config.known or {}),
     )
     told = answers(fitted, Examples(cohort, shape, "ahead"), range(len(cohort.subjects)), questions, curves=False)
     folder.start(what, facts(config, cohort))
@@ -85,7 +85,7 @@ def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout
     return name, config.fitted[name], schema, shape
 
 
-def _ahead(cohort: Cohort, shape: Layout, ahead: list[float], planned: Mapping[str, float]) -> Questions:
+def _ahead(cohort: Cohort, shape: Layout, ahead: list[float], planned: Mapping[str, int | float | str]) -> Questions:
     """One question for each subject and horizon, from its last visit."""
     unknown = sorted(set(planned) - {column.name for column in shape.known})
     if unknown:
@@ -95,8 +95,16 @@ def _ahead(cohort: Cohort, shape: Layout, ahead: list[float], planned: Mapping[s
     known = known_at(cohort, shape, last, time)
     for place, column in enumerate(shape.known):
         if column.name in planned:
-            known[..., place] = planned[column.name]
+            known[..., place] = _number(cohort.schema, column.name, planned[column.name])
     return Questions(Query(time, last, known, np.ones_like(last, bool)), last, {})
+
+
+def _number(schema: Schema, name: str, value: int | float | str) -> float:
+    """A planned value as the cohort holds it: a number, or a level's place."""
+    try:
+        return schema.variable(name).encode(str(value))
+    except UserError as error:
+        raise UserError(f"known.{name}: {error}") from None
 
 
 def _table(cohort: Cohort, query: Query, shape: Layout, name: str, numbers: np.ndarray) -> pd.DataFrame:

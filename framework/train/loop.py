@@ -191,13 +191,9 @@ def train(
 
 def _answerable(loader: Loader, splits: Sequence[Split]) -> None:
     examples = loader.examples
-    taught, asked = (
-        np.any([truth.observed.any(1) for truth in questions.truth.values()], axis=0)
-        for questions in (examples.taught, examples.asked)
-    )
+    asked = np.any([truth.observed.any(1) for truth in examples.asked.truth.values()], axis=0)
     for split in splits:
-        if not taught[split.train].any():
-            raise UserError("no training subject has an observed target to learn from; choose other targets")
+        examples.learnable(split.train)
         if split.validation.any() and not asked[split.validation].any():
             raise UserError(
                 f"none of {split.validation.sum()} validation subjects has an observed target to judge by; "

@@ -65,7 +65,7 @@ def test_a_forecast_is_the_same_in_any_company(new, tmp_path):
         (["ahead=[1,0]"], "expected one or more numbers of years above 0"),
         (["+known.treated=1"], "the run knows ahead ['age']"),
         (["data.reader.variables.age.units=days"], "age is in days; the model was fitted on years"),
-        (["+known.age=old"], "known: got {'age': 'old'}"),
+        (["+known.age=old"], "known.age: age is 'old'; expected a number in years"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line(new, arguments, complaint):

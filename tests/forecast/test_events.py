@@ -16,7 +16,7 @@ from framework.data.schema import Variable
 from framework.data.split import Split
 from framework.errors import UserError
 from framework.forecast.answers import answers
-from framework.forecast.ensemble import Voting
+from framework.forecast.ensemble import FittedEnsemble, Voting
 from framework.forecast.last_visit import LastVisit
 from framework.forecast.proportional import Proportional
 from framework.types import Interval
@@ -129,6 +129,7 @@ def test_any_time_after_the_origin_can_be_asked_for(study, cox):
 
 def test_curves_come_together_in_an_ensemble(study, split, cox):
     both = Voting({"cox": COX, "floor": LastVisit(False)}, "mean").fit(study, split, KEY)
+    assert isinstance(both, FittedEnsemble)
     alone = [answers(one, study, range(40), study.asked)["ill"] for one in both.members.values()]
     whole = answers(both, study, range(40), study.asked)["ill"]
     np.testing.assert_allclose(whole, np.mean(alone, axis=0), atol=1e-6)
@@ -141,7 +142,11 @@ def test_who_answers_what(study, split):
     numbers = dataclasses.replace(study, layout=layout(schema, ["score"]))
     with pytest.raises(UserError, match=r"\['score'\] are none; name one of data.events"):
         COX.fit(numbers, split, KEY)
-    mixed = dataclasses.replace(study, layout=layout(schema, ["score", "ill"], (), {"ill": ILL}))
+
+
+@pytest.mark.long
+def test_cox_leaves_numbers_to_others(study, split):
+    mixed = dataclasses.replace(study, layout=layout(study.cohort.schema, ["score", "ill"], (), {"ill": ILL}))
     told = answers(COX.fit(mixed, split, KEY), mixed, range(40), mixed.asked)
     assert list(told) == ["ill"]
     assert told["ill"].shape == (*mixed.asked.query.time.shape, 3)

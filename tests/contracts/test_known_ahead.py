@@ -1,0 +1,87 @@
+"""What is planned enters through the query: it changes the forecast, and nothing else after the origin does."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from framework.data.batch import Loader
+from framework.data.events import Reaches
+from framework.data.examples import Examples
+from framework.data.layout import layout
+from framework.data.schema import Variable
+from framework.forecast.answers import numbers
+from framework.nn.model import Model
+from tests.cohorts import table
+from tests.contracts.forecaster_laws import another_future
+from tests.contracts.recipes import head, names
+
+VARIABLES = (
+    Variable("score", ("input", "target"), "points"),
+    Variable("stage", ("input", "target"), levels=("low", "mid", "high"), ordered=True),
+    Variable("arm", ("input", "known_ahead"), levels=("placebo", "drug")),
+    Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
+)
+SCORE, STAGE, ARM, AGE = range(4)
+RISE = Reaches(variable="stage", level="high", horizons=(1.0, 2.0))
+HEADS = [pytest.param(name, marks=pytest.mark.long if name != "gru" else ()) for name in names("model/head")]
+
+
+def visit(i: int, j: int) -> dict:
+    stage = ("low", "mid", "high")[min(j, i % 3)]
+    return {"score": float(i + j), "stage": stage, "arm": ("placebo", "drug")[i % 2], "age": 60.0 + i + j}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Examples:
+    series = {f"s{i}": [(float(j), visit(i, j)) for j in range(2 + i % 3)] for i in range(6)}
+    cohort = table(tmp_path_factory.mktemp("cohort") / "c", VARIABLES, series)
+    shape = layout(cohort.schema, ["score", "stage", "rise"], (), {"rise": RISE})
+    return Examples(cohort, shape, events={"rise": RISE})
+
+
+def rewritten(study: Examples, column: int, after: int) -> Examples:
+    """The cohort with other values of one variable at the visits after number `after`."""
+    values = study.cohort.values.copy()
+    values[:, after + 1 :, column] = 1 - (values[:, after + 1 :, column] > 0)
+    return dataclasses.replace(study, cohort=dataclasses.replace(study.cohort, values=values))
+
+
+def test_a_query_holds_the_plan_and_nothing_else_of_what_comes(study):
+    here, asks = study.asked.query, study.asked.query.valid & (study.asked.query.origin == 0)
+    later = asks & (study.asked.visit > 0)
+    for column in (SCORE, STAGE, AGE):
+        np.testing.assert_array_equal(rewritten(study, column, 0).asked.query.known[asks], here.known[asks])
+    planned = rewritten(study, ARM, 0).asked.query.known
+    assert [column.name for column in study.layout.known] == ["arm", "age"]
+    assert (planned[later][:, 0] != here.known[later][:, 0]).all()
+    np.testing.assert_array_equal(planned[..., 1], here.known[..., 1])
+    assert (planned[asks & ~later] == here.known[asks & ~later]).all(), "an event is told by the plan of its origin"
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_answers_what_if(study, name):
+    """Another plan is another forecast of every target; other visits after the origin are none, the plan's included."""
+    loader = Loader(study)
+    batch = loader.batch(range(6), loader.size(6, range(6)), study.taught)
+    graph, state = nnx.split(nnx.jit(lambda: Model(study.layout, None, head(name), 4, rngs=nnx.Rngs(0)))())
+    rng = np.random.default_rng(0)
+    state = jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32), state)
+
+    @jax.jit
+    def told(visits, query):
+        model = nnx.merge(graph, state)
+        return {name: numbers(answer) for name, answer in model.forecast(model(visits, query)).items()}
+
+    origin = np.take_along_axis(np.asarray(batch.visits.times), np.asarray(batch.query.origin), 1)
+    query = dataclasses.replace(batch.query, time=(origin + 1.5).astype(np.float32))
+    before, asks = told(batch.visits, query), batch.query.valid & (batch.query.origin == 0)
+    other = np.array(query.known)
+    other[..., 0] = 1 - other[..., 0]
+    after = told(batch.visits, dataclasses.replace(query, known=other))
+    future = told(another_future(batch.visits, 0), query)
+    for target, answer in before.items():
+        assert not np.array_equal(after[target][asks], answer[asks]), target
+        np.testing.assert_array_equal(future[target][asks], answer[asks])
