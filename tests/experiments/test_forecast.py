@@ -13,6 +13,7 @@ from tests.experiments.conftest import QUICK, rows, runner, runs_of, write_table
 
 FILES = {
     "config.yaml",
+    "certificate.json",
     "cost.json",
     "forecasts",
     "forecasts.zarr",
@@ -23,7 +24,9 @@ FILES = {
     "metrics.jsonl",
     "models",
     "report.html",
+    "roles.csv",
     "status.json",
+    "subgroups.json",
 }
 
 
