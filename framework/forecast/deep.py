@@ -234,13 +234,13 @@ def _rate(truth: Interval, rows: Bool[np.ndarray, " n"]) -> float:
 
 def _change(examples: Examples, target: Target, rows: Bool[np.ndarray, " n"], spread: float) -> float:
     """The spread of a value's change from its last observation to what is asked about; its own spread failing that."""
-    if target.horizons:
+    truth = examples.asked.truth[target.name]
+    if isinstance(truth, Interval):
         return spread
     cohort, asked = examples.cohort, examples.asked
     observed = (cohort.observed & cohort.valid[..., None])[rows, :, target.index, None]
     value, has, _ = last_observed(cohort.values[rows, :, target.index, None], observed, cohort.times[rows])
     value, has = (np.asarray(at_origin(x, asked.query.origin[rows]))[..., 0] for x in (value, has))
-    truth = asked.truth[target.name]
     pairs = truth.observed[rows] & has
     change = (truth.value[rows] - value)[pairs]
     return float(np.sqrt((change**2).mean()) or spread) if len(change) else float(spread)
