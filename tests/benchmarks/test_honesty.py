@@ -26,6 +26,7 @@ def test_intervals_of_few_subjects_cover_at_length():
         assert low <= coverage.covered(found, coverage.TRUTH[name]).mean() <= high, name
 
 
+@pytest.mark.long
 def test_random_labels():
     found = honesty.random_labels(30, resamples=100)
     held = {name: honesty.labels_case(*one, 30, "coverage") for name, one in found.items()}
