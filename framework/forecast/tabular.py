@@ -19,8 +19,8 @@ from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.embeddings import Embeddings
 from framework.forecast.history_features import feature_names, history_features, last_value
-from framework.forecast.learnt import ClassLoss, Learnt, NumberLoss
 from framework.forecast.kinds import without_events
+from framework.forecast.learnt import ClassLoss, Learnt, NumberLoss
 from framework.forecast.pretrained import Pretrained
 from framework.forecast.selection import Candidates, Program, Rows, choose, folds
 from framework.forecast.table import Table, tabulate
