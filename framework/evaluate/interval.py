@@ -35,7 +35,7 @@ class Spread:
         """Its ends; NaN where the score is never defined."""
         if not self.draws.size or np.isnan(self.value):
             return float("nan"), float("nan")
-        z = self._wide(stats.norm.ppf((1 + coverage) / 2)) * np.array([-1, 1])
+        z = self._wide(float(stats.norm.ppf((1 + coverage) / 2))) * np.array([-1, 1])
         if self.smooth:
             moved = self._bias + z
             z = self._bias + moved / (1 - self._acceleration * moved)

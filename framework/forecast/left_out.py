@@ -12,7 +12,7 @@ from framework.errors import UserError
 from framework.forecast.answers import answers
 from framework.forecast.base import Fitted
 from framework.forecast.ensemble import random_of
-from framework.types import LEVELS, Target
+from framework.types import LEVELS, Target, Truth
 
 LEAST = 1e-6  # probability, as the metric clips it
 
@@ -43,9 +43,11 @@ def losses(
         rows = np.flatnonzero(out)
         said = [answers(each[turn], examples, rows, examples.asked) for each in members]
         for name in told:
-            asked = np.asarray(examples.asked.truth[name].observed)[rows]
+            truth = examples.asked.truth[name]
+            assert isinstance(truth, Truth)  # classes and numbers; events are not judged so
+            asked = np.asarray(truth.observed)[rows]
             told[name].append(np.stack([one[name][asked] for one in said]))
-            came[name].append(np.asarray(examples.asked.truth[name].value)[rows][asked])
+            came[name].append(np.asarray(truth.value)[rows][asked])
     return {t.name: _loss(t, np.concatenate(told[t.name], 1), np.concatenate(came[t.name])) for t in targets}
 
 
