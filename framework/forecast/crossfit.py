@@ -20,6 +20,7 @@ from framework.forecast.deep import Deep
 from framework.forecast.ensemble import FittedEnsemble, read_by
 from framework.forecast.kinds import without_events
 from framework.forecast.left_out import Left, losses, turns
+from framework.train.loop import Training
 from framework.train.meter import Cost
 from framework.train.optimizer import Dynamic
 from framework.types import Layout
@@ -113,9 +114,23 @@ class CrossFit(Forecaster):
         return FittedCrossFit(layout, members, "mean", weights, lanes[0][0].cost, settings)
 
 
-def of_network(grid: Mapping[str, Sequence[float]], folds: int, **parts: Any) -> CrossFit:
-    """The cross-fitted network of these parts."""
-    return CrossFit(Deep(**parts), grid, folds)
+def of_network(
+    grid: Mapping[str, Sequence[float]],
+    folds: int,
+    encoder: Any,
+    augment: Any,
+    fusion: Any,
+    head: Any,
+    training: Training,
+    width: int,
+    pretrained: str | None,
+    frozen: bool,
+    ordinal: bool,
+    unit: float,
+) -> CrossFit:
+    """The cross-fitted network of these parts, which are those of `Deep`."""
+    member = Deep(encoder, augment, fusion, head, training, width, pretrained, frozen, ordinal, unit)
+    return CrossFit(member, grid, folds)
 
 
 @dataclass(frozen=True)

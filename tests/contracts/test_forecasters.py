@@ -215,7 +215,12 @@ class LearnsNothing(LastVisit):
 class Forgets(LastVisit):
     def load(self, path, layout):
         loaded = super().load(path, layout)
-        return with_(loaded, learnt={name: with_(one, slope=0.0) for name, one in loaded.learnt.items()})
+        return with_(
+            loaded,
+            learnt={
+                name: with_(one, slope=0.0) if hasattr(one, "slope") else one for name, one in loaded.learnt.items()
+            },
+        )
 
 
 def own_subjects(recipe, cohort, _):

@@ -281,5 +281,8 @@ def test_settings_that_cannot_be(make, says):
 def test_the_standard_augmentation_can_be_made_and_run():
     made = instantiate(config("model=cnn_gru", "model/augment=standard").model, _convert_="all").augment
     assert len(made.transforms) == 7
-    assert np.isfinite(jax.jit(made)(scans(), KEY).voxels).all()
+    whole = jax.jit(
+        made, compiler_options={"xla_cpu_use_fusion_emitters": True}
+    )  # the tests' older ones breed NaN in it
+    assert np.isfinite(whole(scans(), KEY).voxels).all()
     assert instantiate(config("model=cnn_gru", "model/augment=none").model, _convert_="all").augment is None

@@ -35,7 +35,7 @@ def test_what_is_right_passes():
     ("changes", "complaint"),
     [
         ({"foldz": 3}, r"split.foldz: framework.data.split.KFold takes no 'foldz'; did you mean 'fold'\?"),
-        ({"other": 3}, r"takes no 'other'; it takes \['folds', 'validation', 'fold', 'seed'\]"),
+        ({"other": 3}, r"takes no 'other'; it takes \['folds', 'validation', 'fold', 'seed', 'stratify'\]"),
         ({"folds": "5"}, "split.folds: got '5'; expected int"),
         ({"folds": 5.0}, "split.folds: got 5.0; expected int"),
         ({"folds": True}, "split.folds: got True; expected int"),
@@ -112,7 +112,7 @@ def test_what_is_trusted_by_name_is_allowed(tmp_path, monkeypatch):
         ({"resamples": 10}, "resamples: got 10; expected 100 or more"),
         ({"models": "gru"}, "models: got 'gru'; expected Sequence[str]"),
         ({"ahead": [1, "two"]}, "expected Sequence[float]"),
-        ({"known": {"treated": "yes"}}, "known: got {'treated': 'yes'}"),
+        ({"known": {"treated": ["yes"]}}, "known: got {'treated': ['yes']}"),
         ({"settings": {"gru": "optimizer.steps=3"}}, "settings: got"),
         ({"runs": None}, "runs: got None; expected str"),
         ({"trust": "numpy"}, "trust: got 'numpy'"),
