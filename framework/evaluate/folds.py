@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 
 def corrected(
@@ -18,6 +18,6 @@ def corrected(
         return float("nan"), float("nan"), float("nan")
     mean = differences.mean()
     error = np.sqrt((1 / count + tested / trained) * differences.var(ddof=1))
-    half = stats.t.ppf((1 + coverage) / 2, count - 1) * error
+    half = stdtrit(count - 1, (1 + coverage) / 2) * error
     t = mean / error if error > 0 else (0.0 if mean == 0 else np.inf)
-    return float(mean - half), float(mean + half), float(2 * stats.t.sf(abs(t), count - 1))
+    return float(mean - half), float(mean + half), float(2 * stdtr(count - 1, -abs(t)))

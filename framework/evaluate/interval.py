@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 TAIL = 10  # resamples; a share told by fewer is extrapolated
 
@@ -35,11 +35,11 @@ class Spread:
         """Its ends; NaN where the score is never defined."""
         if not self.draws.size or np.isnan(self.value):
             return float("nan"), float("nan")
-        z = self._wide(float(stats.norm.ppf((1 + coverage) / 2))) * np.array([-1, 1])
+        z = self._wide(float(ndtri((1 + coverage) / 2))) * np.array([-1, 1])
         if self.smooth:
             moved = self._bias + z
             z = self._bias + moved / (1 - self._acceleration * moved)
-        low, high = np.quantile(self.draws, stats.norm.cdf(z))
+        low, high = np.quantile(self.draws, ndtr(z))
         return float(low), float(high)
 
     def p_value(self, null: float = 0.0) -> float:
@@ -59,14 +59,14 @@ class Spread:
         """
         below = np.sum(self.draws < value) + np.sum(self.draws == value) / 2
         count = len(self.draws)
-        counted = float(stats.norm.ppf((below + 0.5) / (count + 1)))
+        counted = float(ndtri((below + 0.5) / (count + 1)))
         if TAIL <= below <= count - TAIL or count < 10 * TAIL:
             return counted
         middle, ends = np.median(self.draws), np.partition(self.draws, (TAIL - 1, count - TAIL))[[TAIL - 1, -TAIL]]
         reach = abs(ends[int(value > middle)] - middle)
         if reach == 0:
             return counted
-        return float(np.clip(stats.norm.isf((TAIL - 0.5) / (count + 1)) * (value - middle) / reach, -9, 9))
+        return float(np.clip(-ndtri((TAIL - 0.5) / (count + 1)) * (value - middle) / reach, -9, 9))
 
     @property
     def _bias(self) -> float:
@@ -92,8 +92,8 @@ class Spread:
 
     def _wide(self, z: float) -> float:
         degrees, scale = self._few
-        return float(stats.t.ppf(stats.norm.cdf(z), degrees) * scale)
+        return float(stdtrit(degrees, ndtr(z)) * scale)
 
     def _two_sided(self, z: float) -> float:
         degrees, scale = self._few
-        return float(2 * stats.t.sf(abs(z) / scale, degrees))
+        return float(2 * stdtr(degrees, -abs(z) / scale))

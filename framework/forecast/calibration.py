@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from scipy import optimize, stats
+from scipy import optimize
+from scipy.special import ndtri
 
 from framework.errors import UserError
 from framework.types import LEVELS, Arr
 
 Params = Mapping[str, Float[Arr, "..."]]
-Z = stats.norm.ppf(LEVELS)
+Z = ndtri(LEVELS)
 FARTHEST = 4.0  # how far out a truth counts at most, in normal quantiles: there is no telling how far it is
 HALVES = range(len(LEVELS) // 2)  # the central intervals, the widest first
 LEAST = 1e-6  # probability, as the metric clips it
