@@ -107,7 +107,8 @@ def _by_query(one: Outcomes, labels: Mapping[str, Sequence[str]]) -> dict[str, n
 
 def _natural(level: str) -> tuple[bool, float, str]:
     first = level.split(" ")[0]
-    return not first.isdecimal(), float(first) if first.isdecimal() else 0.0, level
+    number = first.replace(".", "", 1).isdecimal()
+    return not number, float(first) if number else 0.0, level
 
 
 def _count(one: Outcomes, here: Bool[np.ndarray, " q"]) -> int:

@@ -54,7 +54,7 @@ def by_horizon(one: Outcomes, pens: dict[str, Pen], name: str) -> Panel:
         axes.set_ylim(bottom=0)
         axes.grid(visible=False, axis="x")
         axes.set_xlabel("years ahead")
-        axes.set_ylabel(label)
+        axes.set_ylabel(label.replace(" (", "\n("))  # a long unit would run over the title
 
     says = f"Mean {label} of {one.target.name} by years ahead and model, with 95% intervals"
     return panel(f"horizon-{name}", one.target.name, says, draw)
