@@ -108,6 +108,12 @@ def contenders(task: str, name: str) -> Contenders:
     return Contenders({"prognax": run}, {"parameters": sum(leaf.size for leaf in jax.tree.leaves(params))})
 
 
+def _line(name: str, case: dict) -> str:
+    times = "  ".join(f"{who} {time['median_ms']:.2f} ms" for who, time in case["times"].items())
+    ratio = f"  ratio {case['ratio']:.2f}" if "ratio" in case else ""
+    return f"{name:18} {case['steps_per_second']:7.1f} steps/s  {times}{ratio}"
+
+
 def main() -> None:
     """Time every case asked for, print a line each and leave the record."""
     told = _arguments()
@@ -117,7 +123,7 @@ def main() -> None:
         cases = {}
         for name in told.cases:
             cases[name] = _one(ours, peer if name.split()[0] in PEERS else None, name, told)
-            print(name, cases[name], flush=True)
+            print(_line(name, cases[name]), flush=True)
         theirs = peer.environment if peer else {"versions": {}, "settings": None}
         versions = ours.environment["versions"] | theirs["versions"]
         how = {"warmup": told.warmup, "rounds": told.rounds, "calls": told.calls, "peer_settings": theirs["settings"]}
