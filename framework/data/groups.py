@@ -41,6 +41,13 @@ def visited(cohort: Cohort, name: str, levels: int) -> Bool[np.ndarray, "n g"]:
     return (there[..., None] & (cohort.values[..., place, None] == np.arange(levels))).any(1)
 
 
+def natural(name: str) -> tuple[bool, float, str]:
+    """A key by which numbers, or names that begin with one, stand in its order, then other names in theirs."""
+    first = name.split(" ")[0]
+    number = first.replace(".", "", 1).isdecimal()
+    return not number, float(first) if number else 0.0, name
+
+
 def stratum(value: Float[np.ndarray, " n"], has: Bool[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """A level, or the quarter of a number with many values; those without one are a stratum of their own."""
     found = value[has]

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from jaxtyping import Bool, Int
 
-from framework.data.groups import first_values, stratum
+from framework.data.groups import first_values, natural, stratum
 from framework.data.ingest.sheet import locate, read_sheet
 from framework.data.store import Cohort
 from framework.errors import UserError
@@ -137,7 +137,7 @@ class FromFile(Splitter):
                 f"{self.path} names no fold for subject {absent[0]!r}; every subject of the cohort needs one"
             )
         of = np.array([fold[subject] for subject in cohort.subjects])
-        names = sorted(set(of.tolist()), key=_natural)
+        names = sorted(set(of.tolist()), key=natural)
         if len(names) < 2:
             raise UserError(f"{self.path} has the one fold {names}; expected two or more")
         return [cut(of == name, self.validation, [self.seed, repeat, k]) for k, name in enumerate(names)]
@@ -172,11 +172,6 @@ def enough(folds: int) -> None:
     """Raise UserError for fewer than two folds."""
     if folds < 2:
         raise UserError(f"split.folds is {folds}; expected 2 or more")
-
-
-def _natural(name: str) -> tuple[bool, int, str]:
-    """Numbers in their order, then names in theirs: fold 10 comes after fold 9."""
-    return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
 
 
 def cut(test: Bool[np.ndarray, " n"], share: float, seed: list[int], out: Mapping[int, str] | None = None) -> Split:

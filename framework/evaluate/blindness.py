@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-import jax
 import numpy as np
 
 from framework.data.batch import Batch, Loader, Rows
 from framework.data.examples import Examples
-from framework.forecast.answers import BATCH
+from framework.forecast.answers import BATCH, numbers
 from framework.forecast.base import Fitted
 from framework.types import Arr, Scans, Visits
 
@@ -43,7 +42,7 @@ def sees(fitted: Fitted, examples: Examples, rows: Rows) -> list[str]:
 def told(fitted: Fitted, batch: Batch) -> dict[str, np.ndarray]:
     """The numbers of each target's answer."""
     answers = fitted.predict(batch.visits, batch.query)
-    return {name: np.asarray(jax.tree.leaves(answer)[0]) for name, answer in answers.items()}
+    return {name: np.asarray(numbers(answer)) for name, answer in answers.items()}
 
 
 def _asks(batch: Batch) -> Iterator[tuple[int, np.ndarray]]:

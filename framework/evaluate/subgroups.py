@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool
 
-from framework.data.groups import first_values
+from framework.data.groups import first_values, natural
 from framework.data.schema import Variable
 from framework.data.store import Cohort
 from framework.evaluate.bootstrap import Scores, scores
@@ -86,7 +86,7 @@ def _target(one: Outcomes, labels: Mapping[str, Sequence[str]], resamples: int, 
     parts = [
         (by, level, here)
         for by, of_query in _by_query(one, labels).items()
-        for level in sorted(set(of_query.tolist()) - {""}, key=_natural)
+        for level in sorted(set(of_query.tolist()) - {""}, key=natural)
         for here in [of_query == level]
         if min(_count(one, here), _count(one, ~here)) >= FEWEST
     ]
@@ -103,12 +103,6 @@ def _by_query(one: Outcomes, labels: Mapping[str, Sequence[str]]) -> dict[str, n
     return {by: np.array(told, object)[one.subject] for by, told in labels.items()} | {
         "years ahead": np.array([f"{year - 1} to {year}" for year in ahead], object)
     }
-
-
-def _natural(level: str) -> tuple[bool, float, str]:
-    first = level.split(" ")[0]
-    number = first.replace(".", "", 1).isdecimal()
-    return not number, float(first) if number else 0.0, level
 
 
 def _count(one: Outcomes, here: Bool[np.ndarray, " q"]) -> int:

@@ -17,7 +17,7 @@ from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.calibration import Calibrator, Params
 from framework.forecast.ensemble import random_of
 from framework.train.optimizer import Dynamic
-from framework.types import Classes, Forecast, Query, Target, Values, Visits
+from framework.types import Answer, Classes, Event, Forecast, Layout, Query, Target, Truth, Values, Visits
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Calibrated(Forecaster):
     def parts(self) -> Sequence[Part]:
         return [Part("calibration", ("validation",)), *self.member.parts()]
 
-    def dynamic(self, layout) -> Dynamic | None:
+    def dynamic(self, layout: Layout) -> Dynamic | None:
         return self.member.dynamic(layout)
 
-    def load(self, path: Path, layout) -> Fitted:
+    def load(self, path: Path, layout: Layout) -> Fitted:
         file = path / "calibration.json"
         if not file.exists():
             raise UserError(f"no fitted model at {file}; run the forecast first, or name a run that finished")
@@ -86,10 +86,11 @@ class Calibrated(Forecaster):
             if calibrator is None:
                 continue
             truth = asked.truth[target.name]
+            assert isinstance(truth, Truth)  # an event is left as it is
             i, q = np.nonzero(np.asarray(truth.observed)[rows])
             if not len(i):
                 raise UserError(f"{target.name} is known of none of the {len(rows)} subjects set aside to calibrate by")
-            came = np.asarray(truth.value, np.float64)[rows][i, q]  # pyright: ignore[reportAttributeAccessIssue]
+            came = np.asarray(truth.value, np.float64)[rows][i, q]
             params[target.name] = calibrator.fit(told[target.name][i, q], came, i)
         return params
 
@@ -116,9 +117,9 @@ class FittedCalibrated(Fitted):
         told = self.member.predict(history, query)
         return {target.name: self._one(target, told[target.name]) for target in self.layout.targets}
 
-    def _one(self, target: Target, told):
+    def _one(self, target: Target, told: Answer) -> Answer:
         calibrator = self.recipe.corrects(target)
-        if calibrator is None:
+        if calibrator is None or isinstance(told, Event):
             return told
         params = self.params[target.name]
         if isinstance(told, Classes):

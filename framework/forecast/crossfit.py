@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from framework.forecast.deep import Deep
 from framework.forecast.ensemble import FittedEnsemble, read_by
 from framework.forecast.kinds import without_events
 from framework.forecast.left_out import Left, losses, turns
+from framework.forecast.selection import combinations
 from framework.train.loop import Training
 from framework.train.meter import Cost
 from framework.train.optimizer import Dynamic
@@ -88,7 +88,7 @@ class CrossFit(Forecaster):
     @property
     def candidates(self) -> list[dict[str, float]]:
         """Every combination of settings."""
-        return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+        return combinations(self.grid, [*self.grid])
 
     def _base(self, layout: Layout) -> Dynamic | None:
         """The member's own settings. Raises UserError where the grid names one that it has not."""

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from framework.data.examples import Examples
+from framework.data.split import dealt
 from framework.errors import UserError
 from framework.forecast.answers import answers
 from framework.forecast.base import Fitted
@@ -26,7 +27,7 @@ def turns(among: Bool[np.ndarray, " n"], folds: int, key: Key[Array, ""]) -> lis
     if len(rows) < 2:
         raise UserError(f"{len(rows)} training subjects; 2 or more are needed, to judge by some left out")
     of = np.full(len(among), -1)
-    of[random_of(key).permutation(rows)] = np.arange(len(rows)) % min(folds, len(rows))
+    of[rows] = dealt(random_of(key).permutation(len(rows)), min(folds, len(rows)))
     return [of == turn for turn in range(of.max() + 1)]
 
 

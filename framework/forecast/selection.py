@@ -48,8 +48,8 @@ class Candidates:
         fixed = [name for name in self.grid if name not in made.DYNAMIC]
         free = [name for name in self.grid if name in made.DYNAMIC]
         return [
-            Program(whole.given(own), [own | one for one in _combinations(self.grid, free)], free)
-            for own in _combinations(self.grid, fixed)
+            Program(whole.given(own), [own | one for one in combinations(self.grid, free)], free)
+            for own in combinations(self.grid, fixed)
         ]
 
 
@@ -148,7 +148,8 @@ def folds(subject: Int[np.ndarray, " n"], weight: Float[np.ndarray, " n"], count
     return np.where(weight > 0, of[subject], -1)
 
 
-def _combinations(grid: Mapping[str, Sequence[Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+def combinations(grid: Mapping[str, Sequence[Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Every combination of the values that a grid has for these names."""
     return [dict(zip(names, values, strict=True)) for values in product(*(_frozen(grid)[name] for name in names))]
 
 

@@ -92,7 +92,8 @@ def _folder() -> Path:
 
 def _lateral_ventricles(dark: Bool[np.ndarray, "x y z"], corner: Float[np.ndarray, "3"]) -> Bool[np.ndarray, "x y z"]:
     """The two pieces of dark fluid whose centres of mass are those of the lateral ventricles."""
-    labels, _ = ndimage.label(dark)  # type: ignore[misc]  # its stub allows a bare count
+    labels = np.empty(dark.shape, np.int32)
+    ndimage.label(dark, output=labels)
     large = np.flatnonzero(np.bincount(labels.ravel())[1:] > 5000) + 1
     centres = np.array(ndimage.center_of_mass(dark, labels, large)) + corner
     centres[:, 0] = np.abs(centres[:, 0])

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from framework.nn.dropping import dropout
 from framework.nn.heads.gru import after
-from framework.nn.heads.recurrence import Cell
+from framework.nn.heads.recurrence import Cell, Steps
 from framework.nn.layers import Dense
 from framework.types import Arr
 
@@ -71,6 +71,9 @@ class MinimalRNN(Cell):
 
     def dropped(self, carry: tuple, key: Key[Array, ""], rate: Float[Arr, ""] | float) -> tuple:
         return *carry[:3], dropout(carry[3], rate, key)
+
+    def steps(self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]) -> Steps:
+        return (x, observed, dt), self.update
 
     def update(
         self, carry: tuple, x: Float[Array, "b d"], observed: Bool[Array, "b d"], dt: Float[Array, " b"]

@@ -33,19 +33,13 @@ class Cell(nnx.Module):
         """What happens between visits: nothing, unless the cell says otherwise."""
         return carry
 
-    def update(
-        self, carry: Carry, x: Float[Array, "b d"], observed: Bool[Array, "b d"], dt: Float[Array, " b"]
-    ) -> Carry:
-        """What a visit does to the carry."""
-        raise NotImplementedError(f"{type(self).__name__} has neither update nor steps")
-
+    @abstractmethod
     def steps(self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]) -> Steps:
         """What enters each step, as arrays (b, t, ...), and the step, (carry, *what enters) to carry.
 
-        `update` on the visits as they are; a cell that multiplies its inputs by weights does so here instead, since
-        one product over all visits takes less time than one a visit.
+        A cell that multiplies its inputs by weights does so here: one product over all visits takes less time than one
+        a visit.
         """
-        return (x, observed, dt), self.update
 
     @abstractmethod
     def emit(self, carry: Carry, ahead: Float[Array, "b q"]) -> Float[Array, "b q h"]:
