@@ -110,7 +110,9 @@ class _Tally:
     def _equation(self, equation: Any, args: list[_Array]) -> list[_Array]:
         name, params, outs = equation.primitive.name, equation.params, equation.outvars
         if name == "scan":
-            return self._loop(equation, params["jaxpr"].jaxpr, args, params["length"], params["num_consts"])
+            body = params["jaxpr"]
+            body = body.jaxpr if isinstance(body, ClosedJaxpr) else body
+            return self._loop(equation, body, args, params["length"], _constants(equation, body))
         if name == "while":
             return self._while(equation, args)
         if name == "cond":
@@ -202,6 +204,17 @@ class _Tally:
 
 def _fresh(var: Any) -> _Array:
     return _Array(var.aval)
+
+
+def _constants(scan: Any, body: Jaxpr) -> int:
+    """How many arguments every turn of a scan reads whole. JAX keeps no such number under one name in all versions, but
+    what is scanned over, or collected, has an axis more outside than inside, and what is carried has not.
+    """
+
+    def alike(outer: Sequence[Any], inner: Sequence[Any]) -> int:
+        return sum(one.aval.ndim == other.aval.ndim for one, other in zip(outer, inner, strict=True))
+
+    return alike(scan.invars, body.invars) - alike(scan.outvars, body.outvars)
 
 
 def _inner(equation: Any) -> Jaxpr | None:
