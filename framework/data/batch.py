@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from threading import Lock
-from typing import SupportsInt
+from typing import SupportsInt, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from framework.types import Arr, Query, Scans, Targets, Visits, pytree
 
 Rows = Collection[SupportsInt]  # places of subjects in the cohort
 Prepare = Callable[[str, np.ndarray], np.ndarray]
+Tree = TypeVar("Tree")
 
 
 @pytree
@@ -40,6 +41,16 @@ class Placed:
 
 
 @pytree
+class Tables:
+    """What stays on the device: what is known and asked of every subject, and the scans of some modalities."""
+
+    visits: Visits
+    taught: Questions
+    asked: Questions
+    scans: Mapping[str, Float[Array, "s x y z c"]]
+
+
+@pytree
 class Batch:
     """Histories, questions and answers of a few subjects; `weight` 0 marks padding."""
 
@@ -49,10 +60,25 @@ class Batch:
     weight: Float[Array | np.ndarray, " b"]
     placed: Mapping[str, Placed] = field(default_factory=dict)
 
-    def seen(self, tables: Mapping[str, Array]) -> Visits:
+    def seen(self, tables: Tables) -> Visits:
         """The visits, with the scans that lie on the device read from its tables."""
-        read = {name: placed.read(tables[name]) for name, placed in self.placed.items()}
+        read = {name: placed.read(tables.scans[name]) for name, placed in self.placed.items()}
         return replace(self.visits, scans={**self.visits.scans, **read})
+
+
+@pytree
+class Drawn:
+    """Whom a batch is of; `weight` 0 marks padding. It is sent to the device in place of what lies there already."""
+
+    subject: Int[Array | np.ndarray, "*m b"]
+    weight: Float[Array | np.ndarray, "*m b"]
+    scans: Mapping[str, Scans]
+    placed: Mapping[str, Placed]
+
+    def read(self, tables: Tables, questions: Questions) -> Batch:
+        """The batch, with these questions of the tables."""
+        visits, asked = taken((tables.visits, questions), self.subject, self.weight > 0)
+        return Batch(replace(visits, scans=self.scans), asked.query, asked.truth, self.weight, self.placed)
 
 
 @dataclass(frozen=True)
@@ -129,28 +155,37 @@ class Loader:
 
         A scan of a modality in `places` is told by its number there, not read.
         """
-        places = places or {}
-        cohort = self.examples.cohort
-        pad = size.subjects - len(rows)
-        index = np.array([*map(int, rows), *[0] * pad], int)
-        real = np.arange(size.subjects) < len(rows)
+        drawn = self.drawn(rows, size, places)
+        visits, asked = _narrow(taken((self._known, questions), drawn.subject, drawn.weight > 0))
+        return Batch(replace(visits, scans=drawn.scans), asked.query, asked.truth, drawn.weight, drawn.placed)
 
-        def take(table: np.ndarray) -> np.ndarray:
-            part = np.where(real.reshape(-1, *[1] * (table.ndim - 1)), table[index], np.zeros((), table.dtype))
-            return part.astype(np.float32) if part.dtype == np.float64 else part
-
-        visits = Visits(
-            times=take(cohort.times),
-            valid=take(cohort.valid),
-            scans={name: self._scans(name, rows, room) for name, room in size.scans.items() if name not in places},
-            values=take(cohort.values),
-            observed=take(cohort.observed),
-            static=take(cohort.static),
-            static_observed=take(cohort.static_observed),
-        )
-        query, truth = jax.tree.map(take, (questions.query, questions.truth))
+    def drawn(
+        self,
+        rows: Rows,
+        size: Size,
+        places: Mapping[str, Int[np.ndarray, "subjects visits"]] | None = None,
+    ) -> Drawn:
+        """The same batch, told by its subjects; only scans that are in no table are read."""
+        places, pad = places or {}, size.subjects - len(rows)
+        subject = np.array([*map(int, rows), *[0] * pad], np.int32)
+        weight = np.array([1] * len(rows) + [0] * pad, np.float32)
+        scans = {name: self._scans(name, rows, room) for name, room in size.scans.items() if name not in places}
         placed = {name: self._placed(name, rows, size.scans[name], where) for name, where in places.items()}
-        return Batch(visits, query, truth, real.astype(np.float32), placed)
+        return Drawn(subject, weight, scans, placed)
+
+    def tables(self, scans: Mapping[str, Array]) -> Tables:
+        """The whole cohort on the device, in float32, with these tables of scans."""
+        examples = self.examples
+        made = _narrow((self._known, examples.taught, examples.asked))
+        visits, taught, asked = jax.tree.map(jnp.asarray, made)
+        return Tables(visits, taught, asked, scans)
+
+    @property
+    def _known(self) -> Visits:
+        """All subjects, without their scans."""
+        cohort = self.examples.cohort
+        static = cohort.static, cohort.static_observed
+        return Visits(cohort.times, cohort.valid, {}, cohort.values, cohort.observed, *static)
 
     def read(self, modality: str, subject: int, visit: int) -> Float[np.ndarray, "x y z c"]:
         """One scan from disk, prepared."""
@@ -192,3 +227,18 @@ class Loader:
                 self._cache[key] = voxels
                 self._room -= voxels.nbytes
         return voxels
+
+
+def taken(tables: Tree, subject: Int[Arr, "*m b"], real: Bool[Arr, "*m b"]) -> Tree:
+    """These subjects' rows of every table, zeros where one is not real; on the host, or of JAX arrays on the device."""
+
+    def take(table: Arr) -> Arr:
+        numpy = np if isinstance(table, np.ndarray) else jnp
+        there = real.reshape(*real.shape, *[1] * (table.ndim - 1))
+        return numpy.where(there, table[subject], numpy.zeros((), table.dtype))
+
+    return jax.tree.map(take, tables)
+
+
+def _narrow(tables: Tree) -> Tree:
+    return jax.tree.map(lambda x: x.astype(np.float32) if x.dtype == np.float64 else x, tables)

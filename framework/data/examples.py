@@ -13,7 +13,7 @@ from framework.data.ledger import Entry
 from framework.data.origins import EVERY, Origins
 from framework.data.store import Cohort
 from framework.errors import UserError
-from framework.types import Interval, Layout, Query, Targets, Truth
+from framework.types import Arr, Interval, Layout, Query, Targets, Truth, pytree
 
 ASKS = ("later", "next", "now", "ahead")
 
@@ -150,12 +150,12 @@ class Examples:
         return Truth(np.where(observed, np.take_along_axis(self.cohort.values[..., column], visit, 1), 0), observed)
 
 
-@dataclass(frozen=True)
+@pytree
 class Questions:
     """Queries of all subjects (n, q), the visit each asks about, and the truths; an event is asked at its origin."""
 
     query: Query
-    visit: Int[np.ndarray, "n q"]
+    visit: Int[Arr, "n q"]
     truth: Targets
 
 

@@ -74,8 +74,8 @@ class Deep(Forecaster):
         layout, rows = self._reads(examples.layout), np.flatnonzero(splits[0].train)
         loader = Loader(replace(examples, layout=layout), 0)
         size = loader.size(min(self.training.batch, len(rows)), rows)
-        batch = loader.batch(next(loader.pack(rows, size)), size, examples.taught)
-        return self._program(layout).bytes_each(self.dynamic(layout), batch)
+        batch = loader.drawn(next(loader.pack(rows, size)), size)
+        return self._program(layout).bytes_each(self.dynamic(layout), loader.tables({}), batch)
 
     def fit_many(
         self,

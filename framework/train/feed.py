@@ -1,14 +1,13 @@
 """Stacked batches for several members at once, read ahead of the step."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 import grain
 import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from framework.data.batch import Batch, Loader, Order, Size
+from framework.data.batch import Drawn, Loader, Order, Size, Tables
 from framework.data.kept import Kept
 from framework.data.split import Split
 
@@ -16,11 +15,12 @@ AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # chunks; each
 
 
 class Feed:
-    """What each member trains on and is validated by; `chunk` steps are handed over together.
+    """Whom each member trains on and is validated by; `chunk` steps are handed over together.
 
     A member's batches depend on its own subjects and key alone. They are padded to one shape for all. With
-    `parts` above 1 a step is that many batches of as many fewer subjects. Modalities that fit `device_bytes`
-    whole stay on the device, as `tables`. Sizes are rounded up to a `multiple`, the devices that share a batch.
+    `parts` above 1 a step is that many batches of as many fewer subjects. What is known and asked of the cohort stays
+    on the device, in `tables`, and so do modalities that fit `device_bytes` whole. Sizes are rounded up to a
+    `multiple`, the devices that share a batch.
     """
 
     def __init__(
@@ -46,13 +46,10 @@ class Feed:
         self._size = _rounded(self._size, multiple)
         self._kept = Kept(loader, np.any([s.train | s.validation for s in splits], axis=0), device_bytes)
         # a compiled loop over steps would hold all their scans in memory at once
-        self.chunk = round if set(self._size.scans) <= set(self.tables) else 1
+        self.chunk = round if set(self._size.scans) <= set(self._kept.tables) else 1
+        self.tables: Tables = loader.tables(self._kept.tables)
 
-    @property
-    def tables(self) -> Mapping[str, Array]:
-        return self._kept.tables
-
-    def training(self, steps: int) -> grain.DatasetIterator[Batch]:
+    def training(self, steps: int) -> grain.DatasetIterator[Drawn]:
         """Chunks (steps, members, ...) for that many steps, read ahead; its state is how many were taken."""
         chunks = grain.MapDataset.range(-(-steps // self.chunk)).map(self._chunk)
         return iter(chunks.to_iter_dataset(AHEAD))
@@ -62,28 +59,26 @@ class Feed:
         order = self._orders[member]
         return [row for part in range(self._parts) for row in order[step * self._parts + part]]
 
-    def validation(self) -> Iterator[Batch]:
+    def validation(self) -> Iterator[Drawn]:
         """Batches (members, ...) that together show each member its validation subjects once."""
-        asked = self._loader.examples.asked
         for place in range(max(map(len, self._validation))):
             rows = [own[place] if place < len(own) else [] for own in self._validation]
-            yield _stack([self._batch(some, asked) for some in rows])
+            yield _stack([self._drawn(some) for some in rows])
 
-    def _chunk(self, number: int) -> Batch:
+    def _chunk(self, number: int) -> Drawn:
         return _stack([self._step(number * self.chunk + place) for place in range(self.chunk)])
 
-    def _step(self, step: int) -> Batch:
-        batch = partial(self._batch, questions=self._loader.examples.taught)
+    def _step(self, step: int) -> Drawn:
         if self._parts == 1:
-            return _stack([batch(order[step]) for order in self._orders])
+            return _stack([self._drawn(order[step]) for order in self._orders])
         numbers = range(step * self._parts, (step + 1) * self._parts)
-        return _stack([_stack([batch(order[number]) for number in numbers]) for order in self._orders])
+        return _stack([_stack([self._drawn(order[number]) for number in numbers]) for order in self._orders])
 
-    def _batch(self, rows: list[int], questions) -> Batch:
-        return self._loader.batch(rows, self._size, questions, self._kept.places)
+    def _drawn(self, rows: list[int]) -> Drawn:
+        return self._loader.drawn(rows, self._size, self._kept.places)
 
 
-def _stack(batches: list[Batch]) -> Batch:
+def _stack(batches: list[Drawn]) -> Drawn:
     return jax.tree.map(lambda *parts: np.stack(parts), *batches)
 
 

@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from framework.data.batch import Batch
+from framework.data.batch import Drawn
 
-Loss = Callable[[PyTree, Batch, Key[Array, ""]], Float[Array, ""]]  # what a batch, or a part of it, adds to the loss
+Loss = Callable[[PyTree, Drawn, Key[Array, ""]], Float[Array, ""]]  # what a batch, or a part of it, adds to the loss
 
 
 @dataclass(frozen=True)
 class Whole:
     """One pass over the batch."""
 
-    def __call__(self, loss: Loss, params: PyTree, batch: Batch, key: Key[Array, ""]) -> tuple[Array, PyTree]:
+    def __call__(self, loss: Loss, params: PyTree, batch: Drawn, key: Key[Array, ""]) -> tuple[Array, PyTree]:
         return jax.value_and_grad(loss)(params, batch, key)
 
 
@@ -26,8 +26,8 @@ class Accumulated:
 
     parts: int
 
-    def __call__(self, loss: Loss, params: PyTree, batch: Batch, key: Key[Array, ""]) -> tuple[Array, PyTree]:
-        def add(total: tuple[Array, PyTree], given: tuple[Array, Batch]) -> tuple[tuple[Array, PyTree], None]:
+    def __call__(self, loss: Loss, params: PyTree, batch: Drawn, key: Key[Array, ""]) -> tuple[Array, PyTree]:
+        def add(total: tuple[Array, PyTree], given: tuple[Array, Drawn]) -> tuple[tuple[Array, PyTree], None]:
             number, part = given
             found = jax.value_and_grad(loss)(params, part, jax.random.fold_in(key, number))
             return jax.tree.map(jnp.add, total, found), None

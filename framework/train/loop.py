@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from framework.data.batch import Batch, Loader
+from framework.data.batch import Drawn, Loader, Tables
 from framework.data.split import Split
 from framework.errors import UserError
 from framework.nn.model import Model
@@ -25,7 +25,7 @@ from framework.train.mesh import Single
 from framework.train.meter import Cost, Meter
 from framework.train.optimizer import AdamW, Dynamic, Schedule
 from framework.train.signals import Termination
-from framework.train.step import Member, Program, Tables
+from framework.train.step import Member, Program
 from framework.types import pytree
 
 Log = Callable[[dict], None]
@@ -145,7 +145,7 @@ def train(
     mesh, parts = training.mesh, training.accumulate
     mesh.check(training.batch, parts)
     feed = Feed(loader, splits, keys, training.batch, training.round, parts, training.device_cache_bytes, mesh.count)
-    statistics, dynamics, tables = mesh.whole((statistics, dynamics, dict(feed.tables)))
+    statistics, dynamics, tables = mesh.whole((statistics, dynamics, feed.tables))
     validates = any(split.validation.any() for split in splits)
     total = -(-training.steps // training.round) * training.round
     with ExitStack() as stack:
@@ -264,7 +264,7 @@ def _retired(progress: Progress, member: int, patience: int) -> Progress:
 
 
 def _validate(
-    losses: Callable, members: Member, statistics: PyTree, dynamics: Dynamic, tables: Tables, batches: Iterable[Batch]
+    losses: Callable, members: Member, statistics: PyTree, dynamics: Dynamic, tables: Tables, batches: Iterable[Drawn]
 ) -> Float[Array, "m k"]:
     told = (losses(members.judged, statistics, dynamics, tables, batch) for batch in batches)
     sums, counts = zip(*told, strict=True)

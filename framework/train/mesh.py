@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from framework.data.batch import Batch
+from framework.data.batch import Drawn
 from framework.errors import UserError
 
 PATIENCE = 300.0  # s: how long to wait for the coordinator
@@ -58,7 +58,7 @@ class Single:
         """Place what every device needs whole."""
         return tree
 
-    def batch(self, batch: Batch) -> Batch:
+    def batch(self, batch: Drawn) -> Drawn:
         """Place a batch, whose leaves are (..., subjects or packed scans, their own axes)."""
         return batch
 
@@ -114,7 +114,7 @@ class Data(Single):
     def whole(self, tree: Tree) -> Tree:
         return jax.tree.map(lambda x: _put(x, self._over()), tree)
 
-    def batch(self, batch: Batch) -> Batch:
+    def batch(self, batch: Drawn) -> Drawn:
         before = [None] * (np.ndim(batch.weight) - 1)
         return jax.tree.map(lambda x: _put(x, self._over(*before, "data")), batch)
 

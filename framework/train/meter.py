@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from framework.data.batch import Batch
+from framework.data.batch import Drawn, Tables
 from framework.train import machine
 from framework.train.flops import Work, work
 
@@ -75,8 +76,8 @@ class Meter:
             self._waited += time.perf_counter() - start
 
     def time(self, function: Any, *args: PyTree) -> PyTree:
-        """Compile a jitted function on the first call, run, wait for the result; the last argument is a Batch of
-        (steps, members, ...).
+        """Compile a jitted function on the first call, run, wait for the result; the last arguments are Tables
+        and a Drawn of (steps, members, ...).
         """
         compiled = self._compiled
         first = compiled is None
@@ -94,15 +95,13 @@ class Meter:
         else:
             self._stepping += time.perf_counter() - start
             self._calls += 1
-            self._count(args[-1])
+            self._count(*args[-2:])
         return result
 
-    def _count(self, batches: Batch) -> None:
+    def _count(self, tables: Tables, batches: Drawn) -> None:
         self._subjects += float(np.sum(batches.weight))
-        self._visits += float(np.sum(batches.visits.valid))
-        self._scans += sum(
-            float(np.sum(scans.valid)) for scans in (*batches.visits.scans.values(), *batches.placed.values())
-        )
+        self._visits += float(jnp.sum(jnp.sum(tables.visits.valid, 1)[batches.subject] * batches.weight))
+        self._scans += sum(float(np.sum(scans.valid)) for scans in (*batches.scans.values(), *batches.placed.values()))
 
     def cost(self, steps: int, members: int) -> Cost:
         """The cost of a run of so many steps; may take a second or two more to measure the machine after a long one."""

@@ -1,6 +1,6 @@
 """The compiled step: one batch in, one update of every member out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import itemgetter
@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from framework.data.batch import Batch
+from framework.data.batch import Drawn, Tables, taken
 from framework.nn.layers import Statistic
 from framework.nn.model import Model
 from framework.train.economy import Economy
@@ -20,8 +20,6 @@ from framework.train.flops import bytes_made
 from framework.train.gradients import Accumulated, Whole
 from framework.train.optimizer import AdamW, Dynamic, averaged
 from framework.types import Answer, Query, Scans, Visits, pytree
-
-Tables = Mapping[str, Float[Array, "s x y z c"]]  # modality -> its scans, where they stay on the device
 
 
 @pytree
@@ -74,12 +72,12 @@ class Program:
         """The shapes of the members' statistics, without making them."""
         return jax.eval_shape(jax.vmap(self._one), keys)[1]
 
-    def bytes_each(self, dynamic: Dynamic, batch: Batch) -> int:
+    def bytes_each(self, dynamic: Dynamic, tables: Tables, batch: Drawn) -> int:
         """No less than what one member needs for a step: all that the step makes, as if nothing were ever let go."""
         members, statistics = jax.eval_shape(jax.vmap(self._one), jax.random.split(jax.random.key(0), 1))
         dynamics, batches = jax.tree.map(lambda x: np.asarray(x)[None], (dynamic, batch))
         batches = jax.tree.map(lambda x: x[None], batches)
-        return bytes_made(self.advance, members, np.ones(1, bool), statistics, dynamics, {}, batches)
+        return bytes_made(self.advance, members, np.ones(1, bool), statistics, dynamics, tables, batches)
 
     def _one(self, key: Key[Array, ""]) -> tuple[Member, PyTree]:
         start, train = jax.random.split(key)
@@ -94,7 +92,7 @@ class Program:
         statistics: PyTree,
         dynamics: Dynamic,
         tables: Tables,
-        batches: Batch,
+        batches: Drawn,
     ) -> tuple[Member, Float[Array, "steps m"]]:
         """One step of each active member for each batch of the leading axis; batches are (steps, members, ...).
 
@@ -102,7 +100,7 @@ class Program:
         """
         step = jax.vmap(partial(_step, self), in_axes=(0, 0, 0, 0, None, 0))
 
-        def body(members: Member, batch: Batch) -> tuple[Member, Array]:
+        def body(members: Member, batch: Drawn) -> tuple[Member, Array]:
             return step(members, active, statistics, dynamics, tables, batch)
 
         if batches.weight.shape[0] == 1:  # a round of scans would not fit in memory
@@ -111,16 +109,16 @@ class Program:
         return jax.lax.scan(body, members, batches)
 
     def losses(
-        self, params: PyTree, statistics: PyTree, dynamics: Dynamic, tables: Tables, batch: Batch
+        self, params: PyTree, statistics: PyTree, dynamics: Dynamic, tables: Tables, drawn: Drawn
     ) -> tuple[Array, Array]:
         """Summed loss and count of each target, without dropout: (members, targets) each."""
 
-        def one(params: PyTree, statistics: PyTree, dynamic: Dynamic, batch: Batch) -> tuple[Array, Array]:
-            model = self.model(params, statistics)
+        def one(params: PyTree, statistics: PyTree, dynamic: Dynamic, drawn: Drawn) -> tuple[Array, Array]:
+            model, batch = self.model(params, statistics), drawn.read(tables, tables.asked)
             raw = model(batch.seen(tables), batch.query)
             return model.loss(raw, batch.truth, batch.weight, dynamic.target_weights)
 
-        return jax.vmap(one)(params, statistics, dynamics, batch)
+        return jax.vmap(one)(params, statistics, dynamics, drawn)
 
     def forecast(self, params: PyTree, statistics: PyTree, visits: Visits, query: Query) -> dict[str, Answer]:
         """The forecast of one member, each target by its own parameters (leading axis k)."""
@@ -138,21 +136,22 @@ def _step(
     statistics: PyTree,
     dynamic: Dynamic,
     tables: Tables,
-    batch: Batch,
+    drawn: Drawn,
 ) -> tuple[Member, Float[Array, ""]]:
-    counts = jnp.maximum(_answers(batch, program.targets), 1)
+    counts = jnp.maximum(_answers(drawn, tables, program.targets), 1)
 
-    def loss_of(params: PyTree, part: Batch, key: Key[Array, ""]) -> Float[Array, ""]:
+    def loss_of(params: PyTree, part: Drawn, key: Key[Array, ""]) -> Float[Array, ""]:
         drop, vary = jax.random.split(key)
-        visits = part.seen(tables)
+        batch = part.read(tables, tables.taught)
+        visits = batch.seen(tables)
         if program.augment is not None:
             visits = _augmented(visits, program.augment, vary)
         model = program.model(params, statistics)
-        raw = model(visits, part.query, drop, dynamic.dropout)
-        return (model.loss(raw, part.truth, part.weight, dynamic.target_weights)[0] / counts).sum()
+        raw = model(visits, batch.query, drop, dynamic.dropout)
+        return (model.loss(raw, batch.truth, batch.weight, dynamic.target_weights)[0] / counts).sum()
 
     key = jax.random.fold_in(member.key, member.step)
-    loss, gradients = program.gradients(loss_of, member.params, batch, key)
+    loss, gradients = program.gradients(loss_of, member.params, drawn, key)
     params, momenta = program.optimizer.update(gradients, member.momenta, member.params, member.step, dynamic)
     average = member.average
     if program.average is not None:
@@ -163,10 +162,11 @@ def _step(
     return kept, jnp.where(healthy, loss, jnp.nan)
 
 
-def _answers(batch: Batch, targets: tuple[str, ...]) -> Float[Array, " k"]:
+def _answers(drawn: Drawn, tables: Tables, targets: tuple[str, ...]) -> Float[Array, " k"]:
     """How many observed answers each target has, weighted by subject: what its mean loss is a mean over."""
-    weight = jnp.asarray(batch.weight)[..., None]
-    return jnp.stack([jnp.where(batch.truth[name].observed, weight, 0).sum() for name in targets])
+    weight = jnp.asarray(drawn.weight)[..., None]
+    observed = taken([tables.taught.truth[name].observed for name in targets], drawn.subject, drawn.weight > 0)
+    return jnp.stack([jnp.where(one, weight, 0).sum() for one in observed])
 
 
 def _augmented(visits: Visits, augment: Callable, key: Key[Array, ""]) -> Visits:

@@ -38,9 +38,9 @@ def test_the_step_and_the_validation_lower_for_every_platform(made, name):
     chunks.close()
     members, statistics = jax.eval_shape(jax.vmap(program._one), KEYS)
     dynamics = jax.tree.map(lambda x: x[None], recipe.training.dynamic(len(seen.layout.targets)))
-    step = lowered(program.advance, members, np.ones(1, bool), statistics, dynamics, {}, batches)
+    step = lowered(program.advance, members, np.ones(1, bool), statistics, dynamics, feed.tables, batches)
     validation = next(iter(feed.validation()))
-    losses = lowered(program.losses, members.params, statistics, dynamics, {}, validation)
+    losses = lowered(program.losses, members.params, statistics, dynamics, feed.tables, validation)
     for text in (step, losses):
         assert "func.func public @main" in text
     if seen.layout.modalities:

@@ -1,5 +1,6 @@
 """Several members' batches side by side are each member's own, and go on where they stopped."""
 
+from dataclasses import replace
 from itertools import islice
 
 import jax
@@ -25,10 +26,11 @@ def split(shift: int) -> Split:
     return Split(place < 7, (place >= 7) & (place < 10), place >= 10)
 
 
-def subjects(batch, examples) -> list[list[int]]:
-    """Which subjects each row of a (..., b, t) batch is, -1 for padding."""
+def subjects(drawn, feed, examples) -> list[int]:
+    """Which subjects each row of a batch is once it is read, -1 for padding."""
     known = examples.cohort.values.astype(np.float32)
-    rows = batch.visits.values.reshape(-1, *known.shape[1:])
+    drawn = jax.tree.map(lambda x: x.reshape(-1), replace(drawn, scans={}, placed={}))
+    rows = np.asarray(drawn.read(feed.tables, feed.tables.taught).visits.values)
     return [next((i for i in range(12) if np.array_equal(row, known[i])), -1) for row in rows]
 
 
@@ -43,13 +45,14 @@ def steps(feed: Feed, start: int, count: int) -> list:
 
 def test_beside_others_a_member_sees_what_it_would_see_alone(made):
     loader, splits = Loader(made), [split(0), split(5)]
-    both = steps(Feed(loader, splits, KEYS, BATCH, ROUND), 0, 6)
+    feed = Feed(loader, splits, KEYS, BATCH, ROUND)
+    both = steps(feed, 0, 6)
     for m in range(2):
-        alone = steps(Feed(loader, splits[m : m + 1], KEYS[m : m + 1], BATCH, ROUND), 0, 6)
-        for one, other in zip(both, alone, strict=True):
-            mine = jax.tree.map(lambda x, m=m: x[m : m + 1], one)
-            assert subjects(mine, made) == subjects(other, made)
-            assert set(subjects(mine, made)) - {-1} <= set(np.flatnonzero(splits[m].train))
+        alone = Feed(loader, splits[m : m + 1], KEYS[m : m + 1], BATCH, ROUND)
+        for one, other in zip(both, steps(alone, 0, 6), strict=True):
+            mine = subjects(jax.tree.map(lambda x, m=m: x[m : m + 1], one), feed, made)
+            assert mine == subjects(other, alone, made)
+            assert set(mine) - {-1} <= set(np.flatnonzero(splits[m].train))
 
 
 def test_training_goes_on_where_it_stopped(made):
@@ -80,7 +83,7 @@ def test_the_rows_of_a_step_are_those_of_its_batch(made):
         for step, batch in enumerate(steps(feed, 0, 5)):
             for m in range(2):
                 mine = jax.tree.map(lambda x, m=m: x[m], batch)
-                assert [row for row in subjects(mine, made) if row >= 0] == feed.rows(step, m)
+                assert [row for row in subjects(mine, feed, made) if row >= 0] == feed.rows(step, m)
 
 
 def test_a_step_in_parts_has_as_many_batches_of_as_many_fewer_subjects(made):
@@ -97,11 +100,11 @@ def test_what_is_kept_on_the_device_is_what_would_be_sent(made):
     for budget, kept in ((0, set()), (each["t1"], {"t1"}), (sum(each.values()), {"t1", "flair"})):
         feed = Feed(Loader(made), [split(0), split(5)], KEYS, BATCH, ROUND, device_bytes=budget)
         sent = Feed(Loader(made), [split(0), split(5)], KEYS, BATCH, ROUND)
-        assert set(feed.tables) == kept
+        assert set(feed.tables.scans) == kept
         assert feed.chunk == (ROUND if len(kept) == 2 else 1)
         for one, other in zip(steps(feed, 0, 3), steps(sent, 0, 3), strict=True):
-            mine, theirs = jax.vmap(lambda batch, t=feed.tables: batch.seen(t))(one), other.visits
-            for name, scans in theirs.scans.items():
+            mine = jax.vmap(lambda drawn, t=feed.tables: drawn.read(t, t.taught).seen(t))(one)
+            for name, scans in other.scans.items():
                 valid = np.asarray(scans.valid)
                 np.testing.assert_array_equal(mine.scans[name].voxels[valid], scans.voxels[valid])
                 for a, b in zip(jax.tree.leaves(mine.scans[name])[1:], jax.tree.leaves(scans)[1:], strict=True):
@@ -123,10 +126,14 @@ def test_validation_shows_each_member_its_judges_once_and_asks_what_is_judged(ma
     for m, one in enumerate(splits):
         mine = [jax.tree.map(lambda x, m=m: x[m], batch) for batch in batches]
         seen = [
-            row for batch in mine for row, weight in zip(subjects(batch, made), batch.weight, strict=True) if weight
+            row
+            for drawn in mine
+            for row, weight in zip(subjects(drawn, feed, made), drawn.weight, strict=True)
+            if weight
         ]
         assert sorted(seen) == np.flatnonzero(one.validation).tolist()
-    asked = sum(int((batch.query.valid * (batch.weight[..., None] > 0)).sum()) for batch in batches)
+    whole = [jax.vmap(lambda one: one.read(feed.tables, feed.tables.asked))(drawn) for drawn in batches]
+    asked = sum(int((batch.query.valid * (batch.weight[..., None] > 0)).sum()) for batch in whole)
     assert asked == sum(int(made.asked.query.valid[one.validation].sum()) for one in splits)
 
 
@@ -141,5 +148,5 @@ def test_a_subject_who_validates_may_have_more_scans_than_any_who_trains(made):
     loader = Loader(made)
     loader._counts = {name: count + 9 * validation for name, count in loader._counts.items()}  # as if it had many more
     feed = Feed(loader, [Split(train, validation, few & ~train)], KEYS[:1], 1, ROUND)
-    room = next(iter(feed.validation())).visits.scans["t1"].valid.shape[-1]
+    room = next(iter(feed.validation())).scans["t1"].valid.shape[-1]
     assert room >= counts[most] + 9

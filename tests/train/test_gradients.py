@@ -43,7 +43,9 @@ def stepped(made, recipe, batches, **changes):
     moved = jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32), members.params)
     members = replace(members, params=moved)
     dynamics = jax.tree.map(lambda x: x[None], recipe.training.dynamic(len(made.layout.targets)))
-    members, loss = jax.jit(program.advance)(members, np.ones(1, bool), statistics, dynamics, {}, batches)
+    members, loss = jax.jit(program.advance)(
+        members, np.ones(1, bool), statistics, dynamics, Loader(made).tables({}), batches
+    )
     return float(loss[0, 0]), members
 
 
@@ -54,7 +56,7 @@ def stacked(batches):
 @pytest.fixture(scope="module")
 def batch(made):
     loader = Loader(made)
-    whole = loader.batch(ROWS, loader.size(len(ROWS), ROWS), made.taught)
+    whole = loader.drawn(ROWS, loader.size(len(ROWS), ROWS))
     return jax.tree.map(lambda x: x[None, None], whole)
 
 
@@ -74,7 +76,7 @@ def test_parts_add_up_to_the_whole(made, recipe, plain):
     """Though they hold unlike numbers of answers, each answer weighs as it does in the whole."""
     loader = Loader(made)
     size = loader.size(2, ROWS)
-    parts = stacked([loader.batch(rows, size, made.taught) for rows in PARTS])
+    parts = stacked([loader.drawn(rows, size) for rows in PARTS])
     counts = [truth.observed.sum((1, 2)) for truth in parts.truth.values()]
     assert any(len(set(count.tolist())) > 1 for count in counts), "unlike parts, for this to say anything"
     loss, members = stepped(made, recipe, jax.tree.map(lambda x: x[None, None], parts), gradients=Accumulated(3))
@@ -103,7 +105,9 @@ def test_the_encoders_compute_in_the_type_they_are_told(made, recipe, batch):
         program = replace(recipe._program(made.layout), economy=economy)
         members, statistics = program.initial(KEYS)
         dynamics = jax.tree.map(lambda x: x[None], recipe.training.dynamic(len(made.layout.targets)))
-        traced = jax.make_jaxpr(program.advance)(members, np.ones(1, bool), statistics, dynamics, {}, batch)
+        traced = jax.make_jaxpr(program.advance)(
+            members, np.ones(1, bool), statistics, dynamics, Loader(made).tables({}), batch
+        )
         return {kind for kind in ("f32", "bf16") if f"{kind}[" in str(traced)}
 
     assert types(Economy("float32", None)) == {"f32"}

@@ -143,20 +143,22 @@ def test_what_is_finished_is_not_trained_again(trend, split, tmp_path, settings,
 
 
 class Spoilt(Loader):
-    """A loader in whose batches the values are NaN wherever one of some subjects is among them."""
+    """A loader in whose tables the values of some subjects are NaN."""
 
-    subjects: frozenset[int] = frozenset()
+    subjects: tuple[int, ...] = ()
 
-    def batch(self, rows, size, questions, places=None):
-        made = super().batch(rows, size, questions, places)
-        if self.subjects & set(rows):
-            made.visits.values[:] = np.nan
-        return made
+    def tables(self, scans):
+        return spoilt(super().tables(scans), self.subjects)
+
+
+def spoilt(tables, subjects):
+    values = tables.visits.values.at[np.array(subjects)].set(np.nan)
+    return dataclasses.replace(tables, visits=dataclasses.replace(tables.visits, values=values))
 
 
 def spoil(patch, rows) -> None:
     patch.setattr("framework.forecast.deep.Loader", Spoilt)
-    patch.setattr(Spoilt, "subjects", frozenset(map(int, rows)))
+    patch.setattr(Spoilt, "subjects", tuple(map(int, rows)))
 
 
 def test_a_loss_that_is_no_number_names_step_and_subjects_and_leaves_the_last_checkpoint(
@@ -181,13 +183,13 @@ def test_a_step_whose_loss_is_no_number_changes_nothing(trend, split):
     learner = recipe(round=1, steps=5)
     program, feed = learner._program(trend.layout), Feed(Loader(trend), [split], KEY[None], 4, 2)
     batches = next(feed.training(2))
-    batches.visits.values[1] = np.nan
+    tables = spoilt(feed.tables, sorted(set(feed.rows(1, 0)) - set(feed.rows(0, 0))))
     members, statistics = program.initial(KEY[None])
     dynamics = jax.tree.map(lambda x: x[None], learner.training.dynamic(1))
     advance = jax.jit(program.advance)
-    moved, loss = advance(members, np.ones(1, bool), statistics, dynamics, {}, batches)
+    moved, loss = advance(members, np.ones(1, bool), statistics, dynamics, tables, batches)
     first = jax.tree.map(lambda x: x[:1], batches)
-    expected, _ = advance(members, np.ones(1, bool), statistics, dynamics, {}, first)
+    expected, _ = advance(members, np.ones(1, bool), statistics, dynamics, tables, first)
     assert np.isfinite(loss).tolist() == [[True], [False]]
     for one, other in zip(jax.tree.leaves(moved.params), jax.tree.leaves(expected.params), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
@@ -228,7 +230,7 @@ def test_what_forecasts_is_the_moving_average(trend, split):
     dynamics = jax.tree.map(lambda x: x[None], still.training.dynamic(1))
     lead, advance = jax.tree.map(lambda x: x[None], fitted.statistics), jax.jit(program.advance)
     for step, batches in zip(range(5), feed.training(5), strict=True):
-        members, _ = advance(members, np.ones(1, bool), lead, dynamics, {}, batches)
+        members, _ = advance(members, np.ones(1, bool), lead, dynamics, feed.tables, batches)
         kept = min(0.5, (1 + step) / (10 + step))
         expected = jax.tree.map(lambda e, p, k=kept: k * e + (1 - k) * np.asarray(p)[0], expected, members.params)
     for one, other in zip(jax.tree.leaves(fitted.params), jax.tree.leaves(expected), strict=True):

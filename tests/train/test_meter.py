@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from framework.data.batch import Batch, Loader, Placed
+from framework.data.batch import Drawn, Loader, Placed, Tables
 from framework.train import machine, meter
 from framework.train.meter import Meter
 from framework.types import Scans
@@ -14,17 +14,22 @@ RATES = {"float32": 1e9, "memory": 1e8}
 
 
 @pytest.fixture
-def one(trend) -> Batch:
-    loader = Loader(trend)
-    return loader.batch([0, 1, 2], loader.size(4, [0, 1, 2, 3]), trend.taught)
+def tables(trend) -> Tables:
+    return Loader(trend).tables({})
 
 
 @pytest.fixture
-def batch(one) -> Batch:
+def one(trend) -> Drawn:
+    loader = Loader(trend)
+    return loader.drawn([0, 1, 2], loader.size(4, [0, 1, 2, 3]))
+
+
+@pytest.fixture
+def batch(one) -> Drawn:
     return two_steps(one)
 
 
-def two_steps(one: Batch) -> Batch:
+def two_steps(one: Drawn) -> Drawn:
     """Of one member."""
     return jax.tree.map(lambda x: np.stack([x, x])[:, None], one)
 
@@ -38,7 +43,7 @@ def known(monkeypatch) -> list:
     return asked
 
 
-step = jax.jit(lambda w, batch: jax.lax.scan(lambda w, _: (jnp.tanh(w @ w), None), w, batch.weight)[0])
+step = jax.jit(lambda w, tables, batch: jax.lax.scan(lambda w, _: (jnp.tanh(w @ w), None), w, batch.weight)[0])
 
 
 class Clock:
@@ -58,17 +63,17 @@ def clock(monkeypatch) -> Clock:
     return made
 
 
-def run(batch: Batch, calls: int) -> Meter:
+def run(tables: Tables, batch: Drawn, calls: int) -> Meter:
     metered, w = Meter(), jnp.eye(32)
     for _ in range(calls):
         with metered.waiting():
             meter.time.now += 10
-        w = metered.time(step, w, batch)
+        w = metered.time(step, w, tables, batch)
     return metered
 
 
-def test_work_and_rates(batch, known):
-    cost = run(batch, 4).cost(steps=8, members=1)
+def test_work_and_rates(batch, tables, known):
+    cost = run(tables, batch, 4).cost(steps=8, members=1)
     assert cost.step_flops == 2 * 32**3
     assert cost.flops_per_second == 2 * cost.step_flops  # two steps a call, one second each
     assert cost.peak_share == pytest.approx(cost.flops_per_second / RATES["float32"])
@@ -82,29 +87,29 @@ def test_work_and_rates(batch, known):
     assert cost.peak_memory > 0
 
 
-def test_scans_are_counted_wherever_they_lie(one, known):
+def test_scans_are_counted_wherever_they_lie(one, tables, known):
     place, valid = np.zeros(3, int), np.array([True, True, False])
     scans = {"T1w": Scans(np.zeros((3, 2, 2, 2, 1), np.float32), place, place, valid)}
-    one = replace(one, visits=replace(one.visits, scans=scans), placed={"FLAIR": Placed(place, place, place, valid)})
-    cost = run(two_steps(one), 2).cost(4, 1)
+    one = replace(one, scans=scans, placed={"FLAIR": Placed(place, place, place, valid)})
+    cost = run(tables, two_steps(one), 2).cost(4, 1)
     assert cost.scans_per_second / cost.subjects_per_second == pytest.approx(4 / 3)
 
 
-def test_what_binds_a_step(batch, known, monkeypatch):
-    cost = run(batch, 2).cost(4, 1)
+def test_what_binds_a_step(batch, tables, known, monkeypatch):
+    cost = run(tables, batch, 2).cost(4, 1)
     assert cost.intensity == cost.step_flops / cost.step_bytes
     assert (cost.ridge, cost.bound) == (pytest.approx(10), "memory")
     monkeypatch.setitem(RATES, "memory", 1e9)
-    assert run(batch, 2).cost(4, 1).bound == "compute"
+    assert run(tables, batch, 2).cost(4, 1).bound == "compute"
 
 
-def test_only_a_long_run_measures_its_machine(batch, known, monkeypatch):
+def test_only_a_long_run_measures_its_machine(batch, tables, known, monkeypatch):
     monkeypatch.setattr(machine, "known", lambda kinds: {"float32": 1e9})
-    cost = run(batch, 2).cost(4, 1)
+    cost = run(tables, batch, 2).cost(4, 1)
     assert (cost.peak_share, cost.ridge, cost.bound, known) == (None, None, None, [])
     assert cost.flops_per_second > 0
     monkeypatch.setattr(meter, "WORTH_MEASURING", 0)
-    assert run(batch, 2).cost(4, 1).ridge == pytest.approx(1)
+    assert run(tables, batch, 2).cost(4, 1).ridge == pytest.approx(1)
     assert known == ["memory"]
 
 
