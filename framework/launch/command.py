@@ -42,7 +42,7 @@ def command(
                     check(config)
                     value = function(config)
                     ended(HydraConfig.get(), value)
-                    return float(value) if isinstance(value, float) else value
+                    return value
                 except Exception as error:  # told below; the other jobs of a sweep go on
                     ended(HydraConfig.get(), error)
                     return None
@@ -57,7 +57,7 @@ def command(
                 if together is None:
                     raise UserError(f"hydra/launcher=vmap cannot run experiments.{config_name}; leave it out")
                 values = together()(configs, gigabytes, lambda place, value: ended(configs[place].hydra, value))
-                return [float(value) if isinstance(value, float) else None for value in values]
+                return [None if isinstance(value, Exception) else value for value in values]
 
             task.together = many
             task.__module__ = f"experiments.{config_name}"  # what Hydra calls the program in its help

@@ -1,0 +1,122 @@
+"""What is searched: Hydra's sweeps as Optuna's distributions, and what was drawn as Hydra's overrides."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from framework.errors import UserError
+
+EXAMPLE = "optimizer.learning_rate='tag(log, interval(1e-4, 1e-2))'"
+
+
+@dataclass(frozen=True)
+class Space:
+    """Each searched key with its distribution, the overrides of all jobs, and those of each repeat of a trial."""
+
+    dimensions: Mapping[str, BaseDistribution]
+    fixed: tuple[str, ...]
+    repeats: tuple[tuple[str, ...], ...] = ((),)
+
+    @staticmethod
+    def of(overrides: Sequence[Override], repeat: Sequence[Override] = ()) -> "Space":
+        """Of parsed overrides; of two with the same key the later counts. Raises UserError where nothing is searched.
+
+        The order of keys says nothing, so that it cannot change what is drawn.
+        """
+        last = {one.get_key_element(): one for one in overrides}
+        dimensions = {key: _distribution(key, one) for key, one in sorted(last.items()) if one.is_sweep_override()}
+        if not dimensions:
+            raise UserError(f"nothing to search; give at least one key a range or a choice, such as {EXAMPLE}")
+        fixed = tuple(str(one.input_line) for one in last.values() if not one.is_sweep_override())
+        return Space(dimensions, fixed, tuple(product(*(_listed(one) for one in repeat))))
+
+    def drawn(self, values: Mapping[str, Any]) -> list[str]:
+        """These values as overrides."""
+        return [f"{key}={_text(values[key])}" for key in self.dimensions]
+
+    def overrides(self, values: Mapping[str, Any]) -> list[str]:
+        """The overrides of a job with these values."""
+        return [*self.fixed, *self.drawn(values)]
+
+    def samples(self) -> Iterable[list[str]]:
+        """Jobs that name every option once, to see beforehand that they can be composed."""
+        usual = {key: _options(one)[0] for key, one in self.dimensions.items()}
+        yield self.overrides(usual)
+        for key, one in self.dimensions.items():
+            for option in _options(one)[1:]:
+                yield self.overrides(usual | {key: option})
+
+    def told(self) -> dict[str, str]:
+        """In words, to know it again."""
+        return {key: _words(one) for key, one in self.dimensions.items()}
+
+
+def _distribution(key: str, override: Override) -> BaseDistribution:
+    sweep = override._value
+    if isinstance(sweep, IntervalSweep):
+        return _interval(key, sweep)
+    options = list(override.sweep_string_iterator())
+    if not options:
+        raise UserError(f"{key}: {override.get_value_string()} has no values to choose from; check its limits")
+    if isinstance(sweep, RangeSweep) and len(options) > 1:
+        numbers = [float(option) for option in options]
+        step = numbers[1] - numbers[0]
+        if all(number.is_integer() for number in numbers):
+            return IntDistribution(int(min(numbers)), int(max(numbers)), step=int(abs(step)))
+        return FloatDistribution(min(numbers), max(numbers), step=float(_text(abs(step))))
+    return CategoricalDistribution(options)
+
+
+def _listed(override: Override) -> list[str]:
+    """The values of a repeated key. Raises UserError where they cannot be listed."""
+    key = override.get_key_element()
+    if override.is_discrete_sweep():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    if override.is_sweep_override():
+        raise UserError(f"hydra.sweeper.repeat: {override.input_line} cannot be listed; expected such as {key}=0,1,2")
+    return [str(override.input_line)]
+
+
+def _interval(key: str, sweep: IntervalSweep) -> BaseDistribution:
+    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+    assert low is not None
+    assert high is not None
+    if unknown := sorted(sweep.tags - {"log"}):
+        raise UserError(f"{key}: no tag {unknown[0]!r}; an interval takes the tag log alone")
+    if not low < high:
+        raise UserError(f"{key}: interval({_text(low)}, {_text(high)}) is empty; expected the smaller number first")
+    if log and low <= 0:
+        raise UserError(f"{key}: an interval from {_text(low)} has no logarithm; begin it above 0")
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(low, high, log=log)
+
+
+def _options(distribution: BaseDistribution) -> Sequence[Any]:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    assert isinstance(distribution, (IntDistribution, FloatDistribution))
+    return [distribution.low]
+
+
+def _words(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return f"one of {', '.join(map(str, distribution.choices))}"
+    assert isinstance(distribution, (IntDistribution, FloatDistribution))
+    kind = "whole" if isinstance(distribution, IntDistribution) else "real"
+    by = f" by {_text(distribution.step)}" if distribution.step else ""
+    log = " on a log scale" if distribution.log else ""
+    return f"{kind} from {_text(distribution.low)} to {_text(distribution.high)}{by}{log}"
+
+
+def _text(value: Any) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
