@@ -91,43 +91,63 @@ def leaderboard(
 
 def _rows(one: Outcomes, reference: Sequence[str], resamples: int, seed: int) -> list[Row]:
     metrics, models = metrics_for(one.target), list(one.forecasts)
-    forecasts = np.stack([one.forecasts[model] for model in models])
+    took = [len(told) for told in one.forecasts.values()]
+    found = {count: _scores(one, one.sharing(count), metrics, resamples, seed) for count in sorted(set(took))}
+    floors = [models.index(name) for name in reference if name in models]
+    by_fold = [_by_fold(metrics[0], told, one, int(one.fold.max()) + 1) for told in one.forecasts.values()]
+    return [
+        row
+        for k, metric in enumerate(metrics)
+        for row in _metric(one, metric, models, _Paired(found, took, k, metric.smooth), floors, None if k else by_fold)
+    ]
+
+
+def _scores(
+    one: Outcomes, forecasts: Mapping[str, np.ndarray], metrics: tuple[Metric, ...], resamples: int, seed: int
+) -> Scores:
     found = scores(
         metrics,
-        forecasts,
+        np.stack(list(forecasts.values())),
         one.truth,
         one.subject,
         subjects=len(one.subjects),
         resamples=resamples,
         key=jax.random.key(seed),
     )
-    found = jax.tree.map(lambda x: np.asarray(x, np.float64), found)
-    floors = [models.index(name) for name in reference if name in models]
-    folds = int(one.fold.max()) + 1
-    by_fold = np.asarray(_by_fold(metrics[0], forecasts, one.truth, one.subject, one.fold, folds), np.float64)
-    return [
-        row
-        for k, metric in enumerate(metrics)
-        for row in _metric(one, metric, models, _Paired(found, k, metric.smooth), floors, None if k else by_fold)
-    ]
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), found)
 
 
 @dataclass(frozen=True)
 class _Paired:
-    """One metric of all models on the same resamples."""
+    """One metric of all models on the same resamples.
 
-    found: Scores
+    `found` has the scores over so many repeats, of the models that took part in as many; `took` says in how many each
+    did. Two models are compared over the repeats, and so the folds, in which both took part.
+    """
+
+    found: Mapping[int, Scores]
+    took: Sequence[int]
     place: int
     smooth: bool
 
     def spread(self, model: int, floor: int | None = None) -> Spread:
         """Of a model's score, or of its difference to another's, which no bound folds."""
-        value = np.asarray(self.found.value)[self.place]
-        draws, without = (np.asarray(x)[:, self.place] for x in (self.found.draws, self.found.without))
         if floor is None:
-            return Spread.of(float(value[model]), draws[:, model], without[:, model], self.smooth)
-        apart = [x[:, model] - x[:, floor] for x in (draws, without)]
-        return Spread.of(float(value[model] - value[floor]), apart[0], apart[1])
+            return Spread.of(*self._of(model, self.took[model]), self.smooth)
+        both = min(self.took[model], self.took[floor])
+        own, other = self._of(model, both), self._of(floor, both)
+        return Spread.of(own[0] - other[0], own[1] - other[1], own[2] - other[2])
+
+    def undefined(self, model: int) -> int:
+        """In how many resamples the model's score is."""
+        return int(np.isnan(self._of(model, self.took[model])[1]).sum())
+
+    def _of(self, model: int, repeats: int) -> tuple[float, np.ndarray, np.ndarray]:
+        found, column = self.found[repeats], sum(took >= repeats for took in self.took[:model])
+        value, draws, without = (
+            np.asarray(x)[..., self.place, column] for x in (found.value, found.draws, found.without)
+        )
+        return float(value), draws, without
 
 
 def _metric(
@@ -136,7 +156,7 @@ def _metric(
     models: Sequence[str],
     paired: _Paired,
     floors: Sequence[int],
-    by_fold: Float[np.ndarray, "m r f"] | None,
+    by_fold: Sequence[Float[np.ndarray, "_ f"]] | None,
 ) -> list[Row]:
     spreads = [paired.spread(m) for m in range(len(models))]
     between = np.ones((len(models), len(models)))
@@ -147,9 +167,9 @@ def _metric(
 
     def difference(m: int, floor: int) -> Difference:
         over_folds = math.nan
-        if by_fold is not None and by_fold.shape[2] > 1:
-            gaps = (by_fold[m] - by_fold[floor]).ravel()
-            over_folds = corrected(gaps, tested=1.0, trained=by_fold.shape[2] - 1.0)[2]
+        if by_fold is not None and (folds := by_fold[m].shape[1]) > 1:
+            gaps = [a - b for a, b in zip(by_fold[m], by_fold[floor], strict=False)]  # of the repeats of both
+            over_folds = corrected(np.ravel(gaps), tested=1.0, trained=folds - 1.0)[2]
         numbers = (*_numbers(paired.spread(m, floor)), between[m, floor], over_folds)
         return Difference(*map(known, numbers))
 
@@ -161,7 +181,7 @@ def _metric(
             better=metric.better,
             unit=metric.unit,
             **dict(zip(("value", "low", "high"), map(known, _numbers(spreads[m])), strict=True)),
-            undefined=int(np.isnan(np.asarray(paired.found.draws)[:, paired.place, m]).sum()),
+            undefined=paired.undefined(m),
             pairs=len(one.truth),
             subjects=len(one.subjects),
             letters=told[m],
@@ -171,23 +191,28 @@ def _metric(
     ]
 
 
+def _by_fold(metric: Metric, told: Float[np.ndarray, "r q p"], one: Outcomes, folds: int) -> Float[np.ndarray, "r f"]:
+    found = _in_folds(metric, told, one.truth, one.subject, one.fold[: len(told)], folds)
+    return np.asarray(found, np.float64)
+
+
 @partial(jax.jit, static_argnames=("metric", "folds"))
-def _by_fold(
+def _in_folds(
     metric: Metric,
-    forecasts: Float[Arr, "m r q p"],
+    forecast: Float[Arr, "r q p"],
     truth: Float[Arr, "q ..."],
     subject: Int[Arr, " q"],
     fold: Int[Arr, "r q"],
     folds: int,
-) -> Float[Array, "m r f"]:
-    """A metric of each model in each fold of each repeat: folds are weights."""
+) -> Float[Array, "r f"]:
+    """A metric of one model in each fold of each repeat: folds are weights."""
     weights = (jnp.asarray(fold)[:, None] == jnp.arange(folds)[:, None]).astype(float)
     weighed = jax.vmap(jax.vmap(metric.weigh, (0, None)), (0, None))(weights, subject)
 
     def repeat(forecast: Float[Array, "q p"], weights: Float[Array, "f q"]) -> Float[Array, " f"]:
         return jax.vmap(partial(metric.score, metric.prepare(forecast, truth)))(weights)
 
-    return jax.vmap(jax.vmap(repeat), (0, None))(jnp.asarray(forecasts), weighed)
+    return jax.vmap(repeat)(jnp.asarray(forecast), weighed)
 
 
 def _numbers(spread: Spread) -> tuple[float, float, float]:

@@ -21,6 +21,7 @@ class Outcomes:
     """The q queries of one target whose truth was observed; every model answered the same ones.
 
     A repeat r is one seed of the folds: each subject is tested once in it, by models that never saw that subject.
+    A model may have taken part in the first repeats only.
     The p numbers of a forecast are the quantiles at `LEVELS`, the probability of each of the target's levels, or the
     survival of an event at each of its horizons. The truth of an event is (lo, hi], in years after the origin.
     """
@@ -33,7 +34,11 @@ class Outcomes:
     origin_time: Float[np.ndarray, " q"]  # years since the subject's first visit, as is time
     time: Float[np.ndarray, " q"]
     truth: Float[np.ndarray, "q ..."]  # original units, a level's index, or an event's lo and hi
-    forecasts: Mapping[str, Float[np.ndarray, "r q p"]]
+    forecasts: Mapping[str, Float[np.ndarray, "_ q p"]]
+
+    def sharing(self, repeats: int) -> dict[str, Float[np.ndarray, "r q p"]]:
+        """The forecasts of the first `repeats`, of the models that took part in all of those."""
+        return {model: told[:repeats] for model, told in self.forecasts.items() if len(told) >= repeats}
 
     def table(self) -> pd.DataFrame:
         """One row for each model, repeat and query, in words: ids and level names instead of indices."""
@@ -46,7 +51,7 @@ class Outcomes:
         }
         parts = []
         for model, forecast in self.forecasts.items():
-            for repeat, (fold, answers) in enumerate(zip(self.fold, forecast, strict=True)):
+            for repeat, (fold, answers) in enumerate(zip(self.fold, forecast, strict=False)):
                 answer = dict(zip(answer_names(self.target), answers.T, strict=True))
                 parts.append(pd.DataFrame({"model": model, "repeat": repeat, "fold": fold, **queries, **answer}))
         return pd.concat(parts, ignore_index=True)
@@ -60,9 +65,12 @@ class Outcomes:
     def dataset(self) -> xr.Dataset:
         """The same as labelled arrays."""
         last, places = _places(self.target)
+        repeats = len(self.fold)
+        whole = [np.pad(told, ((0, repeats - len(told)), (0, 0), (0, 0))) for told in self.forecasts.values()]
         return xr.Dataset(
             {
-                "forecast": (("model", "repeat", "query", last), np.stack(list(self.forecasts.values()))),
+                "forecast": (("model", "repeat", "query", last), np.stack(whole)),
+                "repeats": ("model", [len(told) for told in self.forecasts.values()]),
                 "subject": ("query", self.subject),
                 "fold": (("repeat", "query"), self.fold),
                 "origin": ("query", self.origin),
@@ -82,10 +90,11 @@ class Outcomes:
     def from_dataset(data: xr.Dataset) -> "Outcomes":
         tree = data.attrs["target"]
         columns = ("subject", "fold", "origin", "origin_time", "time", "truth")
+        each = zip(data["model"].values.tolist(), data["forecast"].values, data["repeats"].values, strict=True)
         return Outcomes(
             target=Target(**(tree | {name: tuple(tree.get(name, ())) for name in ("levels", "horizons")})),
             subjects=tuple(data["subject_id"].values.tolist()),
-            forecasts=dict(zip(data["model"].values.tolist(), data["forecast"].values, strict=True)),
+            forecasts={model: told[:repeats] for model, told, repeats in each},
             **{name: data[name].values for name in columns},
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from framework.data.groups import first_values, natural
 from framework.data.schema import Variable
@@ -111,12 +111,11 @@ def _count(one: Outcomes, here: Bool[np.ndarray, " q"]) -> int:
 
 def _part(one: Outcomes, by: str, level: str, here: Bool[np.ndarray, " q"], resamples: int, seed: int) -> list[Group]:
     metric = headline(one.target)
-    forecasts = np.stack(list(one.forecasts.values()))
 
-    def of(weight: Bool[np.ndarray, " q"]) -> Scores:
+    def of(told: Float[np.ndarray, "r q p"], weight: Bool[np.ndarray, " q"]) -> Scores:
         found = scores(
             (metric,),
-            forecasts,
+            told[None],
             one.truth,
             one.subject,
             subjects=len(one.subjects),
@@ -124,12 +123,11 @@ def _part(one: Outcomes, by: str, level: str, here: Bool[np.ndarray, " q"], resa
             key=jax.random.key(seed),
             weight=weight.astype(float),
         )
-        return jax.tree.map(lambda x: np.asarray(x, np.float64)[..., 0, :], found)
+        return jax.tree.map(lambda x: np.asarray(x, np.float64)[..., 0, 0], found)
 
-    inside, others = of(here), of(~here)
     rows = []
-    for m, model in enumerate(one.forecasts):
-        own, rest = ([float(x.value[m]), x.draws[:, m], x.without[:, m]] for x in (inside, others))
+    for model, told in one.forecasts.items():
+        own, rest = ([float(x.value), x.draws, x.without] for x in (of(told, here), of(told, ~here)))
         spread, gap = Spread.of(*own), Spread.of(*(a - b for a, b in zip(own, rest, strict=True)))
         numbers = (spread.value, *spread.interval(), gap.value, *gap.interval(), gap.p_value())
         facts = one.target.name, metric.name, by, level, int(here.sum()), _count(one, here), model

@@ -27,19 +27,19 @@ def certificate(
     known: Examples,
     repeats: Repeats,
     forecasters: Mapping[str, Forecaster],
-    fitted: Mapping[str, Sequence[Fitted]],
+    blind: Sequence[Mapping],
 ) -> dict:
     """What a reader needs to see that nothing of the test subjects, nor of the future, was learnt from.
 
-    `known` is what was learnt from. Blindness is tried on the first member of each forecaster, on the subjects that it
-    is tested on; `framework.evaluate.leakage` probes the fit itself.
+    `known` is what was learnt from; `blind` is what `blindness` found of each forecaster.
+    `framework.evaluate.leakage` probes the fit itself.
     """
     splits = [split for repeat in repeats for split in repeat]
     parts = [(name, part) for name, one in forecasters.items() for part in one.parts()]
     unions = dict.fromkeys(part.roles for _, part in parts if len(part.roles) > 1)
     checks = [
         *_design(examples, known, splits),
-        *_blindness(examples, splits[0], fitted),
+        *blind,
         *_encoders(known, splits, parts),
     ]
     return {
@@ -54,6 +54,14 @@ def certificate(
             for k, split in enumerate(repeat)
         ],
     }
+
+
+def blindness(examples: Examples, split: Split, name: str, fitted: Fitted) -> dict:
+    """Whether the forecasts of those whom it is tested on change with the future: a check of the certificate."""
+    rows = np.flatnonzero(split.test & examples.asked.query.valid.any(1))
+    seen = [Leak(one) for one in sees(fitted, examples, rows)] if len(rows) else []
+    otherwise = "forecasts stay bit-equal whatever comes after their origin"
+    return _check(f"{name}: blind to the future", seen, otherwise if len(rows) else "nobody to be asked in this fold")
 
 
 def write(told: Mapping, subjects: Sequence[str], repeats: Repeats, run: Path) -> None:
@@ -110,16 +118,6 @@ def _asked(examples: Examples) -> str:
     origins = len({(i, int(query.origin[i, q])) for i, q in zip(*np.nonzero(query.valid), strict=True)})
     where = {"now": "at its origin", "next": "about the next visit"}.get(examples.ask, "later than its origin")
     return f"{count} questions from {origins} origins ({type(examples.origins).__name__.lower()}), each {where}"
-
-
-def _blindness(examples: Examples, split: Split, fitted: Mapping[str, Sequence[Fitted]]) -> Iterator[dict]:
-    rows = np.flatnonzero(split.test & examples.asked.query.valid.any(1))
-    for name, members in fitted.items():
-        seen = [Leak(one) for one in sees(members[0], examples, rows)] if len(rows) else []
-        otherwise = "forecasts stay bit-equal whatever comes after their origin"
-        yield _check(
-            f"{name}: blind to the future", seen, otherwise if len(rows) else "nobody to be asked in this fold"
-        )
 
 
 def _encoders(known: Examples, splits: list[Split], parts: Sequence[tuple[str, Part]]) -> Iterator[dict]:

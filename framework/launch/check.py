@@ -25,6 +25,7 @@ SETTINGS = {  # what the experiments' configs hold beside targets, and the small
     "repeats": (int, 1),
     "models": (Sequence[str], None),
     "settings": (Mapping[str, Sequence[str]] | None, None),
+    "fewer": (Mapping[str, int] | None, None),
     "run": (str | None, None),
     "sweep": (str | None, None),
     "report": (bool, None),

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from hydra.utils import instantiate
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 from omegaconf import DictConfig, OmegaConf
 
 from framework.data.examples import Examples
@@ -27,6 +27,7 @@ from framework.launch.folder import RunFolder, write_whole
 from framework.launch.progress import Training
 from framework.launch.recipes import FLOORS
 from framework.launch.study import copy_ledger, examples_of, facts
+from framework.launch.tested import Tested
 from framework.train.mesh import is_first
 from framework.types import Interval
 
@@ -38,6 +39,7 @@ class Job:
     """Forecasters to fit on the folds of each repeat, and the folder of the run; `keep` saves what was fitted.
 
     They are tested by `examples`, and learn from `known`: all of it, unless a temporal split keeps the future away.
+    `counts` says of some in how many repeats they take part, the first ones; the others take part in all.
     """
 
     config: DictConfig
@@ -48,6 +50,7 @@ class Job:
     what: Mapping
     folder: RunFolder
     keep: bool
+    counts: Mapping[str, int]
 
     @staticmethod
     def of(
@@ -56,6 +59,7 @@ class Job:
         plan: Plan,
         keep: bool,
         opened: Callable[[DictConfig], Examples] = examples_of,
+        counts: Mapping[str, int] | None = None,
     ) -> "Job":
         """The job of a composed config; the cohort is brought in where there is none, nothing else is made yet."""
         _join(config)
@@ -75,7 +79,7 @@ class Job:
         repeats = plan(splitter, cohort)
         for split in (split for repeat in repeats for split in repeat):
             learnt.learnable(split.train)
-        return Job(config, forecasters, study, learnt, repeats, what, folder, keep)
+        return Job(config, forecasters, study, learnt, repeats, what, folder, keep, counts or {})
 
     @property
     def splits(self) -> list[Split]:
@@ -92,39 +96,66 @@ class Job:
         if is_first():
             self.folder.start(self.what, facts(self.config, self.examples.cohort))
 
+    def took_part(self, name: str) -> Sequence[Sequence[Split]]:
+        """The repeats in which a forecaster takes part."""
+        return self.repeats[: self.counts.get(name, len(self.repeats))]
+
     def fit(self, name: str) -> list[Fitted]:
-        """One member for each fold of each repeat, side by side."""
-        path = self.folder.path
+        """One member for each fold of each repeat that it takes part in, side by side."""
+        path, splits = self.folder.path, [split for repeat in self.took_part(name) for split in repeat]
         with Training(name, path / "metrics.jsonl") if is_first() else nullcontext(lambda row: None) as log:
             fit_many = self.forecasters[name].fit_many
-            return fit_many(self.known, self.splits, self.keys, folder=path / "checkpoints" / name, log=log)
+            return fit_many(self.known, splits, self.keys[: len(splits)], folder=path / "checkpoints" / name, log=log)
 
-    def finish(self, fitted: Mapping[str, list[Fitted]]) -> None:
-        """Forecast, evaluate, report; from now on the run is shown, not made."""
-        path, examples = self.folder.path, self.examples
+    def tested(self, name: str) -> Tested:
+        """A forecaster fitted and tested; one that an interrupted run had tested already is not fitted again."""
+        return Tested.load(self._kept(name)) or self.test(name, self.fit(name))
+
+    def test(self, name: str, members: Sequence[Fitted]) -> Tested:
+        """Ask the members of a forecaster about the subjects each is tested by, and keep what they said."""
+        if not is_first():
+            return Tested({}, {})
         if self.keep:
-            for name, members in fitted.items():
-                members[0].save(path / "models" / name)
-        costs = {name: asdict(members[0].cost) for name, members in fitted.items() if members[0].cost}
+            members[0].save(self.folder.path / "models" / name)
+        facts = {
+            "cost": None if members[0].cost is None else asdict(members[0].cost),
+            "chosen": [member.chosen for member in members],
+            "blind": certificate.blindness(self.examples, self.splits[0], name, members[0]),
+        }
+        made = Tested(_answers(self.examples, self.took_part(name), members), facts)
+        made.save(self._kept(name))
+        return made
+
+    def _kept(self, name: str) -> Path:
+        return self.folder.path / "tested" / f"{name}.npz"
+
+    def finish(self, tested: Mapping[str, Tested]) -> None:
+        """Evaluate and report; from now on the run is shown, not made."""
+        path, examples = self.folder.path, self.examples
+        costs = {name: one.facts["cost"] for name, one in tested.items() if one.facts["cost"]}
         write_whole(path / "cost.json", json.dumps(costs, indent=1))
-        found = _tested(examples, self.repeats, fitted)
+        chosen = {name: one.facts["chosen"] for name, one in tested.items() if any(one.facts["chosen"])}
+        write_whole(path / "chosen.json", json.dumps(chosen, indent=1))
+        found = _found(examples, self.repeats, tested)
         outcomes.write(found, path)
         rows = leaderboard.leaderboard(found, FLOORS, self.config.resamples, self.config.seed)
         leaderboard.write(rows, self.config.resamples, path)
         subgroups.write(_in_subgroups(examples, found, self.config), path)
         _write_history(examples, found, path)
-        told = certificate.certificate(examples, self.known, self.repeats, self.forecasters, fitted)
+        blind = [one.facts["blind"] for one in tested.values()]
+        told = certificate.certificate(examples, self.known, self.repeats, self.forecasters, blind)
         certificate.write(told, examples.subjects, self.repeats, path)
         copy_ledger(self.config.data.store, path, examples.left_out())
-        tested = {subject for one in found for subject in one.subjects}
+        subjects = {subject for one in found for subject in one.subjects}
         targets = [target.name for target in examples.layout.targets]
-        self.folder.note(targets=targets, models=list(fitted), test_subjects=len(tested))
+        self.folder.note(targets=targets, models=list(tested), test_subjects=len(subjects))
         if self.config.report:
             from framework.report import html  # loaded here, so that figures do not hold up the first step
 
             html.build(path)
         self.folder.finish()
-        shutil.rmtree(path / "checkpoints", ignore_errors=True)
+        for done in ("checkpoints", "tested"):
+            shutil.rmtree(path / done, ignore_errors=True)
 
     @property
     def objective(self) -> float:
@@ -149,25 +180,42 @@ def _join(config: DictConfig) -> None:
     hosts.join()
 
 
-def _tested(
-    examples: Examples, repeats: Sequence[Sequence[Split]], fitted: Mapping[str, list[Fitted]]
-) -> list[Outcomes]:
+def _held_out(repeats: Sequence[Sequence[Split]]) -> Int[np.ndarray, " n"]:
+    return np.flatnonzero(np.any([split.test for split in repeats[0]], axis=0))
+
+
+def _answers(
+    examples: Examples, repeats: Sequence[Sequence[Split]], members: Sequence[Fitted]
+) -> dict[str, Float[np.ndarray, "r n q p"]]:
+    """What the members said of every held-out subject, target by target."""
+    rows, waiting = _held_out(repeats), iter(members)
+    told: dict[str, Float[np.ndarray, "r n q p"]] = {}
+    for r, repeat in enumerate(repeats):
+        for split in repeat:
+            some = np.flatnonzero(split.test)
+            for target, numbers in answers(next(waiting), examples, some, examples.asked).items():
+                table = told.setdefault(target, np.zeros((len(repeats), len(rows), *numbers.shape[1:])))
+                table[r, np.searchsorted(rows, some)] = numbers
+    return told
+
+
+def _found(examples: Examples, repeats: Sequence[Sequence[Split]], tested: Mapping[str, Tested]) -> list[Outcomes]:
     """Every forecast of a held-out subject whose truth was observed, target by target."""
-    rows = np.flatnonzero(np.any([split.test for split in repeats[0]], axis=0))
-    place = {row: i for i, row in enumerate(rows)}
+    rows = _held_out(repeats)
     fold = np.zeros((len(repeats), len(rows)), int)
-    told: dict[str, dict[str, Float[np.ndarray, "r n q p"]]] = {t.name: {} for t in examples.layout.targets}
-    for name, members in fitted.items():
-        waiting = iter(members)
-        for r, repeat in enumerate(repeats):
-            for k, split in enumerate(repeat):
-                some = np.flatnonzero(split.test)
-                where = [place[row] for row in some]
-                fold[r, where] = k
-                for target, numbers in answers(next(waiting), examples, some, examples.asked).items():
-                    table = told[target].setdefault(name, np.zeros((len(repeats), len(rows), *numbers.shape[1:])))
-                    table[r, where] = numbers
-    return [_outcomes(examples, target, rows, fold, told[target.name]) for target in examples.layout.targets]
+    for r, repeat in enumerate(repeats):
+        for k, split in enumerate(repeat):
+            fold[r, np.searchsorted(rows, np.flatnonzero(split.test))] = k
+    return [
+        _outcomes(
+            examples,
+            target,
+            rows,
+            fold,
+            {name: one.answers[target.name] for name, one in tested.items() if target.name in one.answers},
+        )
+        for target in examples.layout.targets
+    ]
 
 
 def _outcomes(

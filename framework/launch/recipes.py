@@ -21,16 +21,18 @@ class Recipes:
     def model(self, name: str, overrides: Sequence[str] = ()) -> DictConfig:
         """The config of a model by its name in conf/model, or of the deep one by its head's in conf/model/head.
 
-        It has everything that the command line says of the rest.
+        It has everything that the command line says of the rest. Overrides that choose a `model` say themselves what
+        the name stands for.
         """
         told = [
             o
             for o in HydraConfig.get().overrides.task
-            if not o.lstrip("+~").startswith(("model", "settings", "repeats"))
+            if not o.lstrip("+~").startswith(("model", "settings", "repeats", "fewer"))
         ]
         if name in FLOORS:  # they have nothing to set, and an experiment may set parts that they lack
             told = []
-        return self._compose(*told, *_chosen(name), *overrides).model
+        own = any(override.startswith("model=") for override in overrides)
+        return self._compose(*told, *([] if own else _chosen(name)), *overrides).model
 
     def name(self) -> str:
         """What the leaderboard calls the forecaster: its name in conf/model, or its parts where others were chosen."""

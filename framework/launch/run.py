@@ -1,6 +1,6 @@
 """One run, top to bottom: fit, forecast, evaluate, report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -45,7 +45,18 @@ def compare(config: DictConfig) -> Ran:
     models = {name: recipes.model(name, settings.get(name, ())) for name in names}
     repeats = range(config.repeats)
     plan = lambda splitter, cohort: [splitter.splits(cohort, repeat) for repeat in repeats]  # noqa: E731
-    return run(Job.of(config, models, plan, keep=False))
+    return run(Job.of(config, models, plan, keep=False, counts=_counts(config, names)))
+
+
+def _counts(config: DictConfig, names: Sequence[str]) -> dict[str, int]:
+    """In how many repeats some models take part. Raises UserError where that cannot be."""
+    counts = dict(config.fewer or {})
+    for name, count in counts.items():
+        if name not in names:
+            raise UserError(f"fewer names {name!r}, which is not in models={list(config.models)}; add or remove it")
+        if not 1 <= count <= config.repeats:
+            raise UserError(f"fewer.{name} is {count}; expected 1 to repeats={config.repeats}")
+    return counts
 
 
 def run(job: Job, quiet: bool = False) -> Ran:
@@ -53,9 +64,9 @@ def run(job: Job, quiet: bool = False) -> Ran:
     if not job.folder.finished:
         job.start()
         with job.folder.watched() if is_first() else nullcontext():
-            fitted = {name: job.fit(name) for name in job.forecasters}
+            tested = {name: job.tested(name) for name in job.forecasters}
             if is_first():  # the other hosts have done their share
-                job.finish(fitted)
+                job.finish(tested)
     if not is_first():
         return Ran("nan")
     if not quiet:

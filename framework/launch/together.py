@@ -25,6 +25,7 @@ from framework.launch.recipes import Recipes
 from framework.launch.run import forecast_job, run, use_compilation_cache
 from framework.launch.study import examples_of
 from framework.launch.sweep import Ran
+from framework.launch.tested import Tested
 from framework.train.optimizer import Dynamic
 
 Value = float | Exception
@@ -160,13 +161,13 @@ def _finished(job: Job, lane: Mapping[str, Fitted | UserError] | None) -> Value:
         if lane is None:
             return run(job, quiet=True)
         with job.folder.watched():
-            fitted: dict[str, list[Fitted]] = {}
+            tested: dict[str, Tested] = {}
             for name in job.forecasters:
                 own = lane.get(name)
                 if isinstance(own, UserError):
                     raise own
-                fitted[name] = job.fit(name) if own is None else [own]
-            job.finish(fitted)
+                tested[name] = job.tested(name) if own is None else job.test(name, [own])
+            job.finish(tested)
         uphold(job.folder.path, job.config.accept)
         return Ran.of(job.objective, job.folder.path)
     except Exception as error:  # marked in its folder by `watched`; the other jobs go on

@@ -14,7 +14,7 @@ from framework.evaluate.leakage import MEANINGS
 from framework.forecast.base import Part
 from framework.forecast.last_visit import LastVisit
 from framework.forecast.pretrained import SEEN, digests
-from framework.launch.certificate import certificate, digest, uphold, write
+from framework.launch.certificate import blindness, certificate, digest, uphold, write
 from framework.report.html import environment
 from tests.evaluate.plants import Own, split, study
 
@@ -24,8 +24,11 @@ KEYS = jax.random.split(jax.random.key(0), 1)
 def certified(examples, own, seen=None, learnt=None):
     forecasters = {"last_visit": LastVisit(False), "own": own}
     splits = [split()]
-    fitted = {name: one.fit_many(examples, splits, KEYS) for name, one in forecasters.items()}
-    return certificate(examples, learnt or examples, [splits], forecasters, fitted)
+    blind = [
+        blindness(examples, splits[0], name, one.fit_many(examples, splits, KEYS)[0])
+        for name, one in forecasters.items()
+    ]
+    return certificate(examples, learnt or examples, [splits], forecasters, blind)
 
 
 def test_it_tells_who_was_where_and_what_was_fitted_on_whom(tmp_path):
@@ -54,7 +57,7 @@ def test_whoever_is_out_is_counted_by_reason():
     told = replace(split(), out={0: "no site"})
     mask = np.arange(36) != 0
     told = Split(told.train & mask, told.validation & mask, told.test & mask, told.out)
-    made = certificate(study(), study(), [[told]], {}, {})
+    made = certificate(study(), study(), [[told]], {}, [])
     assert made["folds"][0]["out"] == {"no site": 1}
 
 
