@@ -36,10 +36,14 @@ def register(
 ) -> bool:
     """Make `prognax_<target>` of this source callable; False where kernels are declined or nothing can compile them.
 
-    Each is a function of XLA's foreign-call interface. Raises RuntimeError where the source does not compile.
+    Each is a function of XLA's foreign-call interface. Nothing is loaded where an accelerator does the work: its
+    compiler (jaxlib 0.11.2, CUDA) crashed in a process that held these libraries. Raises RuntimeError where the source
+    does not compile.
     """
+    if os.environ.get("PROGNAX_NATIVE", "1") == "0" or jax.default_backend() != "cpu":
+        return False
     compiler = _compiler()
-    if os.environ.get("PROGNAX_NATIVE", "1") == "0" or compiler is None:
+    if compiler is None:
         return False
     library = ctypes.CDLL(
         str(_compiled(compiler, source, libraries, headers)), mode=ctypes.RTLD_GLOBAL

@@ -25,6 +25,10 @@ def test_declined():
     assert asked(ASK, PROGNAX_NATIVE="0") == "False False xla"
 
 
+def test_where_an_accelerator_does_the_work_nothing_is_loaded():
+    assert asked(f"import jax; jax.default_backend = lambda: 'gpu'; {ASK}").startswith("False False")
+
+
 @pytest.mark.skipif(not library.normalises(), reason="a C++ compiler is absent")
 def test_without_onednn_normalisation_is_still_native():
     assert asked(ASK, PROGNAX_ONEDNN="0") == "False True xla"
