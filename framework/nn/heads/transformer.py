@@ -6,7 +6,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Key
 
 from framework.errors import UserError
-from framework.history import at_origin
+from framework.history import at_origin, last_observed
+from framework.nn.dropping import dropout
 from framework.nn.heads.base import Head, years_ahead
 from framework.nn.heads.gru import after, inputs
 from framework.nn.heads.recurrence import gaps
@@ -15,10 +16,13 @@ from framework.types import Arr, Query, Sequence
 
 
 class Transformer(Head):
-    """Visits attend to themselves and those before; each query then attends to the visits up to its origin.
+    """Visits attend to themselves and those before; a query goes the same way, as a visit that nobody else sees.
 
     Times enter as rotations of queries and keys, at periods from `shortest` to `longest` years, so that attention sees
-    differences of time and no position (rotary encoding, Su et al. 2021, its index replaced by a time).
+    differences of time and no position (rotary encoding, Su et al. 2021, its index replaced by a time), and each head
+    fades over years at a rate that it learns (Press et al. 2022, likewise). A token also says what of each variable
+    was last seen and when, which costs a block to look up. Dropout acts on what attention shares and each
+    layer adds (Vaswani et al. 2017, 5.4).
     """
 
     def __init__(
@@ -35,28 +39,37 @@ class Transformer(Head):
         if features % (2 * heads):
             raise UserError(f"features={features} do not split into {heads} heads of an even size; use {8 * heads}")
         self.out_features = features
-        self.enter = Dense(2 * d_in + 1, features, rngs=rngs)
-        periods = (heads, shortest, longest)
-        self.blocks = nnx.List([Block(features, *periods, rngs=rngs) for _ in range(layers)])
-        self.asking = nnx.Param(jax.random.normal(rngs.params(), (features,)))
-        self.answer = Attention(features, *periods, rngs=rngs)
+        self.enter = Dense(5 * d_in + 1, features, rngs=rngs)
+        self.ask = Dense(1, features, rngs=rngs)
+        self.blocks = nnx.List([Block(features, heads, shortest, longest, rngs=rngs) for _ in range(layers)])
         self.out = Dense(2 * features + 2, features, rngs=rngs)
 
     def __call__(
         self, sequence: Sequence, query: Query, key: Key[Array, ""] | None = None, rate: Float[Arr, ""] | float = 0.0
     ) -> Float[Array, "b q h"]:
-        valid = jnp.asarray(sequence.valid)
+        valid, origin = jnp.asarray(sequence.valid), jnp.asarray(query.origin)
         observed = jnp.asarray(sequence.observed) & valid[..., None]
-        dt = gaps(sequence.times, valid)
+        dt, ahead = gaps(sequence.times, valid), years_ahead(sequence, query)
         times, place = jnp.cumsum(dt, axis=1), jnp.arange(valid.shape[1])
-        x = self.enter(inputs(jnp.where(observed, sequence.x, 0), observed, dt))
+        x = self.enter(tokens(jnp.where(observed, sequence.x, 0), observed, dt, times))
+        asked, when = at_origin(x, origin) + self.ask(jnp.log1p(ahead)[..., None]), at_origin(times, origin) + ahead
+        past, known = ((place <= until[..., None]) & valid[:, None] for until in (place, origin))
         for block in self.blocks:
-            x = block(x, times, (place <= place[:, None]) & valid[:, None])
-        x, ahead = standardised(x), years_ahead(sequence, query)
-        asking = jnp.broadcast_to(self.asking[...], (*ahead.shape, self.out_features))
-        seen = (place <= jnp.asarray(query.origin)[..., None]) & valid[:, None]
-        answer = self.answer(asking, at_origin(times, query.origin) + ahead, x, times, seen)
-        return jnp.tanh(self.out(after(jnp.concatenate([answer, at_origin(x, query.origin)], -1), ahead)))
+            key, *keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+            even = standardised(x)
+            asked = block(asked, when, even, times, known, keys[0], rate)
+            x = block(x, times, even, times, past, keys[1], rate)
+        seen = at_origin(standardised(x), origin)
+        return jnp.tanh(self.out(after(jnp.concatenate([standardised(asked), seen], -1), ahead)))
+
+
+def tokens(
+    x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"], times: Float[Array, "b t"]
+) -> Float[Array, "b t i"]:
+    """What a cell is fed; of each variable the last value, whether there is one, and log(1 + years since)."""
+    last, has, since = last_observed(x, observed, times)
+    age = jnp.log1p(jnp.where(has, times[..., None] - since, 0))
+    return jnp.concatenate([inputs(x, observed, dt), last, has.astype(x.dtype), age], axis=-1)
 
 
 class Block(nnx.Module):
@@ -64,22 +77,7 @@ class Block(nnx.Module):
 
     def __init__(self, features: int, heads: int, shortest: float, longest: float, *, rngs: nnx.Rngs):
         self.attention = Attention(features, heads, shortest, longest, rngs=rngs)
-        self.wide, self.back = Dense(features, 4 * features, rngs=rngs), Dense(4 * features, features, rngs=rngs)
-
-    def __call__(
-        self, x: Float[Array, "b t h"], times: Float[Array, "b t"], seen: Bool[Array, "b t t"]
-    ) -> Float[Array, "b t h"]:
-        even = standardised(x)
-        x = x + self.attention(even, times, even, times, seen)
-        return x + self.back(jax.nn.gelu(self.wide(standardised(x))))
-
-
-class Attention(nnx.Module):
-    """Multi-head attention (Vaswani et al. 2017, Eq. 1) with rotary times."""
-
-    def __init__(self, features: int, heads: int, shortest: float, longest: float, *, rngs: nnx.Rngs):
-        self.heads, self.shortest, self.longest = heads, shortest, longest
-        self.query, self.key, self.value, self.out = (Dense(features, features, rngs=rngs) for _ in range(4))
+        self.wide, self.back = Dense(features, 2 * features, rngs=rngs), Dense(2 * features, features, rngs=rngs)
 
     def __call__(
         self,
@@ -88,12 +86,39 @@ class Attention(nnx.Module):
         x: Float[Array, "b t h"],
         times: Float[Array, "b t"],
         seen: Bool[Array, "b q t"],
+        key: Key[Array, ""] | None,
+        rate: Float[Arr, ""] | float,
     ) -> Float[Array, "b q h"]:
-        query, key = self.turned(self.query(asks), when), self.turned(self.key(x), times)
-        logits = jnp.einsum("bqnd,btnd->bnqt", query, key) / jnp.sqrt(jnp.asarray(query.shape[-1], x.dtype))
+        one, two, three = (None,) * 3 if key is None else jax.random.split(key, 3)
+        asks = asks + dropout(self.attention(standardised(asks), when, x, times, seen, one, rate), rate, two)
+        return asks + dropout(self.back(jax.nn.gelu(self.wide(standardised(asks)))), rate, three)
+
+
+class Attention(nnx.Module):
+    """Multi-head attention (Vaswani et al. 2017, Eq. 1) with rotary times, fading over years."""
+
+    def __init__(self, features: int, heads: int, shortest: float, longest: float, *, rngs: nnx.Rngs):
+        self.heads, self.shortest, self.longest = heads, shortest, longest
+        self.query, self.key, self.value, self.out = (Dense(features, features, rngs=rngs) for _ in range(4))
+        self.fade = nnx.Param(-jnp.log(jnp.geomspace(shortest, longest, heads)))  # log of a rate a year
+
+    def __call__(
+        self,
+        asks: Float[Array, "b q h"],
+        when: Float[Array, "b q"],
+        x: Float[Array, "b t h"],
+        times: Float[Array, "b t"],
+        seen: Bool[Array, "b q t"],
+        key: Key[Array, ""] | None,
+        rate: Float[Arr, ""] | float,
+    ) -> Float[Array, "b q h"]:
+        query, keys = self.turned(self.query(asks), when), self.turned(self.key(x), times)
+        logits = jnp.einsum("bqnd,btnd->bnqt", query, keys) / jnp.sqrt(jnp.asarray(query.shape[-1], x.dtype))
+        lag = jnp.where(seen, when[..., None] - times[:, None], 0)
+        logits = logits - jnp.exp(self.fade[...])[:, None, None] * lag[:, None]  # Press et al. 2022, section 3
         # where there is nothing to see, whatever comes out, it is a finite number
         share = jax.nn.softmax(jnp.where(seen[:, None], logits, jnp.finfo(x.dtype).min))
-        answer = jnp.einsum("bnqt,btnd->bqnd", share, self._split(self.value(x)))
+        answer = jnp.einsum("bnqt,btnd->bqnd", dropout(share, rate, key), self._split(self.value(x)))
         return self.out(answer.reshape(asks.shape))
 
     def turned(self, x: Float[Array, "b s h"], times: Float[Array, "b s"]) -> Float[Array, "b s n d"]:

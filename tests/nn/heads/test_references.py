@@ -188,24 +188,31 @@ def test_ode_rnn():
 
 
 def test_ssm():
-    """Each mode by its convolution: x(t) = Σ exp(λ (t - t_k)) B u_k over the visits so far, with no recurrence at all."""
+    """Gu & Dao 2023, Algorithm 2, a visit at a time; the question is a visit that shows nothing and leaves no trace."""
     head = made("ssm")
+
+    def through(layer, states, u):
+        y = gelu(dense(layer.back, states.real, states.imag))
+        value, gate = np.split(dense(layer.mix, y, normed(u)), 2, -1)
+        return u + value * sigmoid(gate)
 
     def reference(x, m, t, ahead):
         u = np.stack([dense(head.enter, *fed(*visit)) for visit in zip(x, m, gaps(t), strict=True)])
+        asked = dense(head.ask, [np.log1p(ahead)])
         for layer in head.layers:
             lam = -np.exp(of(layer.decay)) + 1j * of(layer.turn)
             scale = np.sqrt(1 - np.exp(2 * lam.real))
-            entering = scale * (dense(layer.real, normed(u)) + 1j * dense(layer.imaginary, normed(u)))
-
-            def read(when, layer=layer, lam=lam, entering=entering):
-                upto = t <= when
-                state = (np.exp(lam * (when - t[upto])[:, None]) * entering[upto]).sum(0)
-                value, gate = np.split(dense(layer.mix, gelu(dense(layer.back, state.real, state.imag))), 2)
-                return value * sigmoid(gate)
-
-            before, u = u, u + np.stack([read(when) for when in t])
-        return out(head, np.concatenate([before[-1] + read(t[-1] + ahead), u[-1]]), ahead)
+            state, states = np.zeros(H, complex), []
+            for dt, e in zip(gaps(t), normed(u), strict=True):
+                pace, forget, take = np.split(dense(layer.select, e), 3)
+                pace = np.exp(np.tanh(pace))
+                real, imaginary = np.split(dense(layer.enter, e), 2)
+                state = np.exp(lam * pace * dt) * sigmoid(of(layer.hold) - forget) * state
+                state = state + scale * sigmoid(take) * (real + 1j * imaginary)
+                states.append(state)
+            asked = through(layer, np.exp(lam * pace * ahead) * state, asked)
+            u = through(layer, np.stack(states), u)
+        return out(head, np.concatenate([asked, u[-1]]), ahead)
 
     holds(head, reference)
 
@@ -216,28 +223,38 @@ def test_transformer():
 
     def attend(part, asks, when, x, t):
         answers = []
-        for query, key, value in zip(
+        for query, key, value, fade in zip(
             *(np.split(dense(layer, y), 2, -1) for layer, y in ((part.query, asks), (part.key, x), (part.value, x))),
+            np.exp(of(part.fade)),
             strict=True,
         ):
             size = len(query)
             omega = 2 * np.pi / np.geomspace(part.shortest, part.longest, size // 2)
             turned = (query[: size // 2] + 1j * query[size // 2 :]) * np.exp(1j * omega * when)
             keys = (key[:, : size // 2] + 1j * key[:, size // 2 :]) * np.exp(1j * omega * t[:, None])
-            share = np.exp((keys @ turned.conj()).real / np.sqrt(size))
+            share = np.exp((keys @ turned.conj()).real / np.sqrt(size) - fade * (when - t))  # Press et al. 2022
             answers.append(share / share.sum() @ value)
         return dense(part.out, *answers)
 
+    def through(block, asks, when, x, t):
+        asks = asks + attend(block.attention, normed(asks), when, normed(x), t)
+        return asks + dense(block.back, gelu(dense(block.wide, normed(asks))))
+
+    def token(x, m, t, k):
+        """What is seen at visit k, and of each variable what was seen last and how long ago."""
+        when = [np.flatnonzero(m[: k + 1, d]) for d in range(D)]
+        last = [x[seen[-1], d] if len(seen) else 0 for d, seen in enumerate(when)]
+        age = [np.log1p(t[k] - t[seen[-1]]) if len(seen) else 0 for seen in when]
+        return [*fed(x[k], m[k], gaps(t)[k]), last, [len(seen) > 0 for seen in when], age]
+
     def reference(x, m, t, ahead):
         t = t - t[0]
-        u = np.stack([dense(head.enter, *fed(*visit)) for visit in zip(x, m, gaps(t), strict=True)])
+        u = np.stack([dense(head.enter, *token(x, m, t, k)) for k in range(len(t))])
+        asked = u[-1] + dense(head.ask, [np.log1p(ahead)])
         for block in head.blocks:
-            even = normed(u)
-            u = u + np.stack([attend(block.attention, even[k], t[k], even[: k + 1], t[: k + 1]) for k in range(len(t))])
-            u = u + dense(block.back, gelu(dense(block.wide, normed(u))))
-        u = normed(u)
-        answer = attend(head.answer, of(head.asking), t[-1] + ahead, u, t)
-        return out(head, np.concatenate([answer, u[-1]]), ahead)
+            asked = through(block, asked, t[-1] + ahead, u, t)
+            u = np.stack([through(block, u[k], t[k], u[: k + 1], t[: k + 1]) for k in range(len(t))])
+        return out(head, np.concatenate([normed(asked), normed(u[-1])]), ahead)
 
     holds(head, reference)
 
