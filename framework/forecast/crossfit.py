@@ -127,10 +127,11 @@ def of_network(
     frozen: bool,
     ordinal: bool,
     unit: float,
+    token_dropout: float,
 ) -> CrossFit:
     """The cross-fitted network of these parts, which are those of `Deep`."""
-    member = Deep(encoder, augment, fusion, head, training, width, pretrained, frozen, ordinal, unit)
-    return CrossFit(member, grid, folds)
+    own = (pretrained, frozen, ordinal, unit, token_dropout)
+    return CrossFit(Deep(encoder, augment, fusion, head, training, width, *own), grid, folds)
 
 
 @dataclass(frozen=True)

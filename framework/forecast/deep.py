@@ -39,7 +39,8 @@ class Deep(Forecaster):
     `encoder` is one image encoder for each modality, None to use the clinical variables alone; `augment` varies
     the scans it is trained on; `fusion` brings the embeddings of a visit together. Encoders start from those of the
     run `pretrained`, None for afresh; `frozen` ones learn no more, and encode each scan once. `ordinal` forecasts
-    targets whose levels are ordered by cumulative logits. The network counts time in `unit` years.
+    targets whose levels are ordered by cumulative logits. The network counts time in `unit` years, and
+    drops entries of tokens at `token_dropout` times `optimizer.dropout`.
     """
 
     encoder: Any
@@ -52,6 +53,7 @@ class Deep(Forecaster):
     frozen: bool
     ordinal: bool
     unit: float
+    token_dropout: float
 
     def __post_init__(self):
         if self.pretrained is not None and self.encoder is None:
@@ -60,6 +62,8 @@ class Deep(Forecaster):
             raise UserError("model.frozen=true would keep encoders that learnt nothing; give model.pretrained=<run>")
         if self.unit <= 0:
             raise UserError(f"model.unit is {self.unit}; expected years above 0, about the time between visits")
+        if not 0 <= self.token_dropout <= 1:
+            raise UserError(f"model.token_dropout is {self.token_dropout}; expected a share of the rate from 0 to 1")
         if self.frozen and self.augment is not None:
             raise UserError(
                 "model.frozen=true encodes each scan once, so that nothing can vary it; add model.augment=null"
@@ -159,7 +163,8 @@ class Deep(Forecaster):
         encoder = Embedded if self.frozen else self.encoder
 
         def build(rngs: nnx.Rngs) -> Model:
-            model = Model(layout, encoder, self.head, self.width, self.fusion, self.ordinal, self.unit, rngs=rngs)
+            parts = (encoder, self.head, self.width, self.fusion, self.ordinal, self.unit, self.token_dropout)
+            model = Model(layout, *parts, rngs=rngs)
             for name, start in (learnt or {}).items():
                 if not self.frozen:
                     nnx.update(model.encoders[name], nnx.state(start))

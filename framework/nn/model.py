@@ -30,8 +30,10 @@ class Model(nnx.Module):
     `encoder` makes one image encoder a modality (None: clinical variables alone), `fusion` says how a visit's
     embeddings come together (None: side by side), `head` is the sequence head, `ordinal` gives a target whose levels
     are ordered cumulative logits. The network counts time in `unit` years: gaps far from 1 are hard to learn from.
-    Beside the head's answer the outputs see the last observed token: on short series it carries most of
-    what can be known. A value whose own history is an input is forecast as a change from its last observation.
+    Entries of tokens are dropped at `token_dropout` times the rate of what is hidden; on long series of noisy
+    measurements each of them counts. Beside the head's answer the outputs see the last observed token: on short
+    series it carries most of what can be known. A value whose own history is an input is forecast as a change from
+    its last observation.
     What is asked before its origin is answered as of the origin. An output whose target training never shows stays as
     it starts: levels equally likely, quantiles of a normal around the last observation, else the mean, an event at the
     training subjects' rate. An event is told by what is known at its origin, as one curve of
@@ -47,10 +49,11 @@ class Model(nnx.Module):
         fusion: Any = None,
         ordinal: bool = False,
         unit: float = 1.0,
+        token_dropout: float = 1.0,
         *,
         rngs: nnx.Rngs,
     ):
-        self.layout, self.unit = layout, unit
+        self.layout, self.unit, self.token_dropout = layout, unit, token_dropout
         self.tabular, self.static = Tabular(layout.inputs), Tabular(layout.static)
         self.known = Tabular(tuple(replace(column, index=i) for i, column in enumerate(layout.known)))
         self.encoders = nnx.Dict(encoders(encoder, layout, rngs) if encoder is not None else {})
@@ -75,9 +78,7 @@ class Model(nnx.Module):
         """Raw outputs at each query; a key turns dropout on at `rate`."""
         inner, outer, recurrent = (None,) * 3 if key is None else (*jax.random.split(key), jax.random.fold_in(key, 2))
         sequence = self.tokens(visits)
-        sequence = Sequence(
-            dropout(jnp.asarray(sequence.x), rate, inner), sequence.observed, sequence.times, sequence.valid
-        )
+        sequence = replace(sequence, x=dropout(jnp.asarray(sequence.x), self.token_dropout * rate, inner))
         asked = self._asked(sequence, query)
         hidden = self._hidden(sequence, asked, (outer, recurrent), rate)
         ahead, count = years_ahead(sequence, query), query.time.shape[1]

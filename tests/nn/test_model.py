@@ -249,6 +249,17 @@ def test_dropout_needs_a_key_and_follows_it(model, batch):
     assert (told(key, 0.5) != told(jax.random.key(1), 0.5)).any()
 
 
+@pytest.mark.parametrize(("share", "spared"), [(0.0, True), (1.0, False)])
+def test_tokens_are_dropped_at_their_share_of_the_rate(model, batch, share, spared):
+    """Seen where the hidden layer says nothing, and only the last token reaches the outputs."""
+    straight = nnx.clone(model)
+    straight.token_dropout = share
+    straight.hidden.weight[...], straight.hidden.bias[...] = jnp.zeros_like(model.hidden.weight[...]), jnp.zeros(4)
+    ask = jax.jit(straight)
+    plain, dropped = (ask(batch.visits, batch.query, key, 0.5)["score"][0] for key in (None, jax.random.key(0)))
+    assert np.array_equal(plain, dropped) == spared
+
+
 def test_taken_apart_and_put_together_it_is_the_same_network(made, batch):
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
     fresh = nnx.jit(lambda: Model(made.layout, Mean, recipe, 4, rngs=nnx.Rngs(0)))()
