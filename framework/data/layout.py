@@ -1,6 +1,7 @@
 """From a cohort's schema and the study's choice of targets to the layout that shapes the programs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from framework.data.events import Happening
 from framework.data.schema import Schema, Variable
@@ -51,6 +52,33 @@ def layout(
         ),
         modalities=tuple(m.name for m in schema.modalities if m.name not in hidden),
         grids=tuple((*m.shape, m.channels) for m in schema.modalities if m.name not in hidden),
+    )
+
+
+def without(layout: Layout, hidden: Sequence[str]) -> Layout:
+    """The layout of a model that does not see these variables and modalities, whatever others see.
+
+    What is known ahead is part of the questions, which are the same for all, and cannot be hidden from one model.
+    Raises UserError for such a name, and for one that is no input.
+    """
+    ahead = {column.name for column in layout.known}
+    have = [column.name for column in (*layout.inputs, *layout.static) if column.name not in ahead]
+    have += layout.modalities
+    for name in hidden:
+        if name not in have:
+            raise UserError(f"model.hidden names {name!r}, which is no input to hide; expected some of {have}")
+
+    def kept(columns: Sequence[Column]) -> tuple[Column, ...]:
+        return tuple(column for column in columns if column.name not in hidden)
+
+    scans = [(m, grid) for m, grid in zip(layout.modalities, layout.grids, strict=True) if m not in hidden]
+    return Layout(
+        inputs=kept(layout.inputs),
+        static=kept(layout.static),
+        known=layout.known,
+        targets=tuple(replace(t, seen=t.seen and t.name not in hidden) for t in layout.targets),
+        modalities=tuple(modality for modality, _ in scans),
+        grids=tuple(grid for _, grid in scans),
     )
 
 

@@ -128,9 +128,10 @@ def of_network(
     ordinal: bool,
     unit: float,
     token_dropout: float,
+    hidden: Sequence[str],
 ) -> CrossFit:
     """The cross-fitted network of these parts, which are those of `Deep`."""
-    own = (pretrained, frozen, ordinal, unit, token_dropout)
+    own = (pretrained, frozen, ordinal, unit, token_dropout, hidden)
     return CrossFit(Deep(encoder, augment, fusion, head, training, width, *own), grid, folds)
 
 

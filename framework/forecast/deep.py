@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 from framework.baselines.kaplan_meier import right_censored
 from framework.data.batch import Loader
 from framework.data.examples import Examples
+from framework.data.layout import without
 from framework.data.split import Split
 from framework.data.store import Cohort
 from framework.errors import UserError
@@ -40,7 +41,8 @@ class Deep(Forecaster):
     the scans it is trained on; `fusion` brings the embeddings of a visit together. Encoders start from those of the
     run `pretrained`, None for afresh; `frozen` ones learn no more, and encode each scan once. `ordinal` forecasts
     targets whose levels are ordered by cumulative logits. The network counts time in `unit` years, and
-    drops entries of tokens at `token_dropout` times `optimizer.dropout`.
+    drops entries of tokens at `token_dropout` times `optimizer.dropout`. It does not see the variables and modalities
+    named `hidden`.
     """
 
     encoder: Any
@@ -54,6 +56,7 @@ class Deep(Forecaster):
     ordinal: bool
     unit: float
     token_dropout: float
+    hidden: Sequence[str]
 
     def __post_init__(self):
         if self.pretrained is not None and self.encoder is None:
@@ -148,6 +151,7 @@ class Deep(Forecaster):
         return own + [Part("encoder", run=self.pretrained)] * bool(self.pretrained)
 
     def _reads(self, layout: Layout) -> Layout:
+        layout = without(layout, self.hidden)
         return layout if self.encoder is not None else replace(layout, modalities=(), grids=())
 
     def _learnt(self, layout: Layout, cohort: Cohort, splits: Sequence[Split]) -> dict[str, Encoder]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from framework.data.layout import layout
+from framework.data.layout import layout, without
 from framework.errors import UserError
 from tests.cohorts import SCHEMA
 
@@ -54,3 +54,21 @@ def test_what_cannot_be_asked_is_one_line(targets, hidden, complaint):
     with pytest.raises(UserError, match=complaint) as told:
         layout(SCHEMA, targets, hidden)
     assert "\n" not in str(told.value)
+
+
+def test_one_model_may_see_less_than_others():
+    shape = layout(SCHEMA, ["score"])
+    less = without(shape, ["score", "school", "t1"])
+    assert names(less.inputs) == ["stage", "age"]
+    assert (names(less.static), less.known) == (["sex"], shape.known)
+    assert (less.modalities, less.grids) == (("flair",), ((6, 6, 4, 1),))
+    assert [t.seen for t in less.targets] == [False]
+    assert without(shape, []) == shape
+
+
+@pytest.mark.parametrize("name", ["age", "volume", "weight"])
+def test_only_an_input_that_is_not_known_ahead_can_be_hidden_from_one_model(name):
+    complaint = f"model.hidden names '{name}', which is no input to hide; expected some of ['score', 'stage', 'sex'"
+    with pytest.raises(UserError) as raised:
+        without(layout(SCHEMA, ["score"]), [name])
+    assert str(raised.value).startswith(complaint)
