@@ -1,6 +1,6 @@
 """Calendar dates as numbers: years since 1 January 2000, the unit of every variable with the role "date"."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +18,11 @@ def years(text: str, form: str = "") -> float:
     moment = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
     elapsed = moment - datetime(2000, 1, 1)
     return (elapsed.days + elapsed.seconds / 86400) / DAYS_PER_YEAR
+
+
+def day(years: float) -> str:
+    """The date, YYYY-MM-DD, so many years since 2000."""
+    return str((datetime(2000, 1, 1) + timedelta(days=round(years * DAYS_PER_YEAR))).date())
 
 
 def setting(text: str, key: str) -> float:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from framework.evaluate.interval import Spread
 from framework.evaluate.metric import Metric
 from framework.evaluate.metrics import metrics_for
 from framework.evaluate.outcomes import Outcomes
-from framework.evaluate.ranks import letters
+from framework.evaluate.ranks import letters, places
 from framework.types import Arr
 
 
@@ -47,7 +48,8 @@ class Row:
 
     `better` is "lower", "higher" or the number to be near to; `undefined` counts the resamples in which the metric
     could not be taken (an AUC where all truths are alike), which the interval leaves out. Models that share one of the
-    `letters` cannot be told apart by this metric, all pairs held to one error rate of 5%.
+    `letters` cannot be told apart by this metric, all pairs held to one error rate of 5%. `rank` is the place among the
+    models, 1 the best, from `rank_low` to `rank_high` in 95% of the resamples; None where an older run has none.
     """
 
     model: str
@@ -63,13 +65,16 @@ class Row:
     subjects: int
     letters: str
     differences: Mapping[str, Difference]
+    rank: float | None = None
+    rank_low: float | None = None
+    rank_high: float | None = None
 
     def loss(self) -> float:
         """The smaller the better, whatever the metric; infinite where the value is undefined."""
         return math.inf if self.value is None else _loss(self.value, self.better)
 
 
-def _loss(value: float, better: str | float) -> float:
+def _loss(value: Any, better: str | float) -> Any:
     if isinstance(better, str):
         return value if better == "lower" else -value
     return abs(value - better)
@@ -149,6 +154,10 @@ class _Paired:
         )
         return float(value), draws, without
 
+    def losses(self, better: str | float) -> Float[np.ndarray, "b m"]:
+        """Of every model in every resample, the smaller the better."""
+        return _loss(np.asarray(self.found.draws)[:, self.place], better)
+
 
 def _metric(
     one: Outcomes,
@@ -164,6 +173,7 @@ def _metric(
         between[i, j] = between[j, i] = paired.spread(i, j).p_value()
     losses = [math.inf if math.isnan(s.value) else _loss(s.value, metric.better) for s in spreads]
     told = letters(losses, np.nan_to_num(between, nan=1.0))
+    placed = places(np.array(losses), paired.losses(metric.better))
 
     def difference(m: int, floor: int) -> Difference:
         over_folds = math.nan
@@ -186,6 +196,7 @@ def _metric(
             subjects=len(one.subjects),
             letters=told[m],
             differences={models[f]: difference(m, f) for f in floors if f != m},
+            **dict(zip(("rank", "rank_low", "rank_high"), map(known, placed[m]), strict=True)),
         )
         for m, model in enumerate(models)
     ]

@@ -6,6 +6,7 @@ from string import ascii_lowercase
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.stats import rankdata
 
 ALPHA = 0.05
 
@@ -50,3 +51,21 @@ def letters(losses: Sequence[float], p: Float[np.ndarray, "m m"]) -> list[str]:
         apart[i, j] = apart[j, i] = value < ALPHA
     told = dict(zip(known, compact_letters(apart), strict=True))
     return [told.get(m, "") for m in range(len(losses))]
+
+
+def places(
+    losses: Float[np.ndarray, " m"], draws: Float[np.ndarray, "b m"], coverage: float = 0.95
+) -> Float[np.ndarray, "m 3"]:
+    """The place of each of m models by its loss, 1 the best, and the ends of its places in most of b resamples.
+
+    Equals share the mean of their places; NaN where a model has no loss. The ends say how far a place moves with the
+    subjects tested; they are no test of who is better, which the letters are: models nearly alike swap places at will.
+    """
+    own = np.full((3, len(losses)), np.nan)
+    known = np.isfinite(losses)
+    told = draws[:, known][~np.isnan(draws[:, known]).any(axis=1)]
+    own[0, known] = rankdata(losses[known])
+    if len(told):
+        ends = (1 - coverage) / 2, (1 + coverage) / 2
+        own[1:, known] = np.quantile(rankdata(told, axis=1), ends, axis=0, method="inverted_cdf")
+    return own.T

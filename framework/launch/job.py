@@ -14,8 +14,9 @@ from hydra.utils import instantiate
 from jaxtyping import Array, Float, Int, Key
 from omegaconf import DictConfig, OmegaConf
 
+from framework.data.characteristics import characteristics
 from framework.data.examples import Examples
-from framework.data.split import Split, Splitter
+from framework.data.split import ROLES, Split, Splitter
 from framework.data.store import Cohort, exists
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes, subgroups
@@ -142,6 +143,8 @@ class Job:
         leaderboard.write(rows, self.config.resamples, path)
         subgroups.write(_in_subgroups(examples, found, self.config), path)
         _write_history(examples, found, path)
+        people = characteristics(examples.cohort, _groups(self.repeats))
+        (path / "participants.json").write_text(json.dumps(people, indent=1, allow_nan=False))
         blind = [one.facts["blind"] for one in tested.values()]
         told = certificate.certificate(examples, self.known, self.repeats, self.forecasters, blind)
         certificate.write(told, examples.subjects, self.repeats, path)
@@ -244,6 +247,15 @@ def _in_subgroups(examples: Examples, found: Sequence[Outcomes], config: DictCon
     """The headline metrics by who subjects are and by years ahead; all targets have the same subjects."""
     labels = subgroups.told_by(examples.cohort, found[0].subjects) if found else {}
     return subgroups.subgroups(found, labels, config.resamples, config.seed)
+
+
+def _groups(repeats: Sequence[Sequence[Split]]) -> dict[str, np.ndarray]:
+    """All subjects, and those of each role where a study has one split alone."""
+    splits = [split for repeat in repeats for split in repeat]
+    everybody = {"all": np.ones(len(splits[0].test), bool)}
+    if len(splits) > 1:
+        return everybody
+    return everybody | {role: np.asarray(getattr(splits[0], role)) for role in ROLES}
 
 
 def _write_history(examples: Examples, found: Sequence[Outcomes], run: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from framework.evaluate.leaderboard import Estimate, Row
-from framework.evaluate.text import bracketed, decimals, heading, number
+from framework.evaluate.text import bracketed, decimals, heading
 from framework.report.drawing import INK, PAPER, Panel, Pen, panel
 
 WAYS = {"lower": "lower is better", "higher": "higher is better"}
@@ -98,25 +98,3 @@ def sentence(rows: Sequence[Row], floors: Sequence[str]) -> str:
         folds = "" if estimate.over_folds is None else f"; over the folds p = {estimate.over_folds:.2g}"
         said += f" It {verb} {floor}: {bracketed(estimate, places, '+')}{folds}."
     return said
-
-
-def cells(rows: Sequence[Row], floors: Sequence[str]) -> list[dict]:
-    """The rows of one metric as the table shows them."""
-    places, best = decimals(rows), min(row.loss() for row in rows)
-    arrow = {"lower": "↓", "higher": "↑"}
-    return [
-        {
-            "metric": row.metric,
-            "better": arrow.get(str(row.better), f"→ {row.better}"),
-            "model": row.model,
-            "value": number(row.value, places),
-            "interval": f"[{number(row.low, places)}, {number(row.high, places)}]",
-            "letters": row.letters,
-            "best": row.value is not None and row.loss() == best,
-            "differences": [
-                {"text": bracketed(row.differences.get(f), places, "+"), "zero": includes_zero(row.differences.get(f))}
-                for f in floors
-            ],
-        }
-        for row in rows
-    ]

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pandas as pd
+
 from framework.report.drawing import Panel, Pen
 from framework.report.roofline import Point, roofline
+from framework.report.tables import Cell, Table
 
 
 @dataclass(frozen=True)
@@ -38,23 +41,17 @@ WORK = (
 )
 
 
-@dataclass(frozen=True)
-class Table:
-    """Models down, figures across; a cell is its text and what it sorts by."""
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: list[tuple[str, list[tuple[str, str]]]]
-
-
 def tables(costs: Mapping[str, Mapping]) -> list[Table]:
     """Time and work of every model; a figure that no model has leaves its table, and an empty table the page."""
     made = []
-    for title, columns in (("Time, by model", TIME), ("Work and memory, by model", WORK)):
+    for name, title, columns in (("time", "Time, by model", TIME), ("work", "Work and memory, by model", WORK)):
         some = tuple(c for c in columns if any(cost.get(c.key) is not None for cost in costs.values()))
-        rows = [(model, [_cell(cost.get(c.key), c) for c in some]) for model, cost in costs.items()]
+        rows = [[Cell(model), *(_cell(cost.get(c.key), c) for c in some)] for model, cost in costs.items()]
+        data = pd.DataFrame(
+            [{"model": model, **{c.key: cost.get(c.key) for c in some}} for model, cost in costs.items()]
+        )
         if some:
-            made.append(Table(title, some, rows))
+            made.append(Table(f"cost-{name}", title, ("Model", *(c.title for c in some)), rows, data))
     return made
 
 
@@ -82,9 +79,9 @@ def device(costs: Mapping[str, Mapping]) -> str | None:
     return next((cost["device"] for cost in costs.values() if cost.get("device")), None)
 
 
-def _cell(value: float | int | str | None, column: Column) -> tuple[str, str]:
+def _cell(value: float | int | str | None, column: Column) -> Cell:
     if value is None:
-        return "–", ""
+        return Cell("–")
     if isinstance(value, str):
-        return value, value
-    return f"{value / column.unit:,.{column.places}f}", str(value)
+        return Cell(value)
+    return Cell(f"{value / column.unit:,.{column.places}f}", str(value))

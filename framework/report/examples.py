@@ -116,7 +116,8 @@ def _fan(axes: Axes, one: Outcomes, queries, time, value, pen: Pen, dashed: list
         axes.fill_between(x, low, high, color=pen.colour, alpha=opacity, linewidth=0)
         axes.vlines(x[len(time) :], low[len(time) :], high[len(time) :], color=pen.colour, linewidth=width)
     axes.plot(x, answers[MEDIAN], color=pen.colour, linewidth=1.5)
-    axes.set_ylabel(one.target.name if one.target.units == "1" else f"{one.target.name} ({one.target.units})")
+    # a long unit would run over the title
+    axes.set_ylabel(one.target.name if one.target.units == "1" else f"{one.target.name}\n({one.target.units})")
 
 
 def _discs(axes: Axes, one: Outcomes, queries, pen: Pen) -> None:

@@ -1,7 +1,11 @@
 """The error by how many years ahead was asked."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 
 from framework.evaluate.classification import CLIP
@@ -9,6 +13,7 @@ from framework.evaluate.outcomes import Outcomes
 from framework.evaluate.regression import MEDIAN
 from framework.report.drawing import Panel, Pen, panel
 from framework.report.spread import means
+from framework.report.tables import Cell, Table, estimates, interval, places_of, words
 
 FEWEST = 10  # pairs in a bin; a smaller one is joined to the one before
 
@@ -33,28 +38,62 @@ def edges(ahead: Float[np.ndarray, " q"]) -> list[float]:
     return kept
 
 
-def by_horizon(one: Outcomes, pens: dict[str, Pen], name: str) -> Panel:
-    """The mean error of every model in each bin of years ahead, with the counts."""
+@dataclass(frozen=True)
+class Horizons:
+    """Of h horizons: what each is called, its number of forecasts, and of each model the mean and its 95% interval."""
+
+    measure: str
+    names: Sequence[str]
+    counts: Int[np.ndarray, " h"]
+    errors: Mapping[str, Float[np.ndarray, "3 h"]]
+
+
+def horizons(one: Outcomes) -> Horizons:
+    """The mean error of every model in each bin of years ahead."""
     ahead = one.time - one.origin_time
     ends = edges(ahead)
     inside = (ahead[:, None] > ends[:-1]) & (ahead[:, None] <= ends[1:])
-    label = "log loss (nats)" if one.target.levels else f"absolute error ({one.target.units})"
+
+    def errors(model: str) -> Float[np.ndarray, "3 h"]:
+        each = np.repeat(error(one, model).mean(0)[:, None], inside.shape[1], axis=1)
+        return means(each, inside.astype(float), one.subject)
+
+    names = [f"{a:g}–{b:g}" for a, b in pairwise(ends)]
+    measure = "log loss (nats)" if one.target.levels else f"absolute error ({one.target.units})"
+    return Horizons(measure, names, inside.sum(0), {model: errors(model) for model in one.forecasts})
+
+
+def by_horizon(one: Outcomes, found: Horizons, pens: dict[str, Pen], name: str) -> Panel:
+    """The errors with the counts, models a little apart."""
+    middle = np.arange(len(found.names))
 
     def draw(axes: Axes) -> None:
-        middle = np.arange(len(ends) - 1)
-        for i, model in enumerate(one.forecasts):
-            errors = np.repeat(error(one, model).mean(0)[:, None], len(middle), axis=1)
-            value, low, high = means(errors, inside.astype(float), one.subject)
-            x, pen = middle + 0.12 * (i - (len(one.forecasts) - 1) / 2), pens[model]
+        for i, (model, (value, low, high)) in enumerate(found.errors.items()):
+            x, pen = middle + 0.12 * (i - (len(found.errors) - 1) / 2), pens[model]
             axes.vlines(x, low, high, color=pen.colour, linewidth=1.2, alpha=0.6)
             axes.plot(x, value, color=pen.colour, marker=pen.mark, linewidth=1)
-        names = [f"{a:g}–{b:g}\nn={n}" for a, b, n in zip(ends[:-1], ends[1:], inside.sum(0), strict=True)]
-        axes.set_xticks(middle, names)
+        axes.set_xticks(middle, [f"{k}\nn={n}" for k, n in zip(found.names, found.counts, strict=True)])
         axes.set_xlim(-0.6, len(middle) - 0.4)
         axes.set_ylim(bottom=0)
         axes.grid(visible=False, axis="x")
         axes.set_xlabel("years ahead")
-        axes.set_ylabel(label.replace(" (", "\n("))  # a long unit would run over the title
+        axes.set_ylabel(found.measure.replace(" (", "\n("))  # a long unit would run over the title
 
-    says = f"Mean {label} of {one.target.name} by years ahead and model, with 95% intervals"
+    says = f"Mean {found.measure} of {one.target.name} by years ahead and model, with 95% intervals"
     return panel(f"horizon-{name}", one.target.name, says, draw)
+
+
+def table(one: Outcomes, found: Horizons) -> Table:
+    """The same in numbers."""
+    values = np.stack(list(found.errors.values()))
+    keys = {"years ahead": found.names, "forecasts": found.counts}
+    return Table(
+        f"horizon-{one.target.name}",
+        f"Mean {found.measure} of {one.target.name} by years ahead, with 95% intervals",
+        ("Years ahead", "Forecasts", *found.errors),
+        [
+            [*words(key, count), *(Cell(interval(model[:, k], places_of(values[:, 0]))) for model in values)]
+            for k, (key, count) in enumerate(zip(found.names, found.counts, strict=True))
+        ],
+        estimates(keys, list(found.errors), values),
+    )

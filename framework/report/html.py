@@ -1,28 +1,59 @@
 """The report: one page that explains a run and needs nothing but itself."""
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from framework.evaluate.outcomes import Outcomes
-from framework.report import cost, fairness, survival
+from framework.report import (
+    bibliography,
+    checklist,
+    cost,
+    explorer,
+    fairness,
+    horizon,
+    methods,
+    participants,
+    reliability,
+    standings,
+    survival,
+    tables,
+)
 from framework.report import run as runs
-from framework.report.comparison import cells, differences, sentence, values
+from framework.report.comparison import differences, sentence, values
 from framework.report.drawing import Pen, pens, swatch
 from framework.report.examples import trajectories
-from framework.report.horizon import by_horizon
 from framework.report.learning import curves
-from framework.report.reliability import calibration
 from framework.report.run import Run
+from framework.report.tables import Cell, Table, words
 
 LONGEST = 1000  # lines of the ledger that the page holds; all of them are in ledger.csv
 
 
 def build(folder: Path) -> Path:
-    """Write `report.html` from what lies in a run folder. Raises UserError where it is not that of a finished run."""
+    """Write `report.html`, and beside it its tables, methods and references, from what lies in a run folder.
+
+    Raises UserError where it is not that of a finished run.
+    """
     run = runs.read(folder)
     drawn = pens(run.models, run.floors)
+    written = methods.section(run)
+    told = {
+        "targets": [_target(run, one, drawn, f"t{i}") for i, one in enumerate(run.outcomes)],
+        "overall": standings.overall({one.target.name: run.metrics(one.target.name)[0] for one in run.outcomes}),
+        "subgroups": fairness.tables(run.groups),
+        "participants": participants.table(run.participants) if run.participants else None,
+        "ledger": _ledger(run),
+        "checks": _checks(run),
+        "checklist": checklist.table(run, written),
+        "cost": _cost(run, drawn),
+        "methods": _methods(written),
+    }
     page = (
         environment()
         .get_template("report.html")
@@ -30,23 +61,28 @@ def build(folder: Path) -> Path:
             run=run,
             manifest=run.manifest,
             pens=[(pen, swatch(pen)) for pen in drawn.values()],
-            targets=[_target(run, one, drawn, f"t{i}") for i, one in enumerate(run.outcomes)],
             undefined=_undefined(run),
-            subgroups=fairness.tables(run.groups),
-            cost={
-                "tables": cost.tables(run.cost or {}),
-                "roof": cost.roof(run.cost or {}, drawn),
-                "uncounted": cost.uncounted(run.cost or {}),
-                "device": cost.device(run.cost or {}) or run.manifest["device"]["kind"],
-            },
             learning=None if run.learning is None else curves(run.learning, drawn),
-            ledger=_ledger(run),
             missing=_missing(run),
+            **_explorer(run, drawn),
+            **told,
         )
     )
+    tables.write(list(_tables(told)), folder / "tables")
+    for name, _, text in told["methods"]["files"]:
+        (folder / name).write_text(text, encoding="utf-8")
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _tables(told: Any) -> Iterator[Table]:
+    """Every table that the page shows, wherever it stands."""
+    if isinstance(told, Table):
+        yield told
+    elif isinstance(told, Mapping | list):
+        for one in told.values() if isinstance(told, Mapping) else told:
+            yield from _tables(one)
 
 
 def environment(*folders: Path) -> Environment:
@@ -58,6 +94,7 @@ def environment(*folders: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["data_uri"] = tables.data_uri
     made.filters["minus"] = lambda text: re.sub(r"(?<!\w)-(?=\d)", "−", text)
     return made
 
@@ -74,26 +111,31 @@ def _target(run: Run, one: Outcomes, drawn: dict[str, Pen], name: str) -> dict:
         "subjects": len(one.subjects),
         "sentence": sentence(metrics[0], run.floors),
         "forest": [values(metrics[0], drawn, name), *(panel for panel in panels if panel)],
-        "table": [cells(rows, run.floors) for rows in metrics],
+        "metrics": standings.metrics(one.target.name, metrics, run.floors),
         "shown": shown,
         **(_of_event if one.target.horizons else _of_variable)(run, one, shown, drawn, name),
     }
 
 
 def _of_variable(run: Run, one: Outcomes, shown: str, drawn: dict[str, Pen], name: str) -> dict:
+    errors = horizon.horizons(one)
     return {
         "examples": [] if run.history is None else trajectories(one, run.history, shown, run.floors, drawn, name),
-        "calibration": calibration(one, drawn, name),
-        "horizon": by_horizon(one, drawn, name),
+        "calibration": reliability.calibration(one, drawn, name),
+        "calibration_table": reliability.table(one),
+        "horizon": horizon.by_horizon(one, errors, drawn, name),
+        "horizon_table": horizon.table(one, errors),
     }
 
 
 def _of_event(run: Run, one: Outcomes, shown: str, drawn: dict[str, Pen], name: str) -> dict:
-    models = [drawn[model] for model in one.forecasts]
+    models, errors = [drawn[model] for model in one.forecasts], survival.horizons(one)
     return {
         "examples": survival.curves(one, shown, run.floors, drawn, name),
         "calibration": [survival.calibration(one, pen, f"{name}-{pen.index}") for pen in models],
-        "horizon": survival.by_horizon(one, drawn, name),
+        "calibration_table": survival.calibration_table(one),
+        "horizon": horizon.by_horizon(one, errors, drawn, name),
+        "horizon_table": horizon.table(one, errors),
     }
 
 
@@ -113,12 +155,71 @@ def _ledger(run: Run) -> dict | None:
     # subjects and visits first, then what was missing or excluded at them
     items = sorted(counts.index, key=lambda item: (item not in ("subject", "visit"), item))
     told = run.ledger.loc[run.ledger["status"] != "used"]
+    rows = [[Cell(item), *(Cell(str(counts.loc[item, status] or "")) for status in statuses)] for item in items]
+    data = counts.loc[items, statuses].reset_index()
     return {
-        "statuses": statuses,
-        "counts": [(item, [int(counts.loc[item, status]) for status in statuses]) for item in items],
+        "counts": Table("ledger", "Counts of the ledger", ("Item", *statuses), rows, data),
         "told": told.head(LONGEST).to_dict("records"),
         "total": len(told),
     }
+
+
+def _checks(run: Run) -> Table | None:
+    if not run.certificate:
+        return None
+    rows = [(one["name"], "yes" if one["holds"] else "no", one["found"]) for one in run.certificate["checks"]]
+    head = ("Check", "Holds", "Found")
+    return Table(
+        "certificate",
+        "Checks of the certificate",
+        head,
+        [words(*row) for row in rows],
+        pd.DataFrame(rows, columns=[name.lower() for name in head]),
+        words=3,
+    )
+
+
+def _cost(run: Run, drawn: dict[str, Pen]) -> dict:
+    costs = run.cost or {}
+    return {
+        "tables": cost.tables(costs),
+        "roof": cost.roof(costs, drawn),
+        "uncounted": cost.uncounted(costs),
+        "device": cost.device(costs) or run.manifest["device"]["kind"],
+    }
+
+
+def _methods(written: list[methods.Part]) -> dict:
+    """The paragraphs for readers, and as files for authors."""
+    guideline = "[@collins2024]"
+    entries = bibliography.mentioned([*(part.text for part in written), guideline])
+    bibtex = "\n".join(entry.bibtex for entry in entries)
+    plain = "\n\n".join(f"## {part.title}\n\n{part.text}" for part in written) + "\n"
+    latex = "\n\n".join(
+        f"\\paragraph{{{tables.escaped(part.title)}.}} {bibliography.as_latex(part.text, tables.escaped)}"
+        for part in written
+    )
+    return {
+        "parts": [
+            (part, [bibliography.as_html(text, entries) for text in part.text.split("\n\n")]) for part in written
+        ],
+        "guideline": bibliography.as_html(guideline, entries),
+        "references": entries,
+        "bibtex": bibtex,
+        "files": [
+            ("methods.md", "text/markdown", plain),
+            ("methods.tex", "text/x-tex", latex + "\n"),
+            ("references.bib", "text/x-bibtex", bibtex),
+        ],
+    }
+
+
+def _explorer(run: Run, drawn: dict[str, Pen]) -> dict:
+    found = explorer.explorer(run.outcomes, run.history, [run.shown(one.target.name) for one in run.outcomes])
+    if found is None:
+        return {"explorer": None}
+    places = {"pens": {pen.model: pen.index for pen in drawn.values()}}
+    return {"explorer": found, "explorer_data": Markup(explorer.as_script(found | places))}
 
 
 def _missing(run: Run) -> list[str]:
@@ -126,6 +227,7 @@ def _missing(run: Run) -> list[str]:
         "trajectories (history.csv)": run.history,
         "learning curves (metrics.jsonl)": run.learning,
         "the ledger (ledger.csv)": run.ledger,
+        "participants (participants.json)": run.participants,
         "costs (cost.json)": run.cost,
         "the configuration (config.yaml)": run.config,
     }

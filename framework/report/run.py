@@ -3,10 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes, subgroups
@@ -30,6 +32,16 @@ class Run:
     ledger: pd.DataFrame | None
     cost: Mapping | None
     certificate: Mapping | None
+    participants: Mapping | None
+    kept: bool  # whether the fitted models lie with the run
+
+    @cached_property
+    def settings(self) -> Mapping:
+        """The resolved configuration; nothing where the run kept none. Raises UserError where it is no YAML."""
+        try:
+            return yaml.safe_load(self.config or "") or {}
+        except yaml.YAMLError as error:
+            raise UserError(f"config.yaml of the run is no YAML ({error}); restore the file the run wrote") from error
 
     @property
     def models(self) -> list[str]:
@@ -39,6 +51,13 @@ class Run:
     @property
     def floors(self) -> list[str]:
         return floors_of(self.rows)
+
+    def accounted(self, item: str, status: str) -> int:
+        """How often the ledger has an item (subject, visit) as used or excluded; 0 where there is no ledger."""
+        if self.ledger is None:
+            return 0
+        rows = zip(self.ledger["item"], self.ledger["status"], strict=True)
+        return sum(row == (item, status) for row in rows)
 
     def metrics(self, target: str) -> list[list[Row]]:
         """A target's rows, metric by metric, the headline metric first."""
@@ -66,7 +85,11 @@ def read(folder: Path) -> Run:
         path = folder / name
         return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
 
-    cost, lines, certificate = text("cost.json"), text("metrics.jsonl"), text("certificate.json")
+    def tree(name: str) -> Mapping | None:
+        told = text(name)
+        return json.loads(told) if told else None
+
+    lines = text("metrics.jsonl")
     return Run(
         manifest=json.loads((folder / "manifest.json").read_text()),
         outcomes=outcomes.read(folder),
@@ -77,6 +100,8 @@ def read(folder: Path) -> Run:
         learning=pd.DataFrame([json.loads(line) for line in lines.splitlines()]) if lines else None,
         history=table("history.csv"),
         ledger=table("ledger.csv"),
-        cost=json.loads(cost) if cost else None,
-        certificate=json.loads(certificate) if certificate else None,
+        cost=tree("cost.json"),
+        certificate=tree("certificate.json"),
+        participants=tree("participants.json"),
+        kept=(folder / "models").is_dir(),
     )

@@ -1,10 +1,13 @@
 """How an event was forecast: curves of some subjects, groups by risk beside what came, and the error by horizon."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
@@ -13,7 +16,9 @@ from framework.baselines.kaplan_meier import kaplan_meier
 from framework.evaluate.outcomes import Outcomes
 from framework.evaluate.survival import brier, truths
 from framework.report.drawing import INK, MUTED, Panel, Pen, panel
+from framework.report.horizon import Horizons
 from framework.report.spread import means
+from framework.report.tables import Cell, Table, interval, words
 
 GROUPS = ("lowest third of risk", "middle third", "highest third")
 RESAMPLES = 500
@@ -55,19 +60,34 @@ def _curve(one: Outcomes, q: int, model: str, floors: list[str], pens: dict[str,
     return panel(f"example-{name}", one.subjects[one.subject[q]], says, draw, note=ended)
 
 
+@dataclass(frozen=True)
+class Thirds:
+    """Of k groups by risk and h horizons: the mean chance told, and what Kaplan and Meier estimate came of it."""
+
+    names: Sequence[str]
+    said: Float[np.ndarray, "k h"]
+    came: Float[np.ndarray, "3 k h"]
+
+
+def thirds(one: Outcomes, model: str) -> Thirds:
+    """Thirds of the forecasts by risk; one group where a model tells everybody the same."""
+    told, times = one.forecasts[model][0], np.array(one.target.horizons)
+    order = np.argsort(np.argsort(risk(one, model), kind="stable"), kind="stable")
+    alike = np.ptp(risk(one, model)) < 1e-9
+    group = np.zeros(len(order), int) if alike else order * len(GROUPS) // len(order)
+    some = np.unique(group)
+    names = ["all alike"] if alike else [GROUPS[k] for k in some]
+    said = np.stack([told[group == k].mean(0) for k in some])
+    return Thirds(names, said, _observed(one, group, times)[:, some])
+
+
 def calibration(one: Outcomes, pen: Pen, name: str) -> Panel:
     """The mean forecast of thirds by risk beside Kaplan and Meier's estimate of what came to them."""
-    told, times = one.forecasts[pen.model][0], np.array(one.target.horizons)
-    order = np.argsort(np.argsort(risk(one, pen.model), kind="stable"), kind="stable")
-    alike = np.ptp(risk(one, pen.model)) < 1e-9
-    group = np.zeros(len(order), int) if alike else order * len(GROUPS) // len(order)
-    observed = _observed(one, group, times)
+    found = thirds(one, pen.model)
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-        for k in np.unique(group):
-            said = told[group == k].mean(0)
-            value, low, high = observed[:, k]
+        for said, value, low, high in zip(found.said, *found.came, strict=True):
             axes.vlines(said, low, high, color=pen.colour, linewidth=1.2, alpha=0.6)
             axes.plot(said, value, marker=pen.mark, color=pen.colour, linewidth=1)
         _shares(axes)
@@ -80,27 +100,41 @@ def calibration(one: Outcomes, pen: Pen, name: str) -> Panel:
     return panel(f"calibration-{name}", f"{one.target.name}, {pen.model}", says, draw, size=(3.2, 2.7))
 
 
-def by_horizon(one: Outcomes, pens: dict[str, Pen], name: str) -> Panel:
+def calibration_table(one: Outcomes) -> Table:
+    """The same in numbers, of every model."""
+    rows = [
+        (model, group, years, said, *came)
+        for model in one.forecasts
+        for found in [thirds(one, model)]
+        for k, group in enumerate(found.names)
+        for years, said, came in zip(one.target.horizons, found.said[k], found.came[:, k].T, strict=True)
+    ]
+    return Table(
+        f"calibration-{one.target.name}",
+        f"Forecast chance that {one.target.name} has not come and the share in whom it had not, with 95% intervals",
+        ("Model", "Group", "Years ahead", "Mean forecast", "Had not come"),
+        [
+            [*words(model, group, f"{years:g}", f"{said:.3f}"), Cell(interval(came, 3))]
+            for model, group, years, said, *came in rows
+        ],
+        pd.DataFrame(rows, columns=["model", "group", "years ahead", "said", "came", "low", "high"]),
+        words=2,
+        grouped=True,
+    )
+
+
+def horizons(one: Outcomes) -> Horizons:
     """The Brier score of every model at each horizon, weighted for those who were not followed so long."""
     survival, times = truths(one.truth), np.array(one.target.horizons)
     weight = np.ones(len(one.truth))
 
-    def draw(axes: Axes) -> None:
-        for i, model in enumerate(one.forecasts):
-            each = np.mean([brier(survival, told, times, weight) for told in one.forecasts[model]], axis=0)
-            value, low, high = means(each.astype(float), np.ones(each.shape), one.subject)
-            x, pen = times + 0.06 * (i - (len(one.forecasts) - 1) / 2), pens[model]
-            axes.vlines(x, low, high, color=pen.colour, linewidth=1.2, alpha=0.6)
-            axes.plot(x, value, color=pen.colour, marker=pen.mark, linewidth=1)
-        known = [int((np.asarray(survival.time > t) | np.asarray(survival.event)).sum()) for t in times]
-        axes.set_xticks(times, [f"{t:g}\nn={n}" for t, n in zip(times, known, strict=True)])
-        axes.set_ylim(bottom=0)
-        axes.grid(visible=False, axis="x")
-        axes.set_xlabel("years ahead")
-        axes.set_ylabel("Brier score")
+    def errors(model: str) -> Float[np.ndarray, "3 h"]:
+        each = np.mean([brier(survival, told, times, weight) for told in one.forecasts[model]], axis=0)
+        return means(each.astype(float), np.ones(each.shape), one.subject)
 
-    says = f"Brier score of {one.target.name} by years ahead and model, with 95% intervals"
-    return panel(f"horizon-{name}", one.target.name, says, draw)
+    known = [int((np.asarray(survival.time > t) | np.asarray(survival.event)).sum()) for t in times]
+    names = [f"{t:g}" for t in times]
+    return Horizons("Brier score", names, np.array(known), {model: errors(model) for model in one.forecasts})
 
 
 def _observed(one: Outcomes, group: np.ndarray, times: np.ndarray) -> Float[np.ndarray, "3 k h"]:

@@ -4,7 +4,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from framework.evaluate.folds import corrected
-from framework.evaluate.ranks import compact_letters, holm, letters
+from framework.evaluate.ranks import compact_letters, holm, letters, places
 
 
 def test_holm_is_that_of_statsmodels():
@@ -57,3 +57,22 @@ def test_one_split_corrected_by_nothing_is_a_t_test():
     assert np.isclose((wide[1] - wide[0]) / (high - low), np.sqrt(1 + 10 / 9))
     assert np.isnan(corrected(np.array([0.1, np.nan]), tested=1.0, trained=1.0)).all()
     assert corrected(np.zeros(4), tested=1.0, trained=3.0) == (0.0, 0.0, 1.0)
+
+
+def test_places_by_hand():
+    losses = np.array([2.0, 1.0, np.inf, 2.0])  # the third is undefined
+    draws = np.array([[1.0, 2, np.nan, 3]] * 50 + [[3.0, 1, np.nan, 2]] * 49 + [[3.0, np.nan, np.nan, 2]])
+    own = places(losses, draws)
+    assert own[:, 0].tolist()[:2] == [2.5, 1.0]
+    assert own[0].tolist() == [2.5, 1, 3]
+    assert own[1].tolist() == [1, 1, 2]
+    assert own[3].tolist() == [2.5, 2, 3]
+    assert np.isnan(own[2]).all()
+    assert np.isnan(places(losses, np.full((5, 4), np.nan))[:, 1:]).all()
+
+
+def test_places_of_alike_and_of_apart():
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(2000, 3)) * 0.1 + np.array([0, 0, 5])
+    own = places(np.array([0.0, 0.1, 5.0]), draws)
+    assert own.tolist() == [[1, 1, 2], [2, 1, 2], [3, 3, 3]]

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,23 @@ COSTS = {
     },
 }
 
+PARTICIPANTS = {
+    "groups": [
+        {"name": "all", "subjects": 40, "visits": 131, "visits_each": [3.0, 2.0, 4.0], "followed": [4.2, 2.0, 6.1], "longest": 8.5}
+    ],
+    "dates": ["2001-02-03", "2009-10-11"],
+    "variables": [
+        {
+            "name": "sex", "description": "", "roles": ["input"], "units": "1", "levels": ["F", "M"],
+            "groups": [{"missing": 0, "of": 40, "counts": [18, 22]}],
+        },
+        {
+            "name": "MMSE", "description": "Mini-Mental State Examination", "roles": ["input", "target"],
+            "units": "points", "levels": [], "groups": [{"missing": 3, "of": 131, "quarters": [27.0, 25.5, 29.0]}],
+        },
+    ],
+}  # fmt: skip
+
 
 def fill(run: Path, subjects: int = 40) -> Path:
     rng = np.random.default_rng(0)
@@ -66,7 +84,11 @@ def fill(run: Path, subjects: int = 40) -> Path:
     sex = ["F" if i % 2 else "M" for i in range(subjects)]
     subgroups.write(subgroups.subgroups(made, {"sex": sex}, resamples=100), run)
     (run / "manifest.json").write_text(json.dumps(MANIFEST))
-    (run / "config.yaml").write_text("model:\n  head:\n    _target_: framework.nn.heads.gru.GRU\nseed: 0\n")
+    (run / "config.yaml").write_text(
+        "split:\n  _target_: framework.data.split.KFold\n  folds: 5\n  validation: 0.15\n"
+        "repeats: 5\nseed: 0\n"
+        "fitted:\n  cnn_gru:\n    _target_: framework.nn.heads.gru.GRU\n    features: 32\n"
+    )
     levels = made[1].target.levels
     history = [
         (subject, f"v{j}", time, target, levels[int(values[j])] if target == "CDR" else values[j])
@@ -101,7 +123,14 @@ def fill(run: Path, subjects: int = 40) -> Path:
             lines.append({"model": "cnn_gru", "member": member, "step": step, **losses, "seconds": 0.2 * step})
     (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     (run / "cost.json").write_text(json.dumps(COSTS))
+    (run / "participants.json").write_text(json.dumps(PARTICIPANTS))
     return run
+
+
+@pytest.fixture
+def folder(study_folder, tmp_path) -> Path:
+    """A copy that a test may change."""
+    return shutil.copytree(study_folder, tmp_path / "run")
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ PENS = pens(["slope", "cnn_gru"], ["slope"])
 
 def cells(costs) -> dict:
     return {
-        (column.key, model): text
+        (key, row[0].text): cell.text
         for table in cost.tables(costs)
-        for model, row in table.rows
-        for column, (text, _) in zip(table.columns, row, strict=True)
+        for row in table.rows
+        for key, cell in zip(table.data.columns[1:], row[1:], strict=True)
     }
 
 

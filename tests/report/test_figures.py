@@ -6,7 +6,7 @@ import pytest
 from framework.evaluate import leaderboard as board
 from framework.evaluate import outcomes
 from framework.evaluate.leaderboard import Difference, Row
-from framework.report import comparison, examples, horizon, reliability, spread
+from framework.report import comparison, examples, horizon, reliability, spread, standings
 from framework.report.drawing import COLOURS, NEUTRALS, pens
 
 
@@ -116,7 +116,27 @@ def test_words_claim_no_more_than_the_intervals():
 
 def test_the_table_marks_best_and_zero(study_folder):
     rows, _ = board.read(study_folder)
-    cells = comparison.cells([r for r in rows if (r.target, r.metric) == ("MMSE", "MAE")], ["last_visit", "slope"])
-    assert [cell["best"] for cell in cells] == [False, False, True]
-    assert [len(cell["differences"]) for cell in cells] == [2, 2, 2]
-    assert cells[0]["differences"][0]["text"] == ""
+    mae = [r for r in rows if (r.target, r.metric) == ("MMSE", "MAE")]
+    table = standings.metrics("MMSE", [mae], ["last_visit", "slope"])
+    assert [row[2].mark for row in table.rows] == ["", "", "best"]
+    assert [len(row) for row in table.rows] == [8, 8, 8]
+    assert table.rows[0][6].text == ""
+    assert table.rows[2][4].text == "1 [1, 1]"
+    assert table.data["value"].tolist() == [r.value for r in mae]
+    assert table.data["value against slope"].notna().tolist() == [True, False, True]
+
+
+def test_the_leaderboard_has_every_target_and_its_ranks(study_folder):
+    rows, _ = board.read(study_folder)
+    heads = {
+        target: [r for r in rows if r.target == target and r.metric == metric]
+        for target, metric in (("MMSE", "MAE"), ("CDR", "AUC"))
+    }
+    table = standings.overall(heads)
+    assert list(table.head) == ["Model", "MMSE: MAE ↓", "Rank", "Group", "CDR: AUC ↑", "Rank", "Group"]
+    assert table.rows[0][0].text == "cnn_gru"
+    old = {target: [replace(r, rank=None) for r in some] for target, some in heads.items()}
+    assert list(standings.overall(old).head) == ["Model", "MMSE: MAE ↓", "Group", "CDR: AUC ↑", "Group"]
+    part = {"MMSE": heads["MMSE"], "CDR": heads["CDR"][:1]}
+    assert standings.overall(part).rows[0][0].text == "last_visit"  # who answers more stands first
+    assert standings.overall(part).rows[1][4].text == "–"

@@ -29,7 +29,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
         self.open += [tag] if tag not in VOID else []
         self.ids += [value for name, value in attrs if name == "id"]
-        self.references |= {value[1:] for name, value in attrs if name == "href"}
+        self.references |= {value[1:] for name, value in attrs if name == "href" and value.startswith("#")}
         self.references |= {r for _, value in attrs for r in re.findall(r"url\(#(.*?)\)", value or "")}
 
     def handle_startendtag(self, tag, attrs):
@@ -43,11 +43,6 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-@pytest.fixture
-def folder(study_folder, tmp_path):
-    return shutil.copytree(study_folder, tmp_path / "run")
-
-
 @pytest.fixture(scope="module")
 def text(study_folder, tmp_path_factory):
     """The page of the run as it was left."""
@@ -57,10 +52,13 @@ def text(study_folder, tmp_path_factory):
 def test_the_page_holds_every_part(folder):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert html.build(folder) == folder / "report.html"
-    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.name != "report.html"} == before
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    made = {path.name for path in folder.rglob("*") if path not in before}
+    assert {"report.html", "methods.md", "methods.tex", "references.bib", "leaderboard.csv", "metrics-MMSE.tex"} <= made
     text = (folder / "report.html").read_text()
     page = Page(text)
     parts = {"results", "trajectories", "calibration", "horizon", "subgroups", "learning", "data", "cost", "reproduce"}
+    parts |= {"explorer", "methods", "tripod"}
     assert parts <= set(page.ids)
     words = " ".join(page.words)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -128,17 +126,17 @@ def test_words_from_the_run_are_never_markup(folder):
     text = html.build(folder).read_text()
     page = Page(text)
     assert "<script>alert" not in text
-    assert len(re.findall("<script", text)) == 1
+    assert len(re.findall("<script", text)) == 2
     assert evil in " ".join(page.words)
     assert len(page.ids) == len(set(page.ids))
     assert page.references <= set(page.ids)
 
 
 def test_parts_that_are_absent_are_left_out_and_named(folder):
-    for name in ("metrics.jsonl", "history.csv", "ledger.csv", "cost.json", "config.yaml"):
+    for name in ("metrics.jsonl", "history.csv", "ledger.csv", "cost.json", "config.yaml", "participants.json"):
         (folder / name).unlink()
     page = Page(html.build(folder).read_text())
-    assert not {"learning", "trajectories", "cost"} & set(page.ids)
+    assert not {"learning", "trajectories", "cost", "explorer"} & set(page.ids)
     assert "results" in page.ids
     footer = " ".join(page.words)
     for name in ("metrics.jsonl", "history.csv", "ledger.csv", "cost.json", "config.yaml"):
