@@ -156,7 +156,8 @@ class _Paired:
 
     def losses(self, better: str | float) -> Float[np.ndarray, "b m"]:
         """Of every model in every resample, the smaller the better."""
-        return _loss(np.asarray(self.found.draws)[:, self.place], better)
+        draws = [self._of(model, repeats)[1] for model, repeats in enumerate(self.took)]
+        return _loss(np.stack(draws, axis=1), better)
 
 
 def _metric(

@@ -90,7 +90,10 @@ class Outcomes:
     def from_dataset(data: xr.Dataset) -> "Outcomes":
         tree = data.attrs["target"]
         columns = ("subject", "fold", "origin", "origin_time", "time", "truth")
-        each = zip(data["model"].values.tolist(), data["forecast"].values, data["repeats"].values, strict=True)
+        models, told = data["model"].values.tolist(), data["forecast"].values
+        # an older run does not say it: there all took part in all
+        took = data["repeats"].values if "repeats" in data else [len(one) for one in told]
+        each = zip(models, told, took, strict=True)
         return Outcomes(
             target=Target(**(tree | {name: tuple(tree.get(name, ())) for name in ("levels", "horizons")})),
             subjects=tuple(data["subject_id"].values.tolist()),

@@ -59,8 +59,13 @@ def check(table: pd.DataFrame, where: str) -> None:
 
 
 def read_truth(path: Path) -> pd.DataFrame:
-    """D4: a row a later visit. Raises UserError where a column is missing or a diagnosis is none of the three."""
+    """D4, or the leaderboard's LB4: a row a later visit; of a table that marks LB4, the rows in it.
+
+    Raises UserError where a column is missing or a diagnosis is none of the three.
+    """
     table = _read(path, TRUTH)
+    if "LB4" in table.columns:
+        table = table.loc[table["LB4"] == 1, :].reset_index(drop=True)
     strange = set(table["Diagnosis"].dropna()) - set(DIAGNOSES)
     if strange:
         raise UserError(

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 from omegaconf import DictConfig
 
 from framework.data.dates import dates, setting
 from framework.data.examples import Examples, Questions, known_at
 from framework.data.groups import first_values
+from framework.data.leaderboard import marked
+from framework.data.origins import last_of
 from framework.data.store import Cohort
 from framework.errors import UserError
 from framework.evaluate.tadpole import (
@@ -26,28 +29,33 @@ from framework.forecast.answers import answers
 from framework.forecast.base import Fitted
 from framework.types import LEVELS, Layout, Query
 
-MONTHS = 60
+MONTHS, BOARD_MONTHS = 60, 84  # of the challenge, from 2018-01 on; of its leaderboard, from 2010-05 on
+BOARD, TESTED = "leaderboard", "LB2"
 NARROWEST = 1e-6  # of a 50% interval: an empty one would weigh infinitely in the challenge's weighted errors
 
 
 def submission(fitted: Fitted, cohort: Cohort, shape: Layout, start: str) -> pd.DataFrame:
     """Forecasts for 60 months from `start` (YYYY-MM) on of everybody in D2, from the last visit; one row a month.
 
-    Raises UserError where the run does not forecast what the challenge asks for.
+    A cohort with the challenge's leaderboard is asked as that asks: for 84 months, of everybody in LB2, from the last
+    visit in LB2. Raises UserError where the run does not forecast what the challenge asks for.
     """
     _asked_for(shape)
-    months = pd.date_range(f"{start}-01", periods=MONTHS, freq="MS")
-    rows = _forecast(cohort)
+    asked = _origins(cohort)
+    rows = np.flatnonzero(asked.any(1)).tolist()
+    count = BOARD_MONTHS if _has_board(cohort) else MONTHS
+    months = pd.date_range(f"{start}-01", periods=count, freq="MS")
     first = dates(cohort)[:, :1]
     days = np.array([setting(str(month.date()), "submission") for month in months])
-    last = np.repeat(cohort.valid.sum(1)[:, None] - 1, MONTHS, axis=1)
+    # of those who are not asked about the last visit, which nobody reads
+    last = np.where(asked.any(1), asked.argmax(1), cohort.valid.sum(1) - 1)[:, None].repeat(count, 1)
     time = np.maximum(days - first, np.take_along_axis(cohort.times, last, 1))  # a month that is past is today
     query = Query(time, last, known_at(cohort, shape, last, time), np.ones_like(last, bool))
     told = answers(fitted, Examples(cohort, shape, "ahead"), rows, Questions(query, last, {}))
     table = pd.DataFrame(
         {
-            "RID": np.repeat([int(cohort.subjects[row]) for row in rows], MONTHS),
-            "Forecast Month": np.tile(np.arange(1, MONTHS + 1), len(rows)),
+            "RID": np.repeat([int(cohort.subjects[row]) for row in rows], count),
+            "Forecast Month": np.tile(np.arange(1, count + 1), len(rows)),
             "Forecast Date": np.tile(months.strftime("%Y-%m"), len(rows)),
             **dict(zip(PROBABILITIES, told["diagnosis"].reshape(-1, 3).T, strict=True)),
             **{name: numbers for one in NUMBERS for name, numbers in _interval(one, told[one]).items()},
@@ -79,15 +87,25 @@ def _asked_for(shape: Layout) -> None:
         )
 
 
-def _forecast(cohort: Cohort) -> list[int]:
-    """Whom D2 asks about; everybody where the cohort does not say."""
-    if "D2" not in [variable.name for variable in cohort.schema.static]:
-        return list(range(len(cohort.subjects)))
-    _, value, has = first_values(cohort, "D2")
-    rows = np.flatnonzero(has & (value == 1)).tolist()
-    if not rows:
-        raise UserError("no subject has D2=1; there is nobody to forecast")
-    return rows
+def _origins(cohort: Cohort) -> Bool[np.ndarray, "n t"]:
+    """From where each subject is forecast: the last visit in LB2, or of those in D2 (all, where it is unsaid) the last.
+
+    Raises UserError where there is nobody to forecast.
+    """
+    if _has_board(cohort):
+        asked, what = last_of(marked(cohort, BOARD, TESTED)), f"visit is in {TESTED}"
+    else:
+        asked, what = last_of(cohort.valid), "subject has D2=1"
+        if "D2" in [variable.name for variable in cohort.schema.static]:
+            _, value, has = first_values(cohort, "D2")
+            asked = asked & (has & (value == 1))[:, None]
+    if not asked.any():
+        raise UserError(f"no {what}; there is nobody to forecast")
+    return asked
+
+
+def _has_board(cohort: Cohort) -> bool:
+    return BOARD in [variable.name for variable in cohort.schema.variables]
 
 
 def _interval(name: str, quantiles: np.ndarray) -> dict[str, np.ndarray]:

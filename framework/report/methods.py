@@ -67,7 +67,8 @@ def _participants(run: Run) -> str:
         text += f" {everybody['visits_each'][0]:g} visits, the longest for {everybody['longest']:.1f} years."
     if run.ledger is not None:
         out = [(run.accounted(item, "excluded"), item) for item in ("subject", "visit")]
-        text += f" Excluded were {listed([f'{count} {item}s' for count, item in out if count])}."
+        told = [f"{count} {item}{'s' * (count > 1)}" for count, item in out if count]
+        text += f" The ingest excluded {listed(told)}."
     return text
 
 
@@ -111,8 +112,9 @@ def outcome(one: Outcomes, run: Run) -> str:
 def _forecasts(run: Run) -> str:
     counts = listed([f"{len(one.truth)} of {one.target.name} ({len(one.subjects)} subjects)" for one in run.outcomes])
     origins = run.settings.get("origins")
-    asked = ASKS.get(run.settings.get("ask", ""), "")
-    where = asked.format(origins=wording(origins) if origins else "from each visit") if asked else ""
+    events = all(one.target.horizons for one in run.outcomes)  # which are asked about at the origin itself
+    asked = "{origins}" if events else ASKS.get(run.settings.get("ask", ""), "")
+    where = asked.format(origins=wording(origins) if origins else "from each visit")
     seen = "Each saw the visits up to its origin and nothing later."
     return f"Forecasts were made {where + ', ' if where else ''}{counts}. {seen}"
 
@@ -127,6 +129,9 @@ def _partition(run: Run) -> str:
         text += f", of which one ({split.get('fold', 0)}) was tested"
     elif repeats > 1:
         text += f", {repeats} times over with other seeds"
+    fewer = {model: len(told) for model, told in run.outcomes[0].forecasts.items() if len(told) < repeats}
+    if fewer:
+        text += f" ({listed([f'{model} in the first {count} alone' for model, count in fewer.items()])})"
     text += ". Whole subjects were assigned, each tested by models that had never seen it"
     share = split.get("validation")
     return text + (f"; {share:.0%} of the subjects not tested were set aside to validate by." if share else ".")

@@ -18,14 +18,14 @@ def table(told: Mapping) -> Table:
     rows = [
         ("Subjects", "", *(f"{group['subjects']}" for group in groups)),
         ("Visits", "", *(f"{group['visits']}" for group in groups)),
-        ("Visits of a subject", "median [quartiles]", *(_quarters(group["visits_each"]) for group in groups)),
-        ("Years followed", "median [quartiles]", *(_quarters(group["followed"]) for group in groups)),
+        ("Visits of a subject", "median", *(_quarters(group["visits_each"]) for group in groups)),
+        ("Years followed", "median", *(_quarters(group["followed"]) for group in groups)),
         ("Years followed", "longest", *(f"{group['longest']:.1f}" for group in groups)),
         *(row for variable in told["variables"] for row in _variable(variable)),
     ]
     return Table(
         "participants",
-        "Characteristics of the subjects, when first seen",
+        "Characteristics of the subjects when first seen: median [quartiles], or count (share)",
         ("Characteristic", "", *names),
         [words(*row) for row in rows],
         _data(told),
@@ -57,7 +57,7 @@ def _variable(one: Mapping) -> list[tuple[str, ...]]:
             (name, level, *(_share(group["counts"], k) for group in groups)) for k, level in enumerate(one["levels"])
         ]
     else:
-        rows = [(name, "median [quartiles]", *(_quarters(group["quarters"]) for group in groups))]
+        rows = [(name, "median", *(_quarters(group["quarters"]) for group in groups))]
     if any(group["missing"] for group in groups):
         rows.append((name, "missing", *(f"{group['missing']} of {group['of']}" for group in groups)))
     return rows

@@ -50,7 +50,7 @@ def clauses(node: Any, kinds: Sequence[str], kind: str | None = None) -> Iterato
         return
     if "_target_" in node:
         said = wording(node, kind)
-        if said:
+        if said and not (node["_target_"] == FLOOR and list(kinds) == ["events"]):
             yield said
         yield from _answers(node, kinds)
     for name, child in node.items():
@@ -87,8 +87,9 @@ def _answers(node: Mapping, kinds: Sequence[str]) -> Iterator[str]:
         of = {"numbers": "QuantileOutput", "classes": classes, "events": "HazardOutput"}
         for kind in kinds:
             yield wording({"_target_": f"{OUTPUTS}.{of[kind]}"})
-    if node["_target_"] == FLOOR and not node.get("drifts") and "events" in kinds:
-        yield wording({"_target_": "framework.baselines.kaplan_meier.Curve"})
+    if node["_target_"] == FLOOR and "events" in kinds:
+        of_event = f"{FORECAST}.last_visit.Expected" if node.get("drifts") else "framework.baselines.kaplan_meier.Curve"
+        yield wording({"_target_": of_event})
 
 
 def _value(value: Any) -> str:

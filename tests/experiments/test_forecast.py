@@ -14,6 +14,7 @@ from tests.experiments.conftest import QUICK, rows, runner, runs_of, write_table
 FILES = {
     "config.yaml",
     "certificate.json",
+    "chosen.json",
     "cost.json",
     "forecasts",
     "forecasts.zarr",
@@ -21,12 +22,17 @@ FILES = {
     "leaderboard.json",
     "ledger.csv",
     "manifest.json",
+    "methods.md",
+    "methods.tex",
     "metrics.jsonl",
     "models",
+    "participants.json",
+    "references.bib",
     "report.html",
     "roles.csv",
     "status.json",
     "subgroups.json",
+    "tables",
 }
 
 

@@ -1,8 +1,8 @@
 """Which trials are drawn together, and how many of them go on to longer jobs.
 
 Hyperband (Li et al. 2018, JMLR 18(185), Algorithm 1): brackets trade many trials that begin short against few that
-begin long; within a bracket the best 1/factor of each rung go on. A trial's job at the next rung is a run of its own, not the
-going on of the shorter one: its schedule is another, any launcher can run it, and its folder is found again.
+begin long; within a bracket the best 1/factor of each rung go on. A trial's job at the next rung is a run of its own,
+not the going on of the shorter one: its schedule is another, any launcher can run it, and its folder is found again.
 That costs at most factor / (factor - 1) times the steps.
 """
 

@@ -1,5 +1,7 @@
 """TADPOLE's tables, with the quirks of their files."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pandas as pd
@@ -83,9 +85,13 @@ def test_d3_is_everybodys_last_visit_and_everybody_is_asked_about(folder):
     assert first_values(last, "D2")[1].min() == 1
 
 
-def test_the_leaderboard_asks_lb2_about_what_came_after_it(folder):
+@pytest.fixture(scope="module")
+def board(folder):
     path = folder[0]
-    board = read(path / "TADPOLE_D1_D2.csv", path / "board", f"data.leaderboard={path}/TADPOLE_LB1_LB2.csv")
+    return read(path / "TADPOLE_D1_D2.csv", path / "board", f"data.leaderboard={path}/TADPOLE_LB1_LB2.csv")
+
+
+def test_the_leaderboard_asks_lb2_about_what_came_after_it(folder, board):
     with initialize_config_module("conf", version_base="1.3"):
         config = compose("forecast", ["data=tadpole", "data.path=x", "split=leaderboard", "origins=leaderboard"])
     splitter, origins = instantiate(config.split), instantiate(config.origins)
@@ -120,6 +126,38 @@ def test_the_forecasts_of_a_floor_are_a_submission_that_d4_scores(folder, cohort
     assert found["mAUC"]["value"] > 0.5
     with pytest.raises(UserError, match="a TADPOLE submission needs"):
         submission(fitted, cohort, layout(cohort.schema, ["ADAS13"]), "2018-01")
+
+
+def test_the_leaderboards_submission_knows_lb2_alone_and_lb4_scores_it(folder, board, tmp_path):
+    shape, early = layout(board.schema, ["diagnosis", "ADAS13", "Ventricles_ICV"]), dates(board) < years("2012-01-01")
+    fitted = LastVisit(False).fit(Examples(board, shape), ByGroup("D2", None, 0.1, 1, 0).one(board), jax.random.key(0))
+    table = submission(fitted, board, shape, "2010-05")
+    seen = np.flatnonzero([folder[1][int(subject)]["rollover"] for subject in board.subjects] & early[:, 0])
+    assert sorted(set(table["RID"])) == sorted(int(board.subjects[row]) for row in seen)
+    assert len(table) == 84 * len(seen)
+    assert table["Forecast Date"].iloc[[0, 83]].tolist() == ["2010-05", "2017-04"]
+    told = np.array([v.name in ("diagnosis", "ADAS13", "Ventricles_ICV", "MMSE") for v in board.schema.variables])
+    later = (board.valid & ~early)[..., None] & told
+    assert later[seen].any()
+    other = replace(board, values=np.where(later, 0, board.values), observed=board.observed & ~later)
+    pd.testing.assert_frame_equal(submission(fitted, other, shape, "2010-05"), table)
+    known = pd.DataFrame({"RID": table["RID"].unique(), "CognitiveAssessmentDate": "2013-03-04", "Diagnosis": "MCI"})
+    known = known.assign(ADAS13=20.0, ScanDate="2013-03-04", Ventricles=0.03, LB4=1)
+    strangers = known.assign(RID=9999, LB4=0)  # of whom no forecast is asked
+    pd.concat([known, strangers]).to_csv(tmp_path / "TADPOLE_LB4.csv", index=False)
+    found = score(table, read_truth(tmp_path / "TADPOLE_LB4.csv"), resamples=5)
+    assert found["ADAS13 MAE"]["value"] == pytest.approx(
+        (table[table["Forecast Date"] == "2013-03"]["ADAS13"] - 20).abs().mean()
+    )
+
+
+def test_nobody_to_forecast_is_one_line(board):
+    shape = layout(board.schema, ["diagnosis", "ADAS13", "Ventricles_ICV"])
+    fitted = LastVisit(False).fit(Examples(board, shape), ByGroup("D2", None, 0.1, 1, 0).one(board), jax.random.key(0))
+    place = board.column("leaderboard")
+    nobody = replace(board, observed=board.observed & (np.arange(board.observed.shape[2]) != place))
+    with pytest.raises(UserError, match="no visit is in LB2"):
+        submission(fitted, nobody, shape, "2010-05")
 
 
 @pytest.mark.parametrize(
