@@ -114,7 +114,7 @@ ITEMS: dict[str, list[Item]] = {
         Item(
             "12c",
             "Kind of model, reasons, every step of building, tuning and internal validation",
-            _of("Models"),
+            telling.selected,
             "Why these models.",
         ),
         Item("12d", "How differences between clusters (centres, countries) were looked at", telling.clusters),

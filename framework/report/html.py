@@ -13,6 +13,7 @@ from framework.evaluate.outcomes import Outcomes
 from framework.report import (
     bibliography,
     checklist,
+    choices,
     cost,
     explorer,
     fairness,
@@ -51,6 +52,7 @@ def build(folder: Path) -> Path:
         "ledger": _ledger(run),
         "checks": _checks(run),
         "checklist": checklist.table(run, written),
+        "chosen": choices.table(run.chosen) if run.chosen else None,
         "cost": _cost(run, drawn),
         "methods": _methods(written),
     }

@@ -33,6 +33,7 @@ class Run:
     cost: Mapping | None
     certificate: Mapping | None
     participants: Mapping | None
+    chosen: Mapping | None
     kept: bool  # whether the fitted models lie with the run
 
     @cached_property
@@ -103,5 +104,6 @@ def read(folder: Path) -> Run:
         cost=tree("cost.json"),
         certificate=tree("certificate.json"),
         participants=tree("participants.json"),
+        chosen=tree("chosen.json"),
         kept=(folder / "models").is_dir(),
     )

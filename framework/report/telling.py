@@ -94,6 +94,12 @@ def missing(run: Run, methods: set[str]) -> str | None:
     return f"{f'Missing: {listed(gaps)}' if gaps else 'No value was missing'}. In the methods: Models."
 
 
+def selected(run: Run, methods: set[str]) -> str | None:
+    """Where models and their choices are told."""
+    told = "In the methods: Models" + ("; What was selected inside." if run.chosen else ".")
+    return told if "Models" in methods else None
+
+
 def clusters(run: Run, methods: set[str]) -> str | None:
     """By what performance is told."""
     by = _by(run)

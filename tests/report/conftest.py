@@ -123,6 +123,9 @@ def fill(run: Path, subjects: int = 40) -> Path:
             lines.append({"model": "cnn_gru", "member": member, "step": step, **losses, "seconds": 0.2 * step})
     (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     (run / "cost.json").write_text(json.dumps(COSTS))
+    chosen = {"cnn_gru": [{"MMSE": {"penalty": 3.0, "folds": 5}}, {"MMSE": {"penalty": 10.0, "folds": 5}}] * 3}
+    chosen["cnn_gru"][0] = {"MMSE": {"penalty": 10.0, "folds": 5}, "CDR": {}}
+    (run / "chosen.json").write_text(json.dumps(chosen))
     (run / "participants.json").write_text(json.dumps(PARTICIPANTS))
     return run
 

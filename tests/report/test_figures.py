@@ -6,7 +6,8 @@ import pytest
 from framework.evaluate import leaderboard as board
 from framework.evaluate import outcomes
 from framework.evaluate.leaderboard import Difference, Row
-from framework.report import comparison, examples, horizon, reliability, spread, standings
+from framework.report import choices, comparison, examples, horizon, reliability, spread, standings
+from framework.report import run as runs
 from framework.report.drawing import COLOURS, NEUTRALS, pens
 
 
@@ -124,6 +125,15 @@ def test_the_table_marks_best_and_zero(study_folder):
     assert table.rows[2][4].text == "1 [1, 1]"
     assert table.data["value"].tolist() == [r.value for r in mae]
     assert table.data["value against slope"].notna().tolist() == [True, False, True]
+
+
+def test_choices_are_counted(study_folder):
+    rows = [[cell.text for cell in row] for row in choices.table(runs.read(study_folder).chosen).rows]
+    assert rows == [
+        ["cnn_gru", "MMSE", "penalty 10, folds 5", "4 of 6"],
+        ["cnn_gru", "MMSE", "penalty 3, folds 5", "2 of 6"],
+        ["cnn_gru", "CDR", "the only one", "1 of 6"],
+    ]
 
 
 def test_the_leaderboard_has_every_target_and_its_ranks(study_folder):
