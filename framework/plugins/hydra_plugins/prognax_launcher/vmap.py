@@ -31,17 +31,19 @@ class Vmap(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """What each job returned, in order."""
         setup_globals()
-        configs = [self._job(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        configs = [self.job(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         values = self.task.together(configs, self.gigabytes)
-        return [self._return(config, value) for config, value in zip(configs, values, strict=True)]
+        return [self.returned(config, value) for config, value in zip(configs, values, strict=True)]
 
-    def _job(self, overrides: Sequence[str], number: int) -> DictConfig:
+    def job(self, overrides: Sequence[str], number: int) -> DictConfig:
+        """The config of a job, Hydra's own node in it."""
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = f"job_{number}", number
         return config
 
-    def _return(self, config: DictConfig, value: object) -> JobReturn:
+    def returned(self, config: DictConfig, value: object) -> JobReturn:
+        """A job's value as Hydra's sweepers take it."""
         return run_job(
             task_function=lambda _: value,
             config=config,
