@@ -14,30 +14,28 @@ from tests.cohorts import oasis2
 from tests.evaluate.plants import Own, cohort, split, study
 
 KEY = jax.random.key(0)
+PLANTED = [
+    ("normaliser", {"normalised_on": "all"}),
+    ("imputer", {"imputed_on": "all"}),
+    ("imputer", {"counted_on": "all"}),
+    ("selection", {"selected_on": "all"}),
+    ("selection", {"tuned_on": "test"}),
+    ("selection", {"selected_on": "all", "tells": False}),
+    ("training", {"augmented_from": "all"}),
+    ("encoder", {"encoded_on": "all"}),
+    ("later visits", {"sees": "later visits"}),
+    ("later labels", {"sees": "later labels"}),
+    ("visit count", {"sees": "visit count"}),
+    ("hindsight", {"sees": "hindsight"}),
+    ("unrepeatable", {"drifts": True}),
+]
 
 
 def found(forecaster, examples=None) -> set[str]:
     return {leak.name for leak in leaks(forecaster, examples or study(), split(), KEY)}
 
 
-@pytest.mark.parametrize(
-    ("name", "plant"),
-    [
-        ("normaliser", {"normalised_on": "all"}),
-        ("imputer", {"imputed_on": "all"}),
-        ("imputer", {"counted_on": "all"}),
-        ("selection", {"selected_on": "all"}),
-        ("selection", {"tuned_on": "test"}),
-        ("selection", {"selected_on": "all", "tells": False}),
-        ("training", {"augmented_from": "all"}),
-        ("encoder", {"encoded_on": "all"}),
-        ("later visits", {"sees": "later visits"}),
-        ("later labels", {"sees": "later labels"}),
-        ("visit count", {"sees": "visit count"}),
-        ("hindsight", {"sees": "hindsight"}),
-        ("unrepeatable", {"drifts": True}),
-    ],
-)
+@pytest.mark.parametrize(("name", "plant"), PLANTED)
 def test_a_planted_leak_is_found_and_named(name, plant):
     assert found(Own(**plant)) == {name}
     assert name in MEANINGS
