@@ -118,6 +118,7 @@ def _scores(
         subjects=len(one.subjects),
         resamples=resamples,
         key=jax.random.key(seed),
+        fold=one.fold,
     )
     return jax.tree.map(lambda x: np.asarray(x, np.float64), found)
 
