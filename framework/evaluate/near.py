@@ -35,8 +35,8 @@ def near(cohort: Cohort, modalities: tuple[str, ...], known: Pairs) -> Near:
                 nearness[place[one], place[other]] = nearness[place[other], place[one]] = np.inf
         for group in copied(nearness):
             for other in group.others:
-                pair = tuple(sorted((int(rows[group.subject]), int(rows[other]))))
-                found[pair] = found.get(pair, 0) + 1
+                one, another = sorted((int(rows[group.subject]), int(rows[other])))
+                found[one, another] = found.get((one, another), 0) + 1
     return Near(found, tuple(compared))
 
 

@@ -133,7 +133,7 @@ def _tangents(mean: Float[np.ndarray, " p"], shape: Shape, degree: int = 2) -> F
     if degree == 2:
         shades += [mean**2, mean**3, *(mean * a * b for a, b in combinations_with_replacement(points, 2))]
     along = [
-        np.gradient(mean.reshape(shape), 2 / n, axis=axis).ravel() if n > 1 else np.zeros_like(mean)
+        np.asarray(np.gradient(mean.reshape(shape), 2 / n, axis=axis)).ravel() if n > 1 else np.zeros_like(mean)
         for axis, n in enumerate(shape)
     ]
     moves = [slope * u for slope in along for u in (np.ones_like(mean), *points)]
@@ -150,7 +150,7 @@ def _without(told: Float[np.ndarray, "s p"], tangents: Float[np.ndarray, "p g"])
 
 def _whitened(told: Float[np.ndarray, "s p"], shape: Shape) -> Float[np.ndarray, "s p"]:
     """Directions in which scans differ much count less, none more than a direction of average spread."""
-    spread = sum(one.T @ one for one in _mirrors(told, shape))
+    spread = np.sum([one.T @ one for one in _mirrors(told, shape)], axis=0)
     value, vector = np.linalg.eigh(spread / max(np.trace(spread) / len(spread), 1e-30))
     return told @ ((vector / np.sqrt(np.maximum(value, 0) + 1)) @ vector.T)
 
