@@ -8,6 +8,7 @@ import pytest
 
 from framework.data.split import Split
 from framework.evaluate.leakage import MEANINGS, leaks
+from framework.evaluate.near import near
 from framework.evaluate.twins import shared_visits
 from framework.forecast.last_visit import LastVisit
 from tests.cohorts import oasis2
@@ -109,5 +110,7 @@ def test_people_who_are_alike_by_chance_are_not_one(digits):
     assert not shared_visits(made)
 
 
-def test_nobody_of_oasis_2_is_there_twice():
-    assert not shared_visits(oasis2().cohort)
+def test_nobody_of_oasis_2_is_there_twice_or_a_copy():
+    made = oasis2().cohort
+    assert not shared_visits(made)
+    assert not near(made, (), {}).pairs

@@ -10,7 +10,6 @@ from framework.evaluate import near as module
 from framework.evaluate.copies import FEWEST, copied
 from framework.evaluate.near import near
 from framework.evaluate.scan_nearness import reduced, scan_nearness
-from tests.cohorts import oasis2
 from tests.evaluate.plants import InMemory, cohort
 
 PEOPLE = 40
@@ -148,10 +147,6 @@ def test_identical_people_are_left_to_who_knows_them_already():
 def test_people_alike_by_chance_are_no_copies(digits):
     made = cohort(3, 120)
     assert not near(replace(made, values=np.round(made.values, digits)), (), {}).pairs
-
-
-def test_nobody_of_oasis_2_is_a_copy():
-    assert not near(oasis2().cohort, (), {}).pairs
 
 
 def test_no_more_is_compared_than_time_allows(monkeypatch):
