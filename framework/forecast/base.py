@@ -48,6 +48,14 @@ class Part:
     run: str | None = None
 
 
+@dataclass(frozen=True)
+class Turns:
+    """Members had better be fitted one after another, by so many `workers`; `why` completes "... because"."""
+
+    why: str
+    workers: int
+
+
 class Forecaster(ABC):
     """A recipe for a `Fitted`."""
 
@@ -89,6 +97,10 @@ class Forecaster(ABC):
     def member_bytes(self, examples: Examples, splits: Sequence[Split]) -> int:
         """What a further member of `fit_many` adds to the memory its program needs; 0 where it is next to nothing."""
         return 0
+
+    def turns(self, examples: Examples, splits: Sequence[Split]) -> Turns | None:
+        """Whether members that have nothing to do with each other had better take turns than go side by side."""
+        return None
 
     def try_many(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from framework.data.layout import without
 from framework.data.split import Split
 from framework.data.store import Cohort
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.base import Fitted, Forecaster, Log, Part, Turns
 from framework.forecast.embeddings import Embeddings
 from framework.forecast.pretrained import Pretrained
 from framework.history import at_origin, last_observed
@@ -27,10 +28,13 @@ from framework.nn.encoders.embedded import Embedded
 from framework.nn.model import Model, encoders
 from framework.train.checkpoint import load_arrays, save_arrays
 from framework.train.loop import Fail, Training, stop, train
+from framework.train.machine import cores
 from framework.train.meter import Cost
 from framework.train.optimizer import Dynamic
 from framework.train.step import Program
 from framework.types import Column, Forecast, Interval, Layout, Query, Target, Visits
+
+FILLS = 6e6  # bytes made by a step above which lanes side by side are no cheaper on a CPU (framework/DESIGN.md)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,17 @@ class Deep(Forecaster):
         size = loader.size(min(self.training.batch, len(rows)), rows)
         batch = loader.drawn(next(loader.pack(rows, size)), size)
         return self._program(layout).bytes_each(self.dynamic(layout), loader.tables({}), batch)
+
+    def turns(self, examples: Examples, splits: Sequence[Split]) -> Turns | None:
+        """On a CPU a lane costs what the step would cost alone, unless that is so small that starting it costs more;
+        and lanes that have stopped early go on costing it."""
+        if jax.default_backend() != "cpu" or self.training.mesh.count > 1:
+            return None
+        if self.encoder is not None and not self.frozen:
+            return Turns("a CPU encodes the scans of one after those of another anyway", 1)
+        if self.member_bytes(examples, splits) > FILLS:
+            return Turns("a step of this size keeps a CPU's core busy by itself", cores())
+        return None
 
     def fit_many(
         self,
@@ -163,7 +178,10 @@ class Deep(Forecaster):
         return run.encoders(self.encoder, layout)
 
     def _program(self, layout: Layout, learnt: Mapping[str, Encoder] | None = None) -> Program:
-        """The network's functions; encoders that have `learnt` before start from there."""
+        """The network's functions, made once; encoders that have `learnt` before start from there."""
+        key = (layout, bool(learnt))  # what they learnt hangs on the recipe and the layout
+        if key in self._made:
+            return self._made[key]
         encoder = Embedded if self.frozen else self.encoder
 
         def build(rngs: nnx.Rngs) -> Model:
@@ -174,7 +192,12 @@ class Deep(Forecaster):
                     nnx.update(model.encoders[name], nnx.state(start))
             return model
 
-        return self.training.program(build, [t.name for t in layout.targets], self.augment)
+        made = self._made[key] = self.training.program(build, [t.name for t in layout.targets], self.augment)
+        return made
+
+    @cached_property
+    def _made(self) -> dict[tuple[Layout, bool], Program]:
+        return {}
 
 
 @dataclass(frozen=True)

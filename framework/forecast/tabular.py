@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Key
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.base import Fitted, Forecaster, Log, Part, Turns
 from framework.forecast.embeddings import Embeddings
 from framework.forecast.history_features import feature_names, history_features, last_value
 from framework.forecast.kinds import without_events
@@ -88,6 +88,9 @@ class Tabular(Forecaster):
             made.append(FittedTabular(layout, learnt, frozen))
             log(_row(member, len(splits), learnt))
         return made
+
+    def turns(self, examples: Examples, splits: Sequence[Split]) -> Turns:
+        return Turns("its members are fitted one after another anyway", 1)
 
     def load(self, path: Path, layout: Layout) -> Fitted:
         file = path / "chosen.json"

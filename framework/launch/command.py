@@ -19,9 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from framework.errors import UserError
 from framework.launch.check import check
-from framework.launch.sweep import conclude, folder_of, record
+from framework.launch.sweep import How, conclude, folder_of, record
 
-Together = Callable[[Sequence[DictConfig], float, Callable[[int, object], None]], Sequence[object]]
+Together = Callable[[Sequence[DictConfig], How, Callable[[int, object], None]], Sequence[object]]
 
 
 def command(
@@ -53,18 +53,13 @@ def command(
                 reason = (explain(value, config_name) or repr(value)) if isinstance(value, Exception) else None
                 record(hydra, value, reason)
 
-            def shared() -> Together:
+            def many(configs: Sequence[DictConfig], how: How) -> list[object]:
                 if together is None:
-                    raise UserError(
-                        f"experiments.{config_name} cannot train jobs side by side; leave hydra/launcher out"
-                    )
-                return together()
-
-            def many(configs: Sequence[DictConfig], gigabytes: float) -> list[object]:
-                values = shared()(configs, gigabytes, lambda place, value: ended(configs[place].hydra, value))
+                    raise UserError(f"hydra/launcher=vmap cannot run experiments.{config_name}; leave it out")
+                values = together()(configs, how, lambda place, value: ended(configs[place].hydra, value))
                 return [None if isinstance(value, Exception) else value for value in values]
 
-            task.together, task.shared, task.ended = many, shared, ended  # for launchers
+            task.together = many
             task.__module__ = f"experiments.{config_name}"  # what Hydra calls the program in its help
             HydraConfig.instance().cfg = None  # of another command in the same process
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its own exceptions on instead of printing them

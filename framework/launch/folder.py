@@ -18,7 +18,7 @@ import jax
 import yaml
 
 import framework
-from framework.errors import UserError
+from framework.launch.claim import writing
 
 PLACES = ("runs", "hydra", "trust", "hosts", "report")  # where things lie and are done, not what they are
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "xarray", "zarr")
@@ -49,14 +49,10 @@ class RunFolder:
     def start(self, config: Mapping, facts: Mapping) -> None:
         """Make the folder, with the config and the manifest; what an earlier attempt left stays, to go on from."""
         known = {**_environment(), **facts}
-        try:
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
             write_whole(self.path / "manifest.json", json.dumps(known, indent=1))
-        except OSError as error:
-            raise UserError(
-                f"cannot write to {self.path} ({error.strerror}); choose another place with runs=..."
-            ) from error
 
     def note(self, **facts: object) -> None:
         """Add to the manifest."""
@@ -68,7 +64,11 @@ class RunFolder:
         return json.loads(file.read_text()) if file.exists() else {}
 
     def stands(self, state: str, **facts: object) -> None:
-        """Say how it stands."""
+        """Say how it stands; how often its process was `killed` before stays known."""
+        before = self.status()
+        died = before.get("state") == "running" and before.get("process") != os.getpid()
+        if killed := before.get("killed", 0) + died:
+            facts = {"killed": killed} | facts
         known = {"state": state, "since": datetime.now(UTC).isoformat(timespec="seconds"), "process": os.getpid()}
         write_whole(self.path / "status.json", json.dumps(known | facts))
 
@@ -113,7 +113,7 @@ def _environment() -> dict:
     device = jax.devices()[0]
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": _command(),
+        "command": command_line(),
         "commit": _commit(),
         "versions": {"prognax": version("prognax"), **{name: version(name) for name in PACKAGES}},
         "python": platform.python_version(),
@@ -121,7 +121,7 @@ def _environment() -> dict:
     }
 
 
-def _command() -> str:
+def command_line() -> str:
     """The command as it can be typed again."""
     main = sys.modules["__main__"].__spec__
     program = f"python -m {main.name.removesuffix('.__main__')}" if main else Path(sys.argv[0]).name

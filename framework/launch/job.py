@@ -3,12 +3,13 @@
 import csv
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from hydra.utils import instantiate
 from jaxtyping import Array, Float, Int, Key
@@ -24,12 +25,14 @@ from framework.evaluate.outcomes import Outcomes
 from framework.forecast.answers import answers
 from framework.forecast.base import Fitted, Forecaster
 from framework.launch import certificate
+from framework.launch.claim import claimed
 from framework.launch.folder import RunFolder, write_whole
 from framework.launch.progress import Training
 from framework.launch.recipes import FLOORS
 from framework.launch.study import copy_ledger, examples_of, facts
 from framework.launch.tested import Tested
 from framework.train.mesh import is_first
+from framework.train.optimizer import Dynamic
 from framework.types import Interval
 
 Plan = Callable[[Splitter, Cohort], Sequence[Sequence[Split]]]  # the folds of each repeat
@@ -41,6 +44,7 @@ class Job:
 
     They are tested by `examples`, and learn from `known`: all of it, unless a temporal split keeps the future away.
     `counts` says of some in how many repeats they take part, the first ones; the others take part in all.
+    What is fitted `by` another recipe than its own, one that differs in `Dynamic` alone, shares what was compiled.
     """
 
     config: DictConfig
@@ -52,6 +56,7 @@ class Job:
     folder: RunFolder
     keep: bool
     counts: Mapping[str, int]
+    by: Mapping[str, Forecaster] = field(default_factory=dict)
 
     @staticmethod
     def of(
@@ -92,6 +97,27 @@ class Job:
         """One for each split."""
         return jax.random.split(jax.random.key(self.config.seed), len(self.splits))
 
+    @property
+    def studied(self) -> str:
+        """The forecaster under study: the last, beside the floors."""
+        return list(self.forecasters)[-1]
+
+    @property
+    def dynamics(self) -> Dynamic | None:
+        """The settings of the one under study, for each split; None where members cannot differ in any."""
+        one = self.forecasters[self.studied].dynamic(self.known.layout)
+        return one and jax.tree.map(lambda x: jnp.broadcast_to(x, (len(self.splits), *x.shape)), one)
+
+    @contextmanager
+    def begun(self, **facts: object) -> Iterator[None]:
+        """The folder made, claimed for what happens inside, and told what becomes of it; `facts` for the manifest."""
+        with claimed(self.folder.path):
+            self.start()
+            if facts:
+                self.folder.note(**facts)
+            with self.folder.watched():
+                yield
+
     def start(self) -> None:
         """Make the folder; only the first of several hosts does."""
         if is_first():
@@ -105,8 +131,9 @@ class Job:
         """One member for each fold of each repeat that it takes part in, side by side."""
         path, splits = self.folder.path, [split for repeat in self.took_part(name) for split in repeat]
         with Training(name, path / "metrics.jsonl") if is_first() else nullcontext(lambda row: None) as log:
-            fit_many = self.forecasters[name].fit_many
-            return fit_many(self.known, splits, self.keys[: len(splits)], folder=path / "checkpoints" / name, log=log)
+            by = self.by.get(name, self.forecasters[name])
+            dynamics = self.dynamics if name in self.by else None
+            return by.fit_many(self.known, splits, self.keys[: len(splits)], dynamics, path / "checkpoints" / name, log)
 
     def tested(self, name: str) -> Tested:
         """A forecaster fitted and tested; one that an interrupted run had tested already is not fitted again."""

@@ -1,6 +1,6 @@
 """One run, top to bottom: fit, forecast, evaluate, report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -29,6 +29,11 @@ def forecast_job(config: DictConfig, recipes: Recipes, examples: Callable[[DictC
     """The job of `experiments.forecast`; `examples(config)` opens its data."""
     name = recipes.name()
     models = {floor: recipes.model(floor) for floor in FLOORS if floor != name} | {name: config.model}
+    return single(config, models, examples)
+
+
+def single(config: DictConfig, models: Mapping[str, DictConfig], examples: Callable[[DictConfig], Examples]) -> Job:
+    """The job of these models on one split, the one under study last."""
     return Job.of(config, models, lambda splitter, cohort: [[splitter.one(cohort)]], keep=True, opened=examples)
 
 
@@ -59,11 +64,10 @@ def _counts(config: DictConfig, names: Sequence[str]) -> dict[str, int]:
     return counts
 
 
-def run(job: Job, quiet: bool = False) -> Ran:
-    """Do what is not done yet of a job, and show it unless that would be too much."""
+def run(job: Job, quiet: bool = False, **facts: object) -> Ran:
+    """Do what is not done yet of a job, and show it unless that would be too much; `facts` are for its manifest."""
     if not job.folder.finished:
-        job.start()
-        with job.folder.watched() if is_first() else nullcontext():
+        with job.begun(**facts) if is_first() else nullcontext():
             tested = {name: job.tested(name) for name in job.forecasters}
             if is_first():  # the other hosts have done their share
                 job.finish(tested)

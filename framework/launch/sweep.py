@@ -1,19 +1,38 @@
 """What a sweep leaves beside its runs: a line for each job, whichever launcher ran it."""
 
-import copy
 import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+
+from framework.errors import UserError
 
 JOBS = "jobs.jsonl"
+
+
+@dataclass(frozen=True)
+class How:
+    """`gigabytes` is what the members of one program may take; more jobs go in waves. Where members had better take
+    turns, or `workers` is set, so many processes share them; 0 has them go side by side all the same.
+    """
+
+    gigabytes: float
+    workers: int | None
+
+    def __post_init__(self):
+        if self.gigabytes <= 0:
+            raise UserError(f"hydra.launcher.gigabytes is {self.gigabytes}; expected more than 0")
+        if self.workers is not None and self.workers < 0:
+            raise UserError(
+                f"hydra.launcher.workers is {self.workers}; expected 0 for jobs side by side, so many processes, or "
+                "null for what suits the model"
+            )
 
 
 class Ran(float):
@@ -26,14 +45,6 @@ class Ran(float):
         made = cls(value)
         made.folder = folder
         return made
-
-
-class Known(Callback):
-    """Has this process know of the sweep under way, also where all its jobs run in others."""
-
-    def on_multirun_start(self, config: DictConfig, **more: Any) -> None:
-        str(config.hydra.sweep.dir)  # the time in it is resolved once, here, for the copy and for all jobs
-        HydraConfig.instance().set_config(copy.deepcopy(config))  # which makes it read-only
 
 
 def folder_of(hydra: Any = None) -> Path | None:

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,26 +14,29 @@ import jax.numpy as jnp
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from framework.data.examples import Examples
 from framework.errors import UserError
 from framework.forecast.base import Fitted
 from framework.launch.certificate import uphold
 from framework.launch.check import check
-from framework.launch.folder import write_whole
+from framework.launch.claim import claimed
+from framework.launch.folder import command_line, write_whole
 from framework.launch.job import Job
 from framework.launch.progress import Sweep, Training
 from framework.launch.recipes import Recipes
 from framework.launch.run import forecast_job, run, use_compilation_cache
-from framework.launch.study import examples_of
-from framework.launch.sweep import Ran
-from framework.launch.tested import Tested
+from framework.launch.sweep import How, Ran
+from framework.launch.worker import Warm, task
+from framework.launch.workers import BEGUN, Answer, share
 from framework.train.optimizer import Dynamic
 
 Value = float | Exception
+Ended = Callable[[int, Value], None]
+Jobs = Sequence[tuple[int, Job]]  # with their places in the sweep
+WORTH = 4  # jobs for which a process more is worth starting
 FREE = ("split", "seed", "resamples", "optimizer", "model", "runs", "hydra", "report", "trust")  # apart from `fitted`
 
 
-def together(configs: Sequence[DictConfig], gigabytes: float, told: Callable[[int, object], None]) -> list[Value]:
+def together(configs: Sequence[DictConfig], how: How, told: Callable[[int, object], None]) -> list[Value]:
     """What `experiments.forecast` returns for each of these configs (with Hydra's own node), or why it failed.
 
     Each has its ordinary run folder, as if it had been run alone. `told(place, value)` hears of each as it ends.
@@ -47,32 +51,16 @@ def together(configs: Sequence[DictConfig], gigabytes: float, told: Callable[[in
             shown(value)
             told(place, value)
 
-        for group in _groups(jobs):
-            _run([(place, job) for place in group if isinstance(job := jobs[place], Job)], gigabytes, ended)
+        for alike, places in _groups(jobs).items():
+            _run([(place, job) for place in places if isinstance(job := jobs[place], Job)], alike, how, ended)
         for place, job in enumerate(jobs):
             if isinstance(job, Exception):
                 ended(place, job)
     return values
 
 
-def grouped(configs: Sequence[DictConfig], most: int | None) -> list[list[int]]:
-    """Places of the jobs that are still to be trained and can share a program, at most so many together.
-
-    Those that are done, or cannot be made, are in none.
-    """
-    jobs = _jobs(configs)
-    groups = [[place for place in group if not _finished_before(jobs[place])] for group in _groups(jobs)]
-    return [
-        group[i : i + (most or len(group))] for group in groups for i in range(0, len(group), most or len(group) or 1)
-    ]
-
-
-def _finished_before(job: Job | Exception) -> bool:
-    return isinstance(job, Job) and job.folder.finished
-
-
 def _jobs(configs: Sequence[DictConfig]) -> list[Job | Exception]:
-    recipes, seen = Recipes(), _Once()
+    recipes, warm = Recipes(), Warm()
     made: list[Job | Exception] = []
     for full in configs:
         HydraConfig.instance().set_config(full)
@@ -80,32 +68,19 @@ def _jobs(configs: Sequence[DictConfig]) -> list[Job | Exception]:
             config = OmegaConf.masked_copy(full, [str(key) for key in full if key != "hydra"])
             OmegaConf.resolve(config)
             check(config)
-            made.append(forecast_job(config, recipes, seen))
+            made.append(forecast_job(config, recipes, warm.examples))
         except Exception as error:  # told at the end; the other jobs go on
             made.append(error)
     return made
 
 
-class _Once:
-    """The examples of each data config, opened once: what is asked and cached of them serves all jobs."""
-
-    def __init__(self):
-        self._made: dict[str, Examples] = {}
-
-    def __call__(self, config: DictConfig) -> Examples:
-        key = json.dumps([OmegaConf.to_container(config.data, resolve=True), config.ask], sort_keys=True)
-        if key not in self._made:
-            self._made[key] = examples_of(config)
-        return self._made[key]
-
-
-def _groups(jobs: Sequence[Job | Exception]) -> list[list[int]]:
+def _groups(jobs: Sequence[Job | Exception]) -> dict[str, list[int]]:
     """Places of the jobs that can share a program, finished ones and repeated ones by themselves."""
     groups: dict[str, list[int]] = {}
     for place, job in enumerate(jobs):
         if isinstance(job, Job):
             groups.setdefault(f"done {place}" if job.folder.finished else _alike(job), []).append(place)
-    return list(groups.values())
+    return groups
 
 
 def _alike(job: Job) -> str:
@@ -125,39 +100,80 @@ def _alike(job: Job) -> str:
     return json.dumps([same, job.known.cohort.fingerprint, len(job.splits)], sort_keys=True)
 
 
-def _run(group: Sequence[tuple[int, Job]], gigabytes: float, ended: Callable[[int, Value], None]) -> None:
-    """One group, in waves; one by one where it cannot be one program."""
-    wave = max(1, _wave(group[0][1], gigabytes))
+def _run(group: Jobs, alike: str, how: How, ended: Ended) -> None:
+    """One group: in turn where that is as fast, else side by side in waves, or alone where it cannot be one program."""
+    first = group[0][1]
+    turns = first.forecasters[first.studied].turns(first.known, first.splits) if len(group) > 1 else None
+    workers = min(turns.workers, -(-len(group) // WORTH)) if turns else 0
+    workers = workers if how.workers is None else how.workers
+    if len(group) > 1 and workers:
+        shared = f"in {workers} processes" if workers > 1 else "in one process"
+        why = f", because {turns.why}" if turns else ""
+        print(f"{len(group)} jobs train in turn {shared}{why}", file=sys.stderr)
+        return _in_turn(group, alike, workers, ended)
+    wave = max(1, _wave(first, how.gigabytes)) if len(group) > 1 else 1
     for start in range(0, len(group), wave):
         some = group[start : start + wave]
-        fitted: Mapping[str, Sequence[Fitted | UserError]] | None = None
-        if len(some) > 1:
+        for place, job in _together(some, ended) if len(some) > 1 else some:
+            ended(place, _alone(job))
+
+
+def _in_turn(group: Jobs, alike: str, workers: int, ended: Ended) -> None:
+    """Each job by one of so many processes, where the step is compiled once."""
+
+    def told(number: int, answer: Answer) -> None:
+        place, job = group[number]
+        if "killed" in answer:
+            job.folder.stands("killed", reason=answer["killed"])
+            if answer["again"]:
+                print(f"job {place}: {answer['killed']}; begun again", file=sys.stderr)
+                return
+        if "run" in answer:
+            ended(place, Ran.of(answer["value"], Path(answer["run"])))
+        else:
+            ended(place, UserError(answer.get("failed") or f"{answer['killed']}, {BEGUN} times over"))
+
+    share([task(job, alike, command_line()) for _, job in group], workers, told)
+
+
+def _together(some: Jobs, ended: Ended) -> Jobs:
+    """Those jobs done as one program; what is left to be done one by one."""
+    with ExitStack() as claims:
+        free = []
+        for place, job in some:
             try:
-                fitted = _fitted([job for _, job in some])
-            except (UserError, RuntimeError, MemoryError) as error:
-                reason = " ".join(str(error).split())
-                print(f"{len(some)} jobs cannot train side by side ({reason}); one by one", file=sys.stderr)
-        for lane, (place, job) in enumerate(some):
-            ended(place, _finished(job, None if fitted is None else {name: own[lane] for name, own in fitted.items()}))
-        if fitted is not None:
-            shutil.rmtree(_folder([job for _, job in some]), ignore_errors=True)
+                claims.enter_context(claimed(job.folder.path))
+                free.append((place, job))
+            except UserError as error:
+                ended(place, error)
+        if len(free) < 2:
+            return free
+        try:
+            fitted = _fitted([job for _, job in free])
+        except (UserError, RuntimeError, MemoryError) as error:
+            reason = " ".join(str(error).split())
+            print(f"{len(free)} jobs cannot train side by side ({reason}); one by one", file=sys.stderr)
+            return free
+        for (place, job), one in zip(free, fitted, strict=True):
+            ended(place, _finished(job, one))
+        shutil.rmtree(_folder([job for _, job in free]), ignore_errors=True)
+        return []
 
 
 def _wave(job: Job, gigabytes: float) -> int:
-    name = _name(job)
-    each = job.forecasters[name].member_bytes(job.known, job.splits)
+    each = job.forecasters[job.studied].member_bytes(job.known, job.splits)
     return int(gigabytes * 1e9 // each) if each else sys.maxsize
 
 
-def _fitted(jobs: Sequence[Job]) -> dict[str, Sequence[Fitted | UserError]]:
-    """The forecaster of each job, all trained as one program."""
-    first, name = jobs[0], _name(jobs[0])
+def _fitted(jobs: Sequence[Job]) -> Sequence[Fitted | UserError]:
+    """What each job studies, all trained as one program."""
+    first, name = jobs[0], jobs[0].studied
     folder = _folder(jobs)
     folder.mkdir(parents=True, exist_ok=True)
     splits = [split for job in jobs for split in job.splits]
     keys = jnp.concatenate([job.keys for job in jobs])
-    each = [job.forecasters[name].dynamic(job.known.layout) for job in jobs]
-    dynamics = None if each[0] is None else jax.tree.map(lambda *x: jnp.stack(x), *each)
+    each = [job.dynamics for job in jobs]
+    dynamics = None if each[0] is None else jax.tree.map(lambda *x: jnp.concatenate(x), *each)
     for job in jobs:
         job.start()
         job.folder.stands("running", beside=len(jobs) - 1)
@@ -168,31 +184,28 @@ def _fitted(jobs: Sequence[Job]) -> dict[str, Sequence[Fitted | UserError]]:
     for lane, job in enumerate(jobs):
         own = [json.dumps(row | {"member": 0}) + "\n" for row in rows if row["member"] == lane]
         write_whole(job.folder.path / "metrics.jsonl", "".join(own))
-    return {name: fitted}
+    return fitted
 
 
-def _finished(job: Job, lane: Mapping[str, Fitted | UserError] | None) -> Value:
-    """The value of a job whose forecaster is in `lane`, or is still to be fitted (None)."""
+def _finished(job: Job, studied: Fitted | UserError) -> Value:
+    """The value of a job of which that is fitted."""
     try:
-        if lane is None:
-            return run(job, quiet=True)
         with job.folder.watched():
-            tested: dict[str, Tested] = {}
-            for name in job.forecasters:
-                own = lane.get(name)
-                if isinstance(own, UserError):
-                    raise own
-                tested[name] = job.tested(name) if own is None else job.test(name, [own])
-            job.finish(tested)
+            if isinstance(studied, UserError):
+                raise studied
+            floors = {name: job.tested(name) for name in job.forecasters if name != job.studied}
+            job.finish({**floors, job.studied: job.test(job.studied, [studied])})
         uphold(job.folder.path, job.config.accept)
         return Ran.of(job.objective, job.folder.path)
     except Exception as error:  # marked in its folder by `watched`; the other jobs go on
         return error
 
 
-def _name(job: Job) -> str:
-    """The forecaster under study: the last, beside the floors."""
-    return list(job.forecasters)[-1]
+def _alone(job: Job) -> Value:
+    try:
+        return run(job, quiet=True)
+    except Exception as error:  # marked in its folder; the other jobs go on
+        return error
 
 
 def _folder(jobs: Sequence[Job]) -> Path:

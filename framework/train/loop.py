@@ -23,6 +23,7 @@ from framework.train.feed import Feed
 from framework.train.gradients import Accumulated, Whole
 from framework.train.mesh import Single
 from framework.train.meter import Cost, Meter
+from framework.train.narrowing import Lanes, narrowed, put, taken
 from framework.train.optimizer import AdamW, Dynamic, Schedule
 from framework.train.signals import Termination
 from framework.train.step import Member, Program
@@ -104,7 +105,8 @@ class Training:
 @pytree
 class Progress:
     """All that a run needs to go on: the members, the best parameters of each for each target so far, for how
-    many rounds no target of a member has got better, and the losses of the round under way.
+    many rounds no target of a member has got better, and the losses of the round under way. `lanes` are the
+    places of the members in the program under way, then -1.
     """
 
     members: Member
@@ -112,6 +114,37 @@ class Progress:
     best_loss: Float[Array, "m k"]
     waited: Int[Array, " m"]
     losses: Float[np.ndarray, "round m"]
+    lanes: Int[np.ndarray, " n"]
+
+    @property
+    def places(self) -> Int[np.ndarray, " w"]:
+        """Of the members in the program under way."""
+        return self.lanes[self.lanes >= 0]
+
+    def under_way(self) -> "Progress":
+        """What the program is told of these: all, until some have left."""
+        return self if len(self.places) == len(self.lanes) else self.only(self.places, self.lanes)
+
+    def only(self, some: Int[np.ndarray, " w"], lanes: Int[np.ndarray, " m"]) -> "Progress":
+        """Some of these, which are called `lanes` among all."""
+        return self._of(taken(self._state, some), self.losses[:, some], lanes)
+
+    def within(self, whole: "Progress") -> "Progress":
+        """All members, those in the program under way as they are here."""
+        if len(self.places) == len(self.lanes):
+            return self
+        losses = np.zeros(whole.losses.shape, np.float32)
+        losses[:, self.places] = self.losses
+        return self._of(put(whole._state, self._state, self.places), losses, self.lanes)
+
+    @property
+    def _state(self) -> tuple[PyTree, ...]:
+        return self.members, self.best, self.best_loss, self.waited
+
+    def _of(self, state: tuple[PyTree, ...], losses: np.ndarray, lanes: np.ndarray) -> "Progress":
+        members, best, best_loss, waited = state
+        told = {"members": members, "best": best, "best_loss": best_loss, "waited": waited}
+        return replace(self, **told, losses=losses, lanes=lanes)
 
 
 def stop(member: int, why: str) -> None:
@@ -150,43 +183,51 @@ def train(
     total = -(-training.steps // training.round) * training.round
     with ExitStack() as stack:
         reader = stack.enter_context(closing(feed.training(total)))
-        progress, step = mesh.state(_fresh(program, training, keys, dynamics)), 0
-        advance, losses = mesh.advancing(program.advance, progress.members), mesh.judging(program.losses)
+        whole, step = mesh.state(_fresh(program, training, keys, dynamics)), 0
+        advance, losses = mesh.advancing(program.advance, whole.members), mesh.judging(program.losses)
         checkpoints = None
         if folder is not None:
             checkpoints = Checkpoints(folder, training.checkpoint_seconds, training.checkpoint_steps)
             stack.enter_context(closing(checkpoints))
-            progress, step = _resumed(checkpoints, progress, reader, feed.chunk)
+            whole, step = _resumed(checkpoints, whole, reader, feed.chunk)
+        progress = whole.under_way()
+        lanes = Lanes(progress.places, len(splits), (statistics, dynamics))
         termination = stack.enter_context(Termination())
         active = mesh.whole(progress.waited < training.patience)
         while step < total and active.any():
             with meter.waiting():
-                batches = mesh.batch(next(reader))
-            members, loss = meter.time(advance, progress.members, active, statistics, dynamics, tables, batches)
+                batches = mesh.batch(lanes.of(next(reader), axis=1))
+            members, loss = meter.time(advance, progress.members, active, *lanes.told, tables, batches)
             progress = _stepped(progress, members, np.asarray(loss), step % training.round)
-            for member, why in _lost(np.asarray(loss), active, step, feed, loader).items():
-                fail(member, why)
-                progress, active = _retired(progress, member, training.patience), active.at[member].set(False)
+            for lane, why in _lost(np.asarray(loss), active, step, feed, loader, lanes.places).items():
+                fail(int(lanes.places[lane]), why)
+                progress, active = _retired(progress, lane, training.patience), active.at[lane].set(False)
             step += feed.chunk
             if step % training.round == 0:
-                shown = (mesh.batch(batch) for batch in feed.validation())
-                validation = _validate(losses, members, statistics, dynamics, tables, shown) if validates else None
-                for member, why in _misjudged(validation, active, step).items():
-                    fail(member, why)
-                    progress, active = _retired(progress, member, training.patience), active.at[member].set(False)
+                shown = (mesh.batch(lanes.of(batch)) for batch in feed.validation())
+                validation = _validate(losses, members, *lanes.told, tables, shown) if validates else None
+                for lane, why in _misjudged(validation, active, step).items():
+                    fail(int(lanes.places[lane]), why)
+                    progress, active = _retired(progress, lane, training.patience), active.at[lane].set(False)
                 progress = mesh.state(_judge(progress, validation, active))
-                _report(log, step, total, active, progress.losses, validation, meter)
+                _report(log, step, total, active, progress.losses, validation, meter, lanes.places)
                 active = mesh.whole(progress.waited < training.patience)
+                on = narrowed(np.asarray(active), meter.flops, total - step) if mesh.narrows else None
+                if on is not None:
+                    whole, lanes = progress.within(whole), lanes.only(on)
+                    progress, active = progress.only(on, lanes.padded), active[on]
+                    meter.anew()
             over = step == total or not active.any()
             asked = mesh.agreed(termination.asked)
             if checkpoints and (over or asked or mesh.agreed(checkpoints.due(step))):
-                checkpoints.save(step, progress, reader)
+                checkpoints.save(step, progress.within(whole), reader)
             if asked and not over:
                 kept = (
                     "the same command goes on from there" if checkpoints else "without a folder nothing of it is kept"
                 )
                 raise SystemExit(f"stopped by SIGTERM after step {step} of {total}; {kept}")
-    return mesh.fetched(progress.best), meter.cost(int(np.max(progress.members.step)), len(splits))
+    whole = progress.within(whole)
+    return mesh.fetched(whole.best), meter.cost(int(np.max(whole.members.step)), len(splits))
 
 
 def _answerable(loader: Loader, splits: Sequence[Split]) -> None:
@@ -210,6 +251,7 @@ def _fresh(program: Program, training: Training, keys: Key[Array, " m"], dynamic
         jnp.full((count, targets), jnp.inf),
         jnp.zeros(count, int),
         np.zeros((training.round, count), np.float32),
+        np.arange(count),
     )
 
 
@@ -240,12 +282,17 @@ def _stepped(progress: Progress, members: Member, loss: Float[np.ndarray, "steps
 
 
 def _lost(
-    loss: Float[np.ndarray, "steps m"], active: Bool[Array, " m"], step: int, feed: Feed, loader: Loader
+    loss: Float[np.ndarray, "steps m"],
+    active: Bool[Array, " m"],
+    step: int,
+    feed: Feed,
+    loader: Loader,
+    places: Int[np.ndarray, " m"],
 ) -> dict[int, str]:
     """What to tell of each member whose loss is no number: the first step and the subjects it was on."""
     told: dict[int, str] = {}
     for place, member in np.argwhere(~np.isfinite(loss) & np.asarray(active)).tolist():
-        subjects = [loader.examples.subjects[row] for row in feed.rows(step + place, member)]
+        subjects = [loader.examples.subjects[row] for row in feed.rows(step + place, int(places[member]))]
         why = f"the loss is no number at step {step + place + 1}, on subjects {', '.join(subjects)}; {REMEDY}"
         told.setdefault(member, why)
     return told
@@ -295,13 +342,14 @@ def _report(
     losses: Float[np.ndarray, "round m"],
     validation: Array | None,
     meter: Meter,
+    places: Int[np.ndarray, " m"],
 ) -> None:
     mean = losses.mean(0)
     judged = np.full(len(mean), np.nan) if validation is None else np.asarray(validation).sum(1)
     for member in np.flatnonzero(np.asarray(active)):
         log(
             {
-                "member": int(member),
+                "member": int(places[member]),
                 "step": step,
                 "of": total,
                 "train": float(mean[member]),

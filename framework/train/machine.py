@@ -19,6 +19,11 @@ MEMORY = "memory"  # the rate that is bytes a second, where the others are FLOPs
 LARGEST = 2**31  # bytes of the largest array used to measure, where there is room
 
 
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def known(kinds: Collection[str]) -> dict[str, float]:
     """The best rates seen of a device like this: FLOP/s of a matrix product by its type, B/s of memory.
 

@@ -33,6 +33,11 @@ class Single:
     """One device, and nothing to be placed."""
 
     @property
+    def narrows(self) -> bool:
+        """Whether members that have stopped may leave the program."""
+        return True
+
+    @property
     def count(self) -> int:
         """How many devices share a batch."""
         return 1
@@ -86,6 +91,10 @@ class Data(Single):
         if wanted < len(found) and jax.process_count() > 1:
             raise UserError(f"mesh.devices is {wanted}; with hosts.processes={jax.process_count()} leave it null")
         return Mesh(np.array(found[:wanted]), ("data",))
+
+    @property
+    def narrows(self) -> bool:
+        return False
 
     @property
     def count(self) -> int:

@@ -58,9 +58,10 @@ class Meter:
     def __init__(self):
         self._started = time.perf_counter()
         self._compiled: Callable | None = None
-        self._work: Work | None = None
+        self._work: Work | None = None  # of a call of the program under way
+        self._whole: Work | None = None  # of the first
         self._compile = self._stepping = self._waited = 0.0
-        self._calls, self._steps, self._devices = 0, 0, 1
+        self._calls, self._steps, self._devices = 0.0, 0, 1  # calls of the first program, or as much work
         self._subjects = self._visits = self._scans = 0.0
 
     @property
@@ -85,8 +86,9 @@ class Meter:
             start = time.perf_counter()
             traced = function.trace(*args)
             compiled = self._compiled = traced.lower().compile()
-            self._compile = time.perf_counter() - start
+            self._compile += time.perf_counter() - start
             self._work = work(traced.jaxpr)
+            self._whole = self._whole or self._work
         start = time.perf_counter()
         result = jax.block_until_ready(compiled(*args))
         self._steps = args[-1].weight.shape[0]
@@ -94,9 +96,18 @@ class Meter:
             self._devices = _devices(result)
         else:
             self._stepping += time.perf_counter() - start
-            self._calls += 1
+            self._calls += self._work.flops / self._whole.flops if self._work and self._whole else 1
             self._count(*args[-2:])
         return result
+
+    def anew(self) -> None:
+        """The next call is of a program of fewer members: it compiles."""
+        self._compiled = None
+
+    @property
+    def flops(self) -> float:
+        """Those of one step of the program under way."""
+        return self._work.flops / self._steps if self._work else 0.0
 
     def _count(self, tables: Tables, batches: Drawn) -> None:
         self._subjects += float(np.sum(batches.weight))
@@ -105,7 +116,7 @@ class Meter:
 
     def cost(self, steps: int, members: int) -> Cost:
         """The cost of a run of so many steps; may take a second or two more to measure the machine after a long one."""
-        seconds, steady, done = self.elapsed, self._stepping + self._waited, self._work
+        seconds, steady, done = self.elapsed, self._stepping + self._waited, self._whole
 
         def rate(count: float) -> float | None:
             return count / steady if steady and count else None

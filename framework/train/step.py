@@ -55,6 +55,10 @@ class Program:
     economy: Economy
     average: float | None
 
+    def __post_init__(self):
+        for name in ("advance", "losses", "forecast"):  # one function each, so that what is compiled of it serves again
+            vars(self)[name] = getattr(self, name)
+
     @cached_property
     def graph(self) -> nnx.GraphDef:
         return nnx.split(nnx.eval_shape(lambda: self.build(nnx.Rngs(0))), nnx.Param, Statistic)[0]
@@ -65,16 +69,20 @@ class Program:
 
     def initial(self, keys: Key[Array, " m"]) -> tuple[Member, PyTree]:
         """Fresh members, and their statistics (to be fitted) as a state of the same shape."""
-        # random draws take five times as long to compile well as to compile, and run once
-        return jax.jit(jax.vmap(self._one), compiler_options={"xla_backend_optimization_level": 0})(keys)
+        return self._fresh(keys)
 
     def statistics(self, keys: Key[Array, " m"]) -> PyTree:
         """The shapes of the members' statistics, without making them."""
-        return jax.eval_shape(jax.vmap(self._one), keys)[1]
+        return jax.eval_shape(self._fresh, keys)[1]
+
+    @cached_property
+    def _fresh(self) -> Callable[[Key[Array, " m"]], tuple[Member, PyTree]]:
+        # random draws take five times as long to compile well as to compile, and run once
+        return jax.jit(jax.vmap(self._one), compiler_options={"xla_backend_optimization_level": 0})
 
     def bytes_each(self, dynamic: Dynamic, tables: Tables, batch: Drawn) -> int:
         """No less than what one member needs for a step: all that the step makes, as if nothing were ever let go."""
-        members, statistics = jax.eval_shape(jax.vmap(self._one), jax.random.split(jax.random.key(0), 1))
+        members, statistics = jax.eval_shape(self._fresh, jax.random.split(jax.random.key(0), 1))
         dynamics, batches = jax.tree.map(lambda x: np.asarray(x)[None], (dynamic, batch))
         batches = jax.tree.map(lambda x: x[None], batches)
         return bytes_made(self.advance, members, np.ones(1, bool), statistics, dynamics, tables, batches)

@@ -1,6 +1,8 @@
 """`hydra/launcher=vmap`: many jobs as few programs, each with the run it would have had alone."""
 
+import errno
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ import pytest
 from framework.errors import UserError
 from framework.evaluate import outcomes
 from framework.forecast.deep import Deep
+from framework.launch import job
+from framework.launch.claim import claimed
 from tests.experiments.conftest import QUICK, call, rows, runner, runs_of, write_table
 
 MANY = ("-m", "hydra/launcher=vmap", *QUICK, "report=false")
@@ -122,7 +126,7 @@ def test_where_a_group_fails_its_jobs_run_one_by_one(tmp_path, monkeypatch):
 def test_a_command_that_cannot_share_says_so(tmp_path):
     told = runner(tmp_path)("compare", "-m", "hydra/launcher=vmap", "models=[slope]", "seed=0,1")
     assert told.code == 1
-    assert told.err == ["error: experiments.compare cannot train jobs side by side; leave hydra/launcher out"]
+    assert told.err == ["error: hydra/launcher=vmap cannot run experiments.compare; leave it out"]
 
 
 def test_its_page_is_drawn_on_demand(swept):
@@ -137,3 +141,76 @@ def test_its_page_is_drawn_on_demand(swept):
     told = call("report", f"run={run}")
     assert told.out.splitlines()[-1] == f"report: {run / 'report.html'}"
     assert (run / "report.html").exists()
+
+
+def test_jobs_that_take_turns_come_to_the_same(swept):
+    folder, _ = swept
+    before = {tuple(line["overrides"]): line for line in lines(folder)}
+    shutil.rmtree(folder / "runs" / "forecast")
+    told = runner(folder)("forecast", *MANY, "hydra.launcher.workers=1", "seed=0,1", *LANES[1:])
+    assert told.code == 0, told.err
+    assert "8 jobs train in turn in one process" in told.err
+    newest = max((folder / "runs" / "sweeps").glob("*/jobs.jsonl"))
+    for line in map(json.loads, newest.read_text().splitlines()):
+        assert line["value"] == pytest.approx(before[tuple(line["overrides"])]["value"], rel=1e-4)
+    commands = {json.loads((run / "manifest.json").read_text())["command"] for run in runs_of(folder, "forecast")}
+    assert "hydra/launcher=vmap" in commands.pop()
+    assert not commands
+
+
+@pytest.mark.parametrize(
+    ("mistake", "line"),
+    [
+        (
+            ("optimizer.lerning_rate=1e-3,1e-2",),
+            "error: no key 'optimizer.lerning_rate' in the config of this command; "
+            "did you mean 'optimizer.learning_rate'?",
+        ),
+        (("seed=range(0)",), "error: the sweep has no jobs; give each key that is swept a value or more"),
+        (
+            ("seed=0,1", "hydra.launcher.workers=-1"),
+            "error: hydra.launcher.workers is -1; expected 0 for jobs side by side, so many processes, or null for "
+            "what suits the model",
+        ),
+        (("seed=0,1", "hydra.launcher.gigabytes=0"), "error: hydra.launcher.gigabytes is 0.0; expected more than 0"),
+        (
+            ("seed=0,1", "hydra.launcher.lanes=[model.width]"),
+            "error: no key 'hydra.launcher.lanes' in the config of this command; see --help for the keys there are",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_work(tmp_path, mistake, line):
+    write_table(tmp_path / "visits.csv", rows())
+    told = runner(tmp_path)("forecast", *MANY, *mistake)
+    assert told.code == 1
+    assert told.err == [line]
+    assert not (tmp_path / "runs" / "forecast").exists()
+
+
+def test_a_folder_holds_one_sweep_at_a_time(tmp_path):
+    write_table(tmp_path / "visits.csv", rows())
+    place = tmp_path / "sweep"
+    with claimed(place):
+        told = runner(tmp_path)("forecast", *MANY, "seed=0,1", f"hydra.sweep.dir={place}")
+    assert told.code == 1
+    assert told.err == [
+        f"error: another process is at work in {place}; wait until it is done, then give the same command again"
+    ]
+
+
+def test_a_disk_that_is_full_fails_the_job_that_meets_it(tmp_path, monkeypatch):
+    honest, met = job.write_whole, []
+
+    def full(file, text):
+        if file.name == "cost.json" and not met:
+            met.append(file)
+            raise OSError(errno.ENOSPC, "No space left on device", str(file))
+        honest(file, text)
+
+    monkeypatch.setattr(job, "write_whole", full)
+    write_table(tmp_path / "visits.csv", rows())
+    told = runner(tmp_path)("forecast", *MANY, "seed=0,1")
+    assert told.code == 1
+    assert told.out.splitlines()[-1].startswith("sweep: 1 of 2 jobs finished")
+    [line] = [line for line in told.err if "failed: " in line]
+    assert f"No space left on device: {met[0]}; check the path, its permissions and the space left" in line

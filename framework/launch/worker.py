@@ -1,0 +1,83 @@
+"""A process that does jobs of a sweep one after another, the step compiled once: `python -m framework.launch.worker`.
+
+It reads a task a line and answers each with a line, both JSON. When nobody is left to read the answers it ends at once.
+"""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TextIO
+
+from omegaconf import DictConfig, OmegaConf
+
+from framework.data.examples import Examples
+from framework.errors import UserError
+from framework.forecast.base import Forecaster
+from framework.launch.job import Job
+from framework.launch.run import run, single, use_compilation_cache
+from framework.launch.study import examples_of
+
+
+def task(job: Job, alike: str, command: str) -> dict:
+    """What a worker is told: the job's resolved configs, what it shares with others, the command it is part of."""
+    config = {key: value for key, value in job.what.items() if key != "fitted"}
+    return {"config": config, "models": job.what["fitted"], "alike": alike, "command": command}
+
+
+class Warm:
+    """Jobs made of what earlier ones opened and compiled."""
+
+    def __init__(self):
+        self._examples: dict[str, Examples] = {}
+        self._learners: dict[str, Forecaster] = {}
+
+    def job(self, told: Mapping[str, Any]) -> Job:
+        """The job of a task; of those `alike` the first one's forecaster fits all."""
+        models = {name: DictConfig(model) for name, model in told["models"].items()}
+        made = single(DictConfig(told["config"]), models, self.examples)
+        name = made.studied
+        return replace(made, by={name: self._learners.setdefault(told["alike"], made.forecasters[name])})
+
+    def examples(self, config: DictConfig) -> Examples:
+        """Those of a data config, opened once: what is asked and cached of them serves all jobs."""
+        key = json.dumps([OmegaConf.to_container(config.data, resolve=True), config.ask], sort_keys=True)
+        if key not in self._examples:
+            self._examples[key] = examples_of(config)
+        return self._examples[key]
+
+
+def _do(warm: Warm, told: Mapping[str, Any]) -> dict:
+    try:
+        job = warm.job(told)
+        value = run(job, quiet=True, command=told["command"])
+        return {"value": value, "run": str(value.folder)}
+    except UserError as error:
+        return {"failed": str(error), "mendable": True}
+    except Exception as error:  # told to the launcher; the next job goes on
+        return {"failed": f"{type(error).__name__}: {error}", "mendable": False}
+
+
+def _listen(tasks: "queue.SimpleQueue[str]", told: TextIO) -> None:
+    for line in told:
+        tasks.put(line)
+    os._exit(0)  # the launcher is gone; what is under way goes on from its checkpoint another time
+
+
+def main() -> None:
+    """Do what is told on standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher hears it, and lets go
+    answers, sys.stdout = sys.stdout, sys.stderr
+    use_compilation_cache()
+    warm, tasks = Warm(), queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(tasks, sys.stdin), daemon=True).start()
+    while True:
+        print(json.dumps(_do(warm, json.loads(tasks.get()))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""A sweep ends well, whatever becomes of its jobs; `tests/launch/test_workers.py` has the small of it."""
+
+import pytest
+
+from benchmarks import survive
+
+
+@pytest.mark.long
+def test_jobs_fail_processes_die_and_the_launcher_with_them(tmp_path):
+    found = survive.measure(tmp_path, 14)
+    assert found["planted"] == {"crash": 2, "diverge": 1, "kill": 1}
+    assert found["done"] == 11
+    assert all(found["holds"].values()), found["holds"]
