@@ -84,7 +84,8 @@ class Dated(Happening):
     Where it is missing the event had not come by `until`, a variable likewise, and failing that by the last visit.
     `age` names the visit variable that both are ages of (known ahead, `per_year`). `within` is how exact the time is:
     the event lies in (time - within, time]; a day unless told otherwise. Both variables are known only afterwards:
-    their role is hindsight.
+    their role is hindsight. In a cohort as it was known by a day what came later had not come: by that day where
+    `until` is told of, else by the last visit.
     """
 
     time: str
@@ -109,6 +110,10 @@ class Dated(Happening):
         came, until = self._since(cohort, self.time), self._since(cohort, self.until)
         last = np.where(cohort.valid, cohort.times, 0).max(1, initial=0)
         until = np.where(np.isnan(until), last, until)
+        if cohort.until is not None:
+            later = came > cohort.until
+            until = np.where(later, last if self.until is None else cohort.until, np.minimum(until, cohort.until))
+            came = np.where(later, np.nan, came)
         return np.where(np.isnan(came), until, came - self.within), np.where(np.isnan(came), np.inf, came)
 
     def _since(self, cohort: Cohort, name: str | None) -> Float[np.ndarray, " n"]:

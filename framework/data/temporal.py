@@ -42,8 +42,9 @@ class Temporal(Splitter):
         return [cut(fold == k, self.validation, [self.seed, repeat, k], late) for k in range(self.folds)]
 
     def known(self, cohort: Cohort) -> Cohort:
-        """The visits before the day."""
-        return known(cohort, self._before(cohort).sum(1))
+        """The visits before the day, and what was told by then."""
+        day = setting(self.date, "split.date") - dates(cohort)[:, 0]
+        return known(cohort, self._before(cohort).sum(1), np.maximum(day, 0))
 
     def asks(self, cohort: Cohort) -> Bool[np.ndarray, "n t"]:
         return cohort.valid & ~self._before(cohort)

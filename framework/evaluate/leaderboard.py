@@ -110,14 +110,16 @@ def _rows(one: Outcomes, reference: Sequence[str], resamples: int, seed: int) ->
 def _scores(
     one: Outcomes, forecasts: Mapping[str, np.ndarray], metrics: tuple[Metric, ...], resamples: int, seed: int
 ) -> Scores:
+    told = np.stack(list(forecasts.values()))
     found = scores(
         metrics,
-        np.stack(list(forecasts.values())),
+        told,
         one.truth,
         one.subject,
         subjects=len(one.subjects),
         resamples=resamples,
         key=jax.random.key(seed),
+        fold=one.fold[: told.shape[1]],
     )
     return jax.tree.map(lambda x: np.asarray(x, np.float64), found)
 

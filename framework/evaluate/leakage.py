@@ -18,7 +18,8 @@ from framework.data.schema import Variable
 from framework.data.split import Split
 from framework.data.store import Cohort
 from framework.evaluate.blindness import sees
-from framework.evaluate.twins import across, shared_scans, shared_visits
+from framework.evaluate.near import Near, near
+from framework.evaluate.twins import Pairs, across, shared_scans, shared_visits
 from framework.forecast.answers import answers
 from framework.forecast.base import Fitted, Forecaster
 
@@ -31,6 +32,7 @@ Known = Callable[[Cohort], Cohort]
 MEANINGS = {
     "two ids": "subjects in different roles share visits that chance would not make alike",
     "duplicate voxels": "subjects in different roles share scans",
+    "near duplicates": "subjects in different roles are as near each other as changed copies are, not as people are",
     "unrepeatable": "two fits with one key differ, so nothing else can be told; make fits hang on the key alone",
     "training": "test subjects are among what it is trained on (rows split instead of subjects, or augmented before)",
     "selection": "labels of test subjects decide what is chosen (features, candidates or when to stop)",
@@ -67,21 +69,27 @@ def leaks(
 
     `known(cohort)` is what may be learnt from (a temporal split keeps the future away).
     """
-    probe, found = _Probe(forecaster, examples, split, key, known), twins(examples.cohort, [split])
+    probe, (found, _) = _Probe(forecaster, examples, split, key, known), twins(examples, [split])
     if not probe.same(probe.fit(examples.cohort), EXACT):
         return [*found, Leak("unrepeatable")]
     return [*found, *_of_test_subjects(probe), *(Leak(name) for name in sees(probe.fitted, examples, probe.rows))]
 
 
-def twins(cohort: Cohort, splits: list[Split]) -> list[Leak]:
-    """Subjects who are tested by what was learnt from themselves, under another id or by the same voxels."""
-    roles, found = [split.roles() for split in splits], []
-    for name, pairs in (("two ids", shared_visits(cohort)), ("duplicate voxels", shared_scans(cohort))):
+def twins(examples: Examples, splits: Sequence[Split]) -> tuple[list[Leak], Near]:
+    """Subjects who are tested by what was learnt from themselves, and what was compared to find their changed copies.
+
+    They stand under another id, share voxels, or are copies that were mirrored, moved, noised or augmented otherwise.
+    """
+    cohort, roles = examples.cohort, [split.roles() for split in splits]
+    same: dict[str, Pairs] = {"two ids": shared_visits(cohort), "duplicate voxels": shared_scans(cohort)}
+    alike = near(cohort, examples.layout.modalities, {pair: 1 for pairs in same.values() for pair in pairs})
+    found = []
+    for name, pairs in (same | {"near duplicates": alike.pairs}).items():
         apart = across(pairs, roles)
         if apart:
             one, other = (cohort.subjects[row] for row in next(iter(apart)))
             found.append(Leak(name, f"{len(apart)} pairs, such as {one!r} and {other!r}"))
-    return found
+    return found, alike
 
 
 def _of_test_subjects(probe: "_Probe") -> list[Leak]:

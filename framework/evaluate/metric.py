@@ -30,6 +30,10 @@ class Metric(ABC):
     @abstractmethod
     def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q ..."]) -> PyTree: ...
 
+    def prepare_within(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q ..."], fold: Int[Arr, " q"]) -> PyTree:
+        """`prepare` where each fold was answered by a model of its own; the same, but for rankings of survival."""
+        return self.prepare(prediction, truth)
+
     @abstractmethod
     def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]: ...
 

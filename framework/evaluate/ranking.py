@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from framework.evaluate.metric import Metric
 from framework.types import Arr
 
-Ranking = tuple[Int[Array, " q"], Bool[Array, " q"], Int[Array, " q"]]  # order; is its score new; its class
+# order; is its score new; its class; is its fold new, or None where there is one fold
+Ranking = tuple[Int[Array, " q"], Bool[Array, " q"], Int[Array, " q"], Bool[Array, " q"] | None]
 
 
 @dataclass(frozen=True)
@@ -78,39 +79,50 @@ def split_at(
     return jnp.stack([1 - event, event], axis=1), (truth >= positive).astype(int)
 
 
-def ranking(score: Float[Array, " q"], true: Int[Array, " q"], level: int) -> Ranking:
-    """Ascending scores, among equals the members of `level` last."""
-    order = jnp.lexsort((true == level, score))
-    ascending = score[order]
-    return order, jnp.concatenate([jnp.ones(1, bool), ascending[1:] != ascending[:-1]]), true[order]
+def ranking(
+    score: Float[Array, " q"], true: Int[Array, " q"], level: int, fold: Int[Array, " q"] | None = None
+) -> Ranking:
+    """Ascending scores, among equals the members of `level` last; fold after fold."""
+    order = jnp.lexsort((true == level, score, *(() if fold is None else (fold,))))
+    fresh, opens = _new(score[order]), None if fold is None else _new(fold[order])
+    return order, fresh if opens is None else fresh | opens, true[order], opens
+
+
+def _new(values: Shaped[Array, " q"]) -> Bool[Array, " q"]:
+    """Which differ from the one before."""
+    return jnp.concatenate([jnp.ones(1, bool), values[1:] != values[:-1]])
 
 
 def areas(one: Ranking, weight: Float[Arr, " q"], level: int, classes: int) -> Float[Array, " j"]:
     """For each other class the weighted chance that a member of `level` scores above one of it, ties counting half.
 
     A member meets the weight of those strictly below it and that of those before it, its equals among them: half the
-    sum is the mid-rank. The state is one number a class, so that many weightings are lanes of one pass.
+    sum is the mid-rank. Where a fold opens the pairs of the last one are counted and it begins anew. The state is one
+    number a class, so that many weightings are lanes of one pass.
     """
-    order, fresh, true = one
+    order, fresh, true, opens = one
     others = [j for j in range(classes) if j != level]
 
     def climb(carry, row):
-        (own, below, before, total), (is_fresh, true, weight) = carry, row
+        (own, below, before, total, pairs), (is_fresh, opening, true, weight) = carry, row
+        if opening is not None:
+            pairs = [jnp.where(opening, p + own * b, p) for p, b in zip(pairs, before, strict=True)]
+            own, before = jnp.where(opening, 0, own), [jnp.where(opening, 0, b) for b in before]
         event = jnp.where(true == level, weight, 0)
         below = [jnp.where(is_fresh, b, a) for a, b in zip(below, before, strict=True)]
         total = [t + event * (a + b) for t, a, b in zip(total, below, before, strict=True)]
         before = [b + jnp.where(true == j, weight, 0) for j, b in zip(others, before, strict=True)]
-        return (own + event, below, before, total), None
+        return (own + event, below, before, total, pairs), None
 
     none = jnp.zeros((), weight.dtype)
-    start = none, [none] * len(others), [none] * len(others), [none] * len(others)
-    (own, _, rest, total), _ = lax.scan(climb, start, (fresh, true, jnp.asarray(weight)[order]))
-    return jnp.stack([t / 2 / (own * r) for t, r in zip(total, rest, strict=True)])
+    start = none, *([none] * len(others) for _ in range(4))
+    (own, _, rest, total, pairs), _ = lax.scan(climb, start, (fresh, opens, true, jnp.asarray(weight)[order]))
+    return jnp.stack([t / 2 / (p + own * r) for t, p, r in zip(total, pairs, rest, strict=True)])
 
 
 def average_precision(one: Ranking, weight: Float[Arr, " q"], level: int) -> Float[Array, ""]:
     """The mean over members of `level` of the precision at their score, equals among the called."""
-    order, fresh, true = one
+    order, fresh, true, _ = one
 
     def descend(carry, row):
         (tied, hit, called, total), (is_last, true, weight) = carry, row

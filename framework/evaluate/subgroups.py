@@ -122,6 +122,7 @@ def _part(one: Outcomes, by: str, level: str, here: Bool[np.ndarray, " q"], resa
             resamples=resamples,
             key=jax.random.key(seed),
             weight=weight.astype(float),
+            fold=one.fold[: len(told)],
         )
         return jax.tree.map(lambda x: np.asarray(x, np.float64)[..., 0, 0], found)
 

@@ -3,6 +3,10 @@
 An event counts at the middle of its interval (`right_censored`). Those who were followed for too short a time are made
 up for by weighting the others by 1/G, G the chance of being followed so long (IPCW), estimated from the very queries
 that are scored, with their weights. A horizon behind which nobody was followed is left out.
+
+Rankings compare queries of one fold alone. Each fold has a model of its own, and whoever is left out moves its curve:
+with many early events in a fold the others' curve is higher, so that pooled folds rank even the marginal curve below
+1/2.
 """
 
 from abc import abstractmethod
@@ -10,7 +14,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from framework.baselines.cox import Survival
 from framework.baselines.kaplan_meier import kaplan_meier, right_censored
@@ -28,8 +32,15 @@ class SurvivalMetric(Metric):
     horizons: tuple[float, ...] = (1.0,)
 
 
+class Ranked(SurvivalMetric):
+    """One that compares queries with each other."""
+
+    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"]) -> PyTree:
+        return self.prepare_within(prediction, truth, jnp.zeros(len(truth), int))
+
+
 @dataclass(frozen=True)
-class Concordance(SurvivalMetric):
+class Concordance(Ranked):
     """The chance that of two queries the one whose event comes first was given the higher risk, ties counting half.
 
     The risk is the mean chance of the event over the horizons. NaN where no two can be compared.
@@ -37,20 +48,20 @@ class Concordance(SurvivalMetric):
 
     better = "higher"
 
-    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"]) -> PyTree:
-        return truths(truth), -jnp.mean(jnp.asarray(prediction), axis=1)
+    def prepare_within(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"], fold: Int[Arr, " q"]) -> PyTree:
+        return truths(truth), -jnp.mean(jnp.asarray(prediction), axis=1), jnp.asarray(fold)
 
     @abstractmethod
     def counts(self, survival: Survival, weight: Float[Arr, " q"]) -> Float[Array, " q"]:
         """What a pair counts by the one of its two whose event comes first."""
 
     def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
-        survival, risk = prepared
+        survival, risk, fold = prepared
         time, event, weight = survival.time, survival.event, jnp.asarray(weight)
         first = jnp.where(event, weight * self.counts(survival, weight), 0)
 
         def against(i: Array) -> tuple[Array, Array]:
-            later = (time > time[i]) | ((time == time[i]) & ~event)
+            later = ((time > time[i]) | ((time == time[i]) & ~event)) & (fold == fold[i])
             lower = jnp.where(risk < risk[i], 1.0, jnp.where(risk == risk[i], 0.5, 0.0))
             pairs = jnp.stack([later * lower, later.astype(lower.dtype)])
             right, all_of_them = jnp.matmul(pairs, weight, precision="highest")
@@ -106,7 +117,7 @@ class IntegratedBrier(SurvivalMetric):
 
 
 @dataclass(frozen=True)
-class DynamicAUC(SurvivalMetric):
+class DynamicAUC(Ranked):
     """The chance that one whose event has come by a horizon was given a higher risk than one whose has not, cases
     weighted by 1/G (Uno et al. 2007); horizons count by how many events come between them (Lambert & Chevret 2016).
     """
@@ -114,13 +125,13 @@ class DynamicAUC(SurvivalMetric):
     title = "AUC(t)"
     better = "higher"
 
-    def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"]) -> PyTree:
+    def prepare_within(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"], fold: Int[Arr, " q"]) -> PyTree:
         survival, risk = truths(truth), -jnp.asarray(prediction)
         lost = 2  # a third class: what was not followed so long is in no pair
 
         def at(k: int, time: float) -> Ranking:
             true = jnp.where(survival.time > time, 0, jnp.where(survival.event, 1, lost))
-            return ranking(risk[:, k], true, 1)
+            return ranking(risk[:, k], true, 1, jnp.asarray(fold))
 
         return survival, [at(k, time) for k, time in enumerate(self.horizons)]
 

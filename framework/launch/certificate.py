@@ -95,10 +95,13 @@ def _check(name: str, leaks: Sequence[Leak], otherwise: str) -> dict:
 
 
 def _design(examples: Examples, known: Examples, splits: list[Split]) -> Iterator[dict]:
-    found = {leak.name: leak for leak in twins(examples.cohort, splits)}
+    leaks, alike = twins(examples, splits)
+    found = {leak.name: leak for leak in leaks}
+    compared = "; ".join(alike.compared) or "too little to compare"
     for name, otherwise in (
         ("two ids", "no two subjects in different roles share visits that chance would not make alike"),
         ("duplicate voxels", "no two subjects in different roles share a scan"),
+        ("near duplicates", f"no two subjects in different roles are as near as changed copies are: {compared}"),
     ):
         yield _check(name, [found[name]] if name in found else [], otherwise)
     query, visit = examples.asked.query, examples.asked.visit

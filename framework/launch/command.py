@@ -53,13 +53,18 @@ def command(
                 reason = (explain(value, config_name) or repr(value)) if isinstance(value, Exception) else None
                 record(hydra, value, reason)
 
-            def many(configs: Sequence[DictConfig], how: How) -> list[object]:
+            def shared() -> Together:
                 if together is None:
-                    raise UserError(f"hydra/launcher=vmap cannot run experiments.{config_name}; leave it out")
-                values = together()(configs, how, lambda place, value: ended(configs[place].hydra, value))
+                    raise UserError(
+                        f"experiments.{config_name} cannot train jobs side by side; leave hydra/launcher out"
+                    )
+                return together()
+
+            def many(configs: Sequence[DictConfig], how: How) -> list[object]:
+                values = shared()(configs, how, lambda place, value: ended(configs[place].hydra, value))
                 return [None if isinstance(value, Exception) else value for value in values]
 
-            task.together = many
+            task.together, task.shared, task.ended = many, shared, ended  # for launchers
             task.__module__ = f"experiments.{config_name}"  # what Hydra calls the program in its help
             HydraConfig.instance().cfg = None  # of another command in the same process
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its own exceptions on instead of printing them

@@ -1,5 +1,6 @@
 """What a sweep leaves beside its runs: a line for each job, whichever launcher ran it."""
 
+import copy
 import json
 import os
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from framework.errors import UserError
 
@@ -45,6 +48,14 @@ class Ran(float):
         made = cls(value)
         made.folder = folder
         return made
+
+
+class Known(Callback):
+    """Has this process know of the sweep under way, also where all its jobs run in others."""
+
+    def on_multirun_start(self, config: DictConfig, **more: Any) -> None:
+        str(config.hydra.sweep.dir)  # the time in it is resolved once, here, for the copy and for all jobs
+        HydraConfig.instance().set_config(copy.deepcopy(config))  # which makes it read-only
 
 
 def folder_of(hydra: Any = None) -> Path | None:

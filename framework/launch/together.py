@@ -59,6 +59,22 @@ def together(configs: Sequence[DictConfig], how: How, told: Callable[[int, objec
     return values
 
 
+def grouped(configs: Sequence[DictConfig], most: int | None) -> list[list[int]]:
+    """Places of the jobs that are still to be trained and can share a program, at most so many together.
+
+    Those that are done, or cannot be made, are in none.
+    """
+    jobs = _jobs(configs)
+    groups = [[place for place in group if not _finished_before(jobs[place])] for group in _groups(jobs).values()]
+    return [
+        group[i : i + (most or len(group))] for group in groups for i in range(0, len(group), most or len(group) or 1)
+    ]
+
+
+def _finished_before(job: Job | Exception) -> bool:
+    return isinstance(job, Job) and job.folder.finished
+
+
 def _jobs(configs: Sequence[DictConfig]) -> list[Job | Exception]:
     recipes, warm = Recipes(), Warm()
     made: list[Job | Exception] = []

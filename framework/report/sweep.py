@@ -1,6 +1,7 @@
 """A sweep on one page: what each setting did to the validation loss, what failed, what it cost."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from framework.report.drawing import INK, MUTED, Panel, logarithmic, panel, pens
 from framework.report.html import environment
 
 REPEATS = ("seed", "split.fold", "split.seed")  # jobs that differ in these alone are repeats of each other
-BEST = 5  # jobs drawn in colour
+BEST = 5  # settings drawn in colour
+MOST = 8  # values of a number that have a median each; more share it with their neighbours
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Job:
     """One job: what it set, its validation loss (None where it failed or nobody validated), why it failed."""
 
     number: int
+    overrides: tuple[str, ...]
     settings: Mapping[str, str]
     value: float | None
     run: str | None
@@ -32,7 +35,7 @@ class Job:
     @property
     def command(self) -> str:
         """What runs it alone."""
-        return " ".join(["python -m experiments.forecast", *(f"{key}={value}" for key, value in self.settings.items())])
+        return shlex.join(["python", "-m", "experiments.forecast", *self.overrides])
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,8 @@ def build(folder: Path, rows: Sequence[Mapping]) -> Path:
         raise UserError(f"no job of the sweep {folder} has ended yet; wait, or start it again")
     varied = [key for key in _keys(jobs) if len({job.settings.get(key) for job in jobs}) > 1]
     valued = sorted((job for job in jobs if job.value is not None), key=lambda job: job.value or 0.0)
-    pen = pens(["best"], [])["best"]
-    figures = (
-        [_parallel(valued, varied), *(_response(valued, key) for key in varied if key not in REPEATS)]
-        if len(valued) > 1
-        else []
-    )
+    pen, ranked = pens(["best"], [])["best"], standings(valued, varied)
+    asked = [key for key in varied if key not in REPEATS]
     known = [job for job in jobs if job.seconds is not None]
     seconds = sum(job.seconds or 0 for job in known)
     page = (
@@ -68,13 +67,16 @@ def build(folder: Path, rows: Sequence[Mapping]) -> Path:
             folder=folder,
             jobs=jobs,
             varied=varied,
+            numeric={key: _numbers([job.settings for job in jobs], key) is not None for key in varied},
             fixed={key: value for key, value in jobs[0].settings.items() if key not in varied},
-            standings=standings(valued, varied),
+            standings=ranked,
             best=valued[0] if valued else None,
             failed=[job for job in jobs if job.failed is not None],
-            figures=figures,
+            parallel=_parallel(ranked, asked) if asked and len(ranked) > 1 else None,
+            responses=[_response(valued, key) for key in asked] if len(valued) > 1 else [],
             pens=[pen],
             seconds=seconds,
+            counted=len(known),
             compiling=sum(job.compiling or 0 for job in known) / seconds if seconds else None,
         )
     )
@@ -109,7 +111,9 @@ def _job(row: Mapping) -> Job:
         costs = json.loads(cost.read_text()).values()
         seconds = sum(one["seconds"] / one["members"] for one in costs)
         compiling = sum(one["compile_seconds"] / one["members"] for one in costs)
-    return Job(row["job"], settings, row["value"], row["run"], row["failed"], seconds, compiling)
+    return Job(
+        row["job"], tuple(row["overrides"]), settings, row["value"], row["run"], row["failed"], seconds, compiling
+    )
 
 
 def _pair(override: str) -> tuple[str, str]:
@@ -121,67 +125,94 @@ def _keys(jobs: Sequence[Job]) -> list[str]:
     return list(dict.fromkeys(key for job in jobs for key in job.settings))
 
 
-def _numbers(jobs: Sequence[Job], key: str) -> list[float] | None:
+def _numbers(told: Sequence[Mapping[str, str]], key: str) -> np.ndarray | None:
+    """A setting as numbers; None where it is not one in each of them."""
     try:
-        return [float(job.settings[key]) for job in jobs]
+        return np.array([float(settings[key]) for settings in told])
     except (KeyError, ValueError):
         return None
 
 
-def _spans_decades(numbers: Sequence[float]) -> bool:
-    return min(numbers) > 0 and max(numbers) / min(numbers) >= 30
+def _spans_decades(numbers: np.ndarray) -> bool:
+    return bool(numbers.min() > 0 and numbers.max() / numbers.min() >= 30)
 
 
-def _parallel(jobs: Sequence[Job], varied: Sequence[str]) -> Panel:
-    """One line a job through its settings to its loss, the best in colour."""
-    axes_of = [(key, *_heights(jobs, key)) for key in varied]
-    losses = np.array([job.value for job in jobs], float)
-    span = np.ptp(losses) or 1.0
+def _parallel(ranked: Sequence[Standing], keys: Sequence[str]) -> Panel:
+    """One line a setting through its values to its mean loss, the best in colour."""
+    told = [one.settings for one in ranked]
+    losses = np.array([one.mean for one in ranked])
+    ends = [(0.0, f"{losses.min():.3g}"), (1.0, f"{losses.max():.3g}")]
+    scales = [_heights(told, key) for key in keys] + [((losses - losses.min()) / (np.ptp(losses) or 1.0), ends)]
 
     def draw(axes: Axes) -> None:
-        for place in reversed(range(len(jobs))):
-            line = [heights[place] for _, heights, _ in axes_of] + [(losses[place] - losses.min()) / span]
-            colour, width = (COLOUR, 1.4) if place < BEST else (MUTED, 0.4)
-            axes.plot(range(len(line)), line, color=colour, linewidth=width)
-        for x, (_, _, ends) in enumerate(axes_of):
-            for height, text in ends:
-                axes.annotate(text, (x, height), fontsize=6, color=INK, ha="center", va="bottom")
-        axes.set_xticks(range(len(axes_of) + 1), [*(key.split(".")[-1] for key, _, _ in axes_of), "loss"])
+        for place in reversed(range(len(ranked))):
+            colour, width, alpha = (COLOUR, 1.6, 1.0) if place < BEST else (MUTED, 0.6, 0.6)
+            line = [heights[place] for heights, _ in scales]
+            axes.plot(range(len(line)), line, color=colour, linewidth=width, alpha=alpha)
+        for x, (_, marks) in enumerate(scales):
+            axes.axvline(x, color=INK, linewidth=0.8, ymin=1 / 12, ymax=11 / 12)
+            for height, text in marks:
+                shift, across, along = PLACED.get(
+                    height, ((-4, 0), "right", "center") if x == 0 else ((4, 0), "left", "center")
+                )
+                axes.annotate(
+                    text, (x, height), shift, textcoords="offset points", color=INK, fontsize=7, ha=across, va=along
+                )
+        axes.set_xticks(range(len(scales)), [*(key.split(".")[-1] for key in keys), "mean loss"])
+        axes.tick_params(length=0, pad=6)
         axes.set_yticks([])
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.set(ylim=(-0.1, 1.1), xlim=(-0.3, len(scales) - 0.7))
 
-    says = f"parallel coordinates of {len(jobs)} jobs over {', '.join(varied)}; the best set {jobs[0].settings}"
-    return panel("parallel", "All jobs", says, draw, (6.4, 2.6), f"the best {min(BEST, len(jobs))} in colour")
+    says = f"parallel coordinates of {len(ranked)} settings over {', '.join(keys)}; the best is {dict(told[0])}"
+    note = f"the best {min(BEST, len(ranked))} in colour"
+    return panel("parallel", "Every setting", says, draw, (8.2, 2.9), note)
 
 
-def _heights(jobs: Sequence[Job], key: str) -> tuple[np.ndarray, list[tuple[float, str]]]:
-    """Where each job's line crosses a setting's axis, and what to write at which height."""
-    numbers = _numbers(jobs, key)
-    names = sorted({job.settings.get(key, "–") for job in jobs})
+def _heights(told: Sequence[Mapping[str, str]], key: str) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    """Where each line crosses a setting's axis, and what to write at which height."""
+    numbers = _numbers(told, key)
     if numbers is None:
+        names = sorted({settings.get(key, "–") for settings in told})
         order = {name: i / max(1, len(names) - 1) for i, name in enumerate(names)}
-        return np.array([order[job.settings.get(key, "–")] for job in jobs]), [(order[name], name) for name in names]
-    scale = np.log(numbers) if _spans_decades(numbers) else np.array(numbers)
+        return np.array([order[settings.get(key, "–")] for settings in told]), [(order[name], name) for name in names]
+    scale = np.log(numbers) if _spans_decades(numbers) else numbers
     height = (scale - scale.min()) / (np.ptp(scale) or 1.0)
-    return height, [(0.0, f"{min(numbers):g}"), (1.0, f"{max(numbers):g}")]
+    return height, [(0.0, f"{numbers.min():.3g}"), (1.0, f"{numbers.max():.3g}")]
 
 
 def _response(jobs: Sequence[Job], key: str) -> Panel:
-    """The loss against one setting, each job a dot, and their median at each value."""
-    losses, numbers = np.array([job.value for job in jobs], float), _numbers(jobs, key)
-    names = sorted({job.settings.get(key, "–") for job in jobs})
+    """The loss against one setting: each job a dot, and medians of each value, or of neighbours where it has many."""
+    losses, told = np.array([job.value for job in jobs], float), [job.settings for job in jobs]
+    numbers = _numbers(told, key)
+    names = sorted({settings.get(key, "–") for settings in told})
 
     def draw(axes: Axes) -> None:
-        x = np.array(numbers if numbers is not None else [names.index(job.settings.get(key, "–")) for job in jobs])
-        axes.plot(x, losses, "o", color=MUTED, markersize=2.5, alpha=0.6)
-        middle = [(value, np.median(losses[x == value])) for value in np.unique(x)]
-        axes.plot(*zip(*middle, strict=True), color=COLOUR)
+        x = np.array([names.index(s.get(key, "–")) for s in told], float) if numbers is None else numbers
+        axes.plot(x, losses, "o", color=MUTED, markersize=2.5, alpha=0.6, markeredgewidth=0)
+        middle = np.array([(np.median(x[some]), np.median(losses[some])) for some in _neighbours(x)])
         if numbers is None:
+            axes.hlines(middle[:, 1], middle[:, 0] - 0.25, middle[:, 0] + 0.25, color=COLOUR, linewidth=1.8)
             axes.set_xticks(range(len(names)), names)
-        elif _spans_decades(numbers):
-            logarithmic(axes, "x")
+            axes.set_xlim(-0.6, len(names) - 0.4)
+        else:
+            axes.plot(*middle.T, "o-", color=COLOUR, markersize=3.5)
+            if _spans_decades(numbers):
+                logarithmic(axes, "x")
         axes.set_ylabel("validation loss")
 
-    return panel(f"by-{key}", key, f"validation loss against {key}", draw, note="dots: jobs; line: their median")
+    return panel(f"by-{key}", key, f"validation loss against {key}", draw)
 
 
+def _neighbours(x: np.ndarray) -> list[np.ndarray]:
+    """Which jobs share a median: those of one value, or of one of MOST equal parts where there are more values."""
+    values = np.unique(x)
+    if len(values) <= MOST:
+        return [x == value for value in values]
+    return [np.isin(x, part) for part in np.array_split(values, MOST)]
+
+
+PLACED = {0.0: ((0, -4), "center", "top"), 1.0: ((0, 4), "center", "bottom")}  # beyond the ends of an axis
+BESIDE = (((-4, 0), "right", "center"), ((4, 0), "left", "center"))  # the first axis, and others
 COLOUR = pens(["best"], [])["best"].colour

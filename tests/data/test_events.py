@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -9,8 +10,11 @@ from framework.data.events import Dated, Reaches, since_origin
 from framework.data.examples import Examples
 from framework.data.layout import layout
 from framework.data.schema import Schema, Subject, Value, Variable, Visit
-from framework.data.store import write
+from framework.data.split import Split
+from framework.data.store import Cohort, write
+from framework.data.temporal import Temporal
 from framework.errors import UserError
+from framework.forecast.last_visit import LastVisit
 from framework.types import Interval
 
 STAGE = Variable("stage", ("input", "target"), levels=("well", "mild", "ill"), ordered=True)
@@ -196,3 +200,71 @@ def test_an_event_that_is_no_target_is_not_looked_at(cohort):
     assert [
         t.name for t in layout(cohort.schema, ["score"], (), {"it": Reaches(variable="mood", level=1)}).targets
     ] == ["score"]
+
+
+TOLD = {  # subject -> first date (years since 2000), visits, death, last contact; nothing is known from 2005 on
+    "before": (0.0, [0, 2], 3.0, None),
+    "after": (1.0, [0, 2, 5], 6.0, None),
+    "alive": (2.0, [0, 1, 4], None, 9.0),
+    "lost": (0.0, [0, 1], None, 2.5),
+    "untold": (3.0, [0, 1, 3], None, None),
+    "later": (6.0, [0, 1], 2.0, None),
+}
+DAY = Temporal("2005-01-01", None, 0.0, 0, 0)
+AFTER = {  # what else might have come of them after the day
+    "after": (1.0, [0, 2, 9], None, 20.0),
+    "alive": (2.0, [0, 1, 3.5, 7], 3.4, None),
+    "untold": (3.0, [0, 1], None, None),
+}
+
+
+def dated(told: dict) -> Cohort:
+    """Their cohort in memory, death and last contact in years since the first visit."""
+    schema = Schema((SCORE, Variable("seen", ("date",), "years since 2000-01-01")), (DEATH, LAST))
+    width = max(len(times) for _, times, *_ in told.values())
+    times = np.array([[*own, *[0] * (width - len(own))] for _, own, *_ in told.values()], float)
+    valid = np.array([np.arange(width) < len(own) for _, own, *_ in told.values()])
+    start = np.array([start for start, *_ in told.values()])
+    values = np.where(valid[..., None], np.stack([10 - times, start[:, None] + times], -1), 0)
+    static = np.array([[np.nan if x is None else x for x in last] for _, _, *last in told.values()])
+    entries = [
+        {"id": name, "visits": [{"id": f"v{j}", "scans": {}} for j in range(len(own))]}
+        for name, (_, own, *_) in told.items()
+    ]
+    observed = np.repeat(valid[..., None], 2, -1)
+    return Cohort("", schema, {"subjects": entries}, times, values, observed, np.nan_to_num(static), ~np.isnan(static))
+
+
+def test_an_event_after_the_day_is_censored_at_the_day():
+    inf, known = np.inf, DAY.known(dated(TOLD))
+    followed = ends(known, Dated(time="death", until="last_contact", within=0.5))
+    day = 1827 / 365.25  # from 2000-01-01 to 2005-01-01
+    assert {name: pytest.approx(both) for name, both in followed.items()} == {
+        "before": (2.5, 3),
+        "after": (day - 1, inf),
+        "alive": (day - 2, inf),
+        "lost": (2.5, inf),
+        "untold": (1, inf),
+        "later": (0, inf),
+    }
+    by_visits = ends(known, Dated(time="death", within=0.5))
+    assert by_visits["after"] == (2, inf)  # seen last then
+    assert by_visits["before"] == (2.5, 3)
+    assert ends(dated(TOLD), Dated(time="death", within=0.5))["after"] == (5.5, 6)  # whoever is tested is told all
+
+
+@pytest.mark.parametrize("until", ["last_contact", None])
+def test_what_happens_after_the_day_reaches_no_fit(until):
+    """Events that come later, sooner or not at all, and further visits, leave what is learnt bit-equal."""
+    event = {"dead": Dated(time="death", until=until, horizons=[1.0, 2.0])}
+
+    def learnt(told: dict):
+        cohort = DAY.known(dated(told))
+        one = Examples(cohort, layout(cohort.schema, ["dead"], (), event), events=event)
+        rows = np.arange(len(cohort.subjects)) < 5
+        return LastVisit(False).fit(one, Split(rows, rows & False, ~rows), jax.random.key(0)).learnt
+
+    as_it_came = learnt(TOLD)
+    assert as_it_came["dead"].rate > 0
+    assert learnt(TOLD | AFTER) == as_it_came
+    assert learnt(TOLD | {"before": (0.0, [0, 2], 2.5, None)}) != as_it_came  # which was known by then

@@ -8,36 +8,35 @@ import pytest
 
 from framework.data.split import Split
 from framework.evaluate.leakage import MEANINGS, leaks
+from framework.evaluate.near import near
 from framework.evaluate.twins import shared_visits
 from framework.forecast.last_visit import LastVisit
 from tests.cohorts import oasis2
 from tests.evaluate.plants import Own, cohort, split, study
 
 KEY = jax.random.key(0)
+PLANTED = [
+    ("normaliser", {"normalised_on": "all"}),
+    ("imputer", {"imputed_on": "all"}),
+    ("imputer", {"counted_on": "all"}),
+    ("selection", {"selected_on": "all"}),
+    ("selection", {"tuned_on": "test"}),
+    ("selection", {"selected_on": "all", "tells": False}),
+    ("training", {"augmented_from": "all"}),
+    ("encoder", {"encoded_on": "all"}),
+    ("later visits", {"sees": "later visits"}),
+    ("later labels", {"sees": "later labels"}),
+    ("visit count", {"sees": "visit count"}),
+    ("hindsight", {"sees": "hindsight"}),
+    ("unrepeatable", {"drifts": True}),
+]
 
 
 def found(forecaster, examples=None) -> set[str]:
     return {leak.name for leak in leaks(forecaster, examples or study(), split(), KEY)}
 
 
-@pytest.mark.parametrize(
-    ("name", "plant"),
-    [
-        ("normaliser", {"normalised_on": "all"}),
-        ("imputer", {"imputed_on": "all"}),
-        ("imputer", {"counted_on": "all"}),
-        ("selection", {"selected_on": "all"}),
-        ("selection", {"tuned_on": "test"}),
-        ("selection", {"selected_on": "all", "tells": False}),
-        ("training", {"augmented_from": "all"}),
-        ("encoder", {"encoded_on": "all"}),
-        ("later visits", {"sees": "later visits"}),
-        ("later labels", {"sees": "later labels"}),
-        ("visit count", {"sees": "visit count"}),
-        ("hindsight", {"sees": "hindsight"}),
-        ("unrepeatable", {"drifts": True}),
-    ],
-)
+@pytest.mark.parametrize(("name", "plant"), PLANTED)
 def test_a_planted_leak_is_found_and_named(name, plant):
     assert found(Own(**plant)) == {name}
     assert name in MEANINGS
@@ -111,5 +110,7 @@ def test_people_who_are_alike_by_chance_are_not_one(digits):
     assert not shared_visits(made)
 
 
-def test_nobody_of_oasis_2_is_there_twice():
-    assert not shared_visits(oasis2().cohort)
+def test_nobody_of_oasis_2_is_there_twice_or_a_copy():
+    made = oasis2().cohort
+    assert not shared_visits(made)
+    assert not near(made, (), {}).pairs

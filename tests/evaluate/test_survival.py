@@ -131,6 +131,30 @@ def test_perfect_and_useless_forecasts():
     np.testing.assert_allclose(useless, [0.5, 0.5, 0.25, 0.5], atol=0.03)
 
 
+def test_pairs_are_of_one_fold():
+    """Within folds a ranking is the mean over folds' own, each by its pairs; curves of their own are all ties."""
+    told, truth, weight, subject = cases(4)
+    fold = np.random.default_rng(4).integers(0, 4, 80)
+    metrics = (Harrell(horizons=HORIZONS), Uno(horizons=HORIZONS), DynamicAUC(horizons=HORIZONS))
+
+    @jax.jit
+    def within(told, fold, weight):
+        return jnp.stack([m.score(m.prepare_within(told, truth, fold), weight) for m in metrics])
+
+    np.testing.assert_allclose(within(told, 0 * fold, weight), scored(metrics, told, truth, weight, subject), rtol=1e-6)
+    moved = np.clip(told + 0.1 * fold[:, None], 0, 2)  # each fold's model has an offset of its own
+    np.testing.assert_allclose(within(moved, fold, weight), within(told, fold, weight), atol=1e-6)
+    np.testing.assert_allclose(within(0.3 + 0.1 * fold[:, None] + 0 * told, fold, weight), [0.5] * 3, rtol=1e-6)
+    pairs, right = 0.0, 0.0
+    for k in range(4):
+        i, j = np.meshgrid(np.flatnonzero(fold == k), np.flatnonzero(fold == k), indexing="ij")
+        (time, came), risk = (truth[:, 0], np.isfinite(truth[:, 1])), -told.mean(1)
+        comparable = (came[i] & ((time[i] < time[j]) | ((time[i] == time[j]) & ~came[j]))) * weight[i] * weight[j]
+        pairs += comparable.sum()
+        right += (comparable * ((risk[j] < risk[i]) + 0.5 * (risk[j] == risk[i]))).sum()
+    np.testing.assert_allclose(within(told, fold, weight)[0], right / pairs, rtol=1e-5)
+
+
 def test_survival_of_one_row():
     curve = kaplan_meier(Survival(np.array([2.0]), np.array([True])), np.ones(1))
     np.testing.assert_array_equal(curve.at(np.array([1.0, 2.0, 3.0])), [1, 0, 0])

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -79,6 +80,21 @@ def test_a_subject_under_two_ids_ends_a_run_and_a_probe_with_exit_code_1(tmp_pat
     told = run("probe", "model=last_visit", "data.targets=[score,stage]", "split.folds=3")
     assert told.code == 1
     assert told.err[-1].startswith("error: 1 leak: two ids: ")
+
+
+def test_copies_whose_values_were_jittered_end_a_run_and_a_probe_with_exit_code_1(tmp_path):
+    rng, lines = np.random.default_rng(0), rows(24)
+    copies = [line.split(",") for line in lines if line.startswith("s0")]
+    for cells in copies:
+        cells[0], cells[3] = f"t{cells[0][1:]}", f"{float(cells[3]) + 0.02 * rng.normal():.2f}"
+    write_table(tmp_path / "visits.csv", [*lines, *map(",".join, copies)])
+    run = runner(tmp_path)
+    told = run("forecast", *FEW, "model=last_visit")
+    assert told.code == 1
+    assert "near duplicates: subjects in different roles" in told.err[-1]
+    told = run("probe", "model=last_visit", "data.targets=[score]", "split.folds=3")
+    assert told.code == 1
+    assert told.err[-1].startswith("error: 1 leak: near duplicates: ")
 
 
 def test_the_probes_find_nothing_in_an_honest_study(run):

@@ -126,7 +126,7 @@ def test_where_a_group_fails_its_jobs_run_one_by_one(tmp_path, monkeypatch):
 def test_a_command_that_cannot_share_says_so(tmp_path):
     told = runner(tmp_path)("compare", "-m", "hydra/launcher=vmap", "models=[slope]", "seed=0,1")
     assert told.code == 1
-    assert told.err == ["error: hydra/launcher=vmap cannot run experiments.compare; leave it out"]
+    assert told.err == ["error: experiments.compare cannot train jobs side by side; leave hydra/launcher out"]
 
 
 def test_its_page_is_drawn_on_demand(swept):

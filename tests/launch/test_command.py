@@ -82,7 +82,7 @@ def test_in_a_sweep_one_mistake_leaves_the_other_jobs_alone(run):
             raise UserError("seed 1 is bad")
         seen.append(config.seed)
 
-    assert run(function, "-m", "seed=0,1,2")[::2] == (1, ["error: seed 1 is bad"])
+    assert run(function, "-m", "seed=0,1,2")[::2] == (1, ["job 1 (seed=1) failed: seed 1 is bad"])
     assert seen == [0, 2]
 
 

@@ -26,7 +26,11 @@ from framework.errors import UserError
 
 @dataclass(frozen=True)
 class Cohort:
-    """An opened cohort: its tables in memory (n subjects, t visits), its scans on disk until asked for."""
+    """An opened cohort: its tables in memory (n subjects, t visits), its scans on disk until asked for.
+
+    `until` is set where it is a cohort as it was known at an earlier time: years since each subject's first visit,
+    after which nothing is known, whatever variables told once per subject may say of later.
+    """
 
     path: str
     schema: Schema
@@ -36,6 +40,7 @@ class Cohort:
     observed: Bool[np.ndarray, "n t f"]
     static: Float[np.ndarray, "n s"]
     static_observed: Bool[np.ndarray, "n s"]
+    until: Float[np.ndarray, " n"] | None = None
 
     @cached_property
     def subjects(self) -> tuple[str, ...]:

@@ -49,11 +49,10 @@ class SSM(Head):
 
 
 class Modes(nnx.Module):
-    """x' = pace Λx between visits; at a visit x is forgotten in part, and Bu enters: an impulse, since how long a
-    finding lasts is not known.
+    """x' = pace Λx between visits; at a visit part of x is forgotten, and part of Bu enters.
 
-    Pace, forgetting and how much enters hang on what enters (Gu & Dao 2023, Algorithm 2), as a Kalman filter's gain
-    hangs on what was measured, and how long after the measurement before.
+    It enters as an impulse, since how long a finding lasts is not known. Pace, forgetting and entering hang on u
+    (Gu & Dao 2023, Algorithm 2), as a Kalman filter's gain hangs on what was measured, and how long after the last.
     """
 
     def __init__(self, features: int, fastest: float, slowest: float, *, rngs: nnx.Rngs):

@@ -43,18 +43,20 @@ class Vmap(Launcher):
         if not job_overrides:
             raise UserError("the sweep has no jobs; give each key that is swept a value or more")
         setup_globals()
-        configs = [self._job(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        configs = [self.job(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         with claimed(Path(self.config.hydra.sweep.dir)):
             values = self.task.together(configs, self.how)
-        return [self._return(config, value) for config, value in zip(configs, values, strict=True)]
+        return [self.returned(config, value) for config, value in zip(configs, values, strict=True)]
 
-    def _job(self, overrides: Sequence[str], number: int) -> DictConfig:
+    def job(self, overrides: Sequence[str], number: int) -> DictConfig:
+        """The config of a job, Hydra's own node in it."""
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = f"job_{number}", number
         return config
 
-    def _return(self, config: DictConfig, value: object) -> JobReturn:
+    def returned(self, config: DictConfig, value: object) -> JobReturn:
+        """A job's value as Hydra's sweepers take it."""
         return run_job(
             task_function=lambda _: value,
             config=config,
