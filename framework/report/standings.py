@@ -23,7 +23,7 @@ def overall(headlines: Mapping[str, Sequence[Row]]) -> Table:
     head = ["Model"]
     for target, some in headlines.items():
         head += [f"{target}: {some[0].metric} {_arrow(some[0])}", *(["Rank"] if ranked else []), "Group"]
-    width = (len(head) - 1) // len(headlines)
+    width = (len(head) - 1) // max(1, len(headlines))
 
     def cells(told: Mapping[str, Row]) -> list[Cell]:
         made = []

@@ -150,3 +150,14 @@ def test_the_leaderboard_has_every_target_and_its_ranks(study_folder):
     part = {"MMSE": heads["MMSE"], "CDR": heads["CDR"][:1]}
     assert standings.overall(part).rows[0][0].text == "last_visit"  # who answers more stands first
     assert standings.overall(part).rows[1][4].text == "–"
+
+
+def test_a_model_of_fewer_repeats_is_told_by_those(study):
+    for one in study[:2]:
+        some = replace(one, forecasts={m: told[:1] if m == "cnn_gru" else told for m, told in one.forecasts.items()})
+        alone = replace(one, forecasts={"cnn_gru": one.forecasts["cnn_gru"][:1]}, fold=one.fold[:1])
+        errors = horizon.horizons(some).errors
+        assert np.array_equal(errors["cnn_gru"], horizon.horizons(alone).errors["cnn_gru"])
+        assert np.array_equal(errors["slope"], horizon.horizons(one).errors["slope"])
+        table, own = (reliability.table(x).data for x in (some, alone))
+        assert table[table["model"] == "cnn_gru"].reset_index(drop=True).equals(own)
