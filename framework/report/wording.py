@@ -53,6 +53,9 @@ def clauses(node: Any, kinds: Sequence[str], kind: str | None = None) -> Iterato
         if said and not (node["_target_"] == FLOOR and list(kinds) == ["events"]):
             yield said
         yield from _answers(node, kinds)
+        if node.get("pretrained"):
+            rest = ", then learning no more" if node.get("frozen", True) else ""
+            yield f"encoders pretrained by reconstructing the scans of training subjects [@hinton2006]{rest}"
     for name, child in node.items():
         own = FOR.get(name, kind)
         if own is None or own in kinds:

@@ -107,6 +107,9 @@ def test_clauses_are_those_of_the_targets():
     assert len(list(wording.clauses(tabular, ["numbers", "classes"]))) == 3
     deep = {"_target_": "framework.forecast.deep.Deep", "ordinal": True}
     assert "mccullagh1980" in " ".join(wording.clauses(deep, ["classes"]))
+    told = " ".join(wording.clauses(deep | {"pretrained": "runs/x", "frozen": False}, ["classes"]))
+    assert "encoders pretrained by reconstructing" in told
+    assert "learning no more" not in told
     assert "gensheimer2019" in " ".join(wording.clauses(deep, ["events"]))
 
 
