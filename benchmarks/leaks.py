@@ -150,7 +150,7 @@ def copies(cohort: Cohort, people: int = 60) -> dict[str, dict]:
     rows = np.flatnonzero(cohort.present["t1"].any(1))[:people]
     scans = np.stack([scaled(cohort, "t1", int(r), int(cohort.present["t1"][r].argmax())) for r in rows])
     with initialize_config_module("conf", version_base="1.3"):
-        standard = instantiate(compose("forecast", ["+model/augment=standard"]).model.augment, _convert_="all")
+        standard = instantiate(compose("forecast", ["model/augment=standard"]).model.augment, _convert_="all")
     cases = {}
     for name, transform in {**{name: Compose(told) for name, told in CHANGES.items()}, "standard": standard}.items():
         changed = np.asarray(transform(_packed(scans), jax.random.key(3)).voxels)
@@ -194,8 +194,9 @@ def main() -> None:
         folder = Path(told.cohorts or temporary)
         atrophy = _cohort(folder / "atrophy", lambda: Atrophy(told.scanned, 5))
         rhythm = _cohort(folder / "rhythm", lambda: Rhythm(100, 3))
+        cases = {**planted(), **copies(atrophy)}
         honest, said = alarms(designs(atrophy, rhythm, _adni(folder / "adni")))
-        cases = {**planted(), **copies(atrophy), **honest}
+        cases |= honest
     for name, case in cases.items():
         verdict = "" if "inside" not in case else "as it should be" if case["inside"] else "NOT as it should be"
         shown = "  ".join(f"{key} {value}" for key, value in case.items() if key != "inside")
