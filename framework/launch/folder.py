@@ -20,7 +20,7 @@ import yaml
 import framework
 from framework.launch.claim import writing
 
-PLACES = ("runs", "hydra", "trust", "hosts", "report")  # where things lie and are done, not what they are
+PLACES = ("runs", "hydra", "trust", "hosts", "report", "tracking")  # where things lie and are done, not what they are
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "xarray", "zarr")
 
 

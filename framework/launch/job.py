@@ -71,6 +71,7 @@ class Job:
         _join(config)
         # first, so that a setting that cannot be is told before a cohort is brought in
         forecasters = {name: instantiate(model, _convert_="all") for name, model in models.items()}
+        instantiate(config.tracking).check()
         splitter = instantiate(config.split, _convert_="all")
         origins = instantiate(config.origins, _convert_="all")
         examples = opened(config)
@@ -183,9 +184,14 @@ class Job:
             from framework.report import html  # loaded here, so that figures do not hold up the first step
 
             html.build(path)
+        self.track()
         self.folder.finish()
         for done in ("checkpoints", "tested"):
             shutil.rmtree(path / done, ignore_errors=True)
+
+    def track(self) -> None:
+        """Copy it to where the configuration wants it told besides."""
+        instantiate(self.config.tracking).copy(self.folder.path, self.what)
 
     @property
     def objective(self) -> float:

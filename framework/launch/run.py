@@ -71,6 +71,8 @@ def run(job: Job, quiet: bool = False, **facts: object) -> Ran:
             tested = {name: job.tested(name) for name in job.forecasters}
             if is_first():  # the other hosts have done their share
                 job.finish(tested)
+    elif is_first():
+        job.track()  # it may be asked for only now
     if not is_first():
         return Ran("nan")
     if not quiet:

@@ -33,7 +33,8 @@ Value = float | Exception
 Ended = Callable[[int, Value], None]
 Jobs = Sequence[tuple[int, Job]]  # with their places in the sweep
 WORTH = 4  # jobs for which a process more is worth starting
-FREE = ("split", "seed", "resamples", "optimizer", "model", "runs", "hydra", "report", "trust")  # apart from `fitted`
+# apart from `fitted`
+FREE = ("split", "seed", "resamples", "optimizer", "model", "runs", "hydra", "report", "trust", "tracking")
 
 
 def together(configs: Sequence[DictConfig], how: How, told: Callable[[int, object], None]) -> list[Value]:

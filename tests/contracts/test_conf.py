@@ -95,7 +95,7 @@ def test_every_reader_can_be_made(option, monkeypatch):
 def first_command(path: Path) -> list[str]:
     """The words of the first command in the comments at the head of a YAML."""
     head = "".join(line[1:].strip() + "\n" for line in path.read_text().splitlines() if line.startswith("#"))
-    return re.search(r"python -m experiments\.(.+)", head)[1].split()
+    return [word for word in re.search(r"python -m experiments\.(.+)", head)[1].split() if word != "-m"]
 
 
 @pytest.mark.parametrize("name", names("experiment"))

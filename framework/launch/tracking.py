@@ -1,0 +1,134 @@
+"""Where else a run is told of than in its own folder: nowhere, TensorBoard's files, or MLflow's table in SQLite.
+
+`metrics.jsonl` is the record; a tracker copies it once the run is done, whichever launcher trained it, so that a member
+of a vmapped program is tracked as one that ran alone.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from framework.errors import UserError
+
+
+class Tracker(ABC):
+    """Copies a finished run's losses, settings and results to somewhere people look at them."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise UserError where its package is missing or its place cannot be written, before any work."""
+
+    @abstractmethod
+    def copy(self, run: Path, settings: Mapping[str, Any]) -> None:
+        """Copy it; a run that was copied before is replaced."""
+
+
+class Nowhere(Tracker):
+    """The run's folder is enough."""
+
+    def check(self) -> None:
+        pass
+
+    def copy(self, run: Path, settings: Mapping[str, Any]) -> None:
+        pass
+
+
+class TensorBoard(Tracker):
+    """Event files in `folder`, one run of TensorBoard's a run of ours."""
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+
+    def check(self) -> None:
+        _installed("tensorboardX", "tensorboard")
+        _writable(self.folder)
+
+    def copy(self, run: Path, settings: Mapping[str, Any]) -> None:
+        from tensorboardX import SummaryWriter
+
+        place = self.folder / run.parent.name / run.name
+        for old in place.glob("events.out.tfevents.*"):
+            old.unlink()
+        with SummaryWriter(str(place)) as writer:
+            for name, value, step, seconds in curves(run):
+                writer.add_scalar(name, value, step, walltime=seconds)
+            writer.add_text("settings", f"```\n{json.dumps(settings, indent=1)}\n```")
+            for name, value in results(run).items():
+                writer.add_scalar(name, value, 0)
+
+
+class MLflow(Tracker):
+    """An experiment of MLflow's, in a file of SQLite; the tag `prognax.run` of a run is the name of its folder."""
+
+    def __init__(self, file: str, experiment: str | None):
+        self.file, self.experiment = Path(file), experiment
+
+    def check(self) -> None:
+        _installed("mlflow", "mlflow")
+        _writable(self.file.parent)
+
+    def copy(self, run: Path, settings: Mapping[str, Any]) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{self.file.absolute()}")
+        name = self.experiment or run.parent.name
+        found = client.get_experiment_by_name(name)
+        place = str(self.file.absolute().parent)
+        number = found.experiment_id if found else client.create_experiment(name, artifact_location=place)
+        for old in client.search_runs([number], f"tags.`prognax.run` = '{run.name}'"):
+            client.delete_run(old.info.run_id)
+        made = client.create_run(number, run_name=run.name).info.run_id
+        told = [Metric(key, value, int(1000 * seconds), step) for key, value, step, seconds in curves(run)]
+        told += [Metric(_plain(key), value, 0, 0) for key, value in results(run).items()]
+        params = [Param(key, str(value)[:500]) for key, value in flat(settings).items()]
+        tags = [RunTag("prognax.run", run.name), RunTag("prognax.folder", str(run.absolute()))]
+        for start in range(0, max(len(told), len(params)), 100):  # no more at once are taken
+            client.log_batch(made, told[start : start + 100], params[start : start + 100], tags if start == 0 else [])
+        client.set_terminated(made)
+
+
+def curves(run: Path) -> Iterator[tuple[str, float, int, float]]:
+    """Name, value, step and seconds of every loss of `metrics.jsonl`."""
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        member = f"/{row['member']}" if row["member"] else ""
+        for which in ("train", "validation"):
+            yield f"{row['model']}{member}/{which}", row[which], row["step"], row["seconds"]
+
+
+def results(run: Path) -> dict[str, float]:
+    """Every metric of the leaderboard that has a value."""
+    rows = json.loads((run / "leaderboard.json").read_text())["rows"]
+    return {f"{row['model']}/{row['target']}/{row['metric']}": row["value"] for row in rows if row["value"] is not None}
+
+
+def flat(settings: Mapping[str, Any], under: str = "") -> dict[str, object]:
+    """Nested settings by their dotted keys."""
+    made: dict[str, object] = {}
+    for key, value in settings.items():
+        made |= flat(value, f"{under}{key}.") if isinstance(value, Mapping) else {f"{under}{key}": value}
+    return made
+
+
+def _plain(name: str) -> str:
+    """A name of the characters that MLflow takes."""
+    return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
+
+
+def _installed(package: str, choice: str) -> None:
+    try:
+        __import__(package)
+    except ModuleNotFoundError:
+        raise UserError(
+            f"tracking={choice} needs the package {package}; pip install 'prognax[tracking]', or leave tracking out"
+        ) from None
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"tracking cannot write to {folder} ({error.strerror}); name another place") from error
