@@ -1,7 +1,10 @@
 """The data of a study: the cohort, brought in if need be, and what is asked of it."""
 
+import fcntl
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hydra.utils import instantiate
@@ -19,9 +22,27 @@ def cohort_of(config: DictConfig) -> Cohort:
     """The cohort at `config.data.store`, ingested by `config.data.reader` where there is none yet."""
     store = config.data.store
     if not exists(store):
-        print(f"no cohort at {store} yet; ingesting {config.data.name}", file=sys.stderr)
-        ingest(instantiate(config.data.reader, _convert_="all"), store)
+        with _in_turn(store):
+            if not exists(store):  # still, after those who were before
+                print(f"no cohort at {store} yet; ingesting {config.data.name}", file=sys.stderr)
+                ingest(instantiate(config.data.reader, _convert_="all"), store)
     return open_cohort(store)
+
+
+@contextmanager
+def _in_turn(store: str) -> Iterator[None]:
+    """One process of this machine at a time: jobs that begin side by side would all bring the cohort in."""
+    folder = None
+    with suppress(OSError):  # whoever writes the cohort says what is the matter with its place
+        if "://" not in store:
+            Path(store).parent.mkdir(parents=True, exist_ok=True)
+            folder = os.open(Path(store).parent, os.O_RDONLY)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.close(folder)
 
 
 def examples_of(config: DictConfig) -> Examples:
