@@ -110,12 +110,14 @@ def test_every_experiment_opens_with_its_command_which_composes(name):
 def test_every_experiment_composes_the_models_beside_its_own(name, monkeypatch):
     """The floors, and what a comparison compares, under what the experiment says of the rest."""
     command, *overrides = first_command(CONF / "experiment" / f"{name}.yaml")
-    models = composed(command, *overrides).get("models", [])
+    config = composed(command, *overrides)
+    models, settings = config.get("models", []), config.get("settings") or {}
     hydra = OmegaConf.create({"overrides": {"task": overrides}})
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: hydra))
     with initialize_config_module("conf", version_base="1.3"):
         for model in {*FLOORS, *models}:
-            assert hasattr(instantiate(Recipes().model(model), _convert_="all"), "fit_many")
+            made = Recipes().model(model, settings.get(model, ()))
+            assert hasattr(instantiate(made, _convert_="all"), "fit_many")
 
 
 def test_a_typo_in_any_yaml_would_be_caught():
