@@ -33,12 +33,13 @@ class CrossFit(Forecaster):
     Those left out are its validation subjects: they stop its training, and tell for each target which combination
     forecasts best. What forecasts is the mean of that combination's fits (Krogh & Vedelsby 1995), so that
     every training subject teaches most of them. `grid` names settings of `Dynamic`, which are traced: all fits of all
-    combinations are one program.
+    combinations are one program, run in waves of as many as `gigabytes` hold.
     """
 
     member: Forecaster
     grid: Mapping[str, Sequence[float]]
     folds: int
+    gigabytes: float = 4.0
 
     def __post_init__(self):
         if self.folds < 2:
@@ -46,6 +47,8 @@ class CrossFit(Forecaster):
         empty = [name for name, options in self.grid.items() if not options]
         if empty:
             raise UserError(f"model.grid.{empty[0]} is empty; expected one or more values to choose from")
+        if self.gigabytes <= 0:
+            raise UserError(f"model.gigabytes is {self.gigabytes}; expected memory above 0")
 
     def dynamic(self, layout: Layout) -> Dynamic | None:
         return self.member.dynamic(layout)
@@ -70,8 +73,30 @@ class CrossFit(Forecaster):
                 settings += [_given(base, candidate)] * len(turn)
             own.append(jax.random.split(key, len(turn) * len(self.candidates)))
         every = None if settings[0] is None else jax.tree.map(lambda *x: jnp.stack(x), *settings)
-        lanes = iter(self.member.fit_many(examples, inner, jnp.concatenate(own), every, folder, log))
+        lanes = iter(self._in_waves(examples, inner, jnp.concatenate(own), every, folder, log))
         return [self._whole(examples, turn, [[next(lanes) for _ in turn] for _ in self.candidates]) for turn in outs]
+
+    def _in_waves(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None,
+        folder: Path | None,
+        log: Log,
+    ) -> list[Fitted]:
+        """The member fitted on all splits, as many side by side as memory holds; waves are of one size but the last."""
+        each = self.member.member_bytes(examples, splits)
+        most = max(1, int(self.gigabytes * 1e9 // each)) if each else len(splits)
+        size = -(-len(splits) // -(-len(splits) // most))
+        fitted: list[Fitted] = []
+        for start in range(0, len(splits), size):
+            some = slice(start, start + size)
+            own = None if dynamics is None else jax.tree.map(lambda x, some=some: x[some], dynamics)
+            here = None if folder is None else folder / str(start)
+            told = lambda row, start=start: log(row | {"member": row["member"] + start})  # noqa: E731
+            fitted += self.member.fit_many(examples, splits[some], keys[some], own, here, told)
+        return fitted
 
     def load(self, path: Path, layout: Layout) -> Fitted:
         file = path / "weights.json"
@@ -117,6 +142,7 @@ class CrossFit(Forecaster):
 def of_network(
     grid: Mapping[str, Sequence[float]],
     folds: int,
+    gigabytes: float,
     encoder: Any,
     augment: Any,
     fusion: Any,
@@ -132,7 +158,7 @@ def of_network(
 ) -> CrossFit:
     """The cross-fitted network of these parts, which are those of `Deep`."""
     own = (pretrained, frozen, ordinal, unit, token_dropout, hidden)
-    return CrossFit(Deep(encoder, augment, fusion, head, training, width, *own), grid, folds)
+    return CrossFit(Deep(encoder, augment, fusion, head, training, width, *own), grid, folds, gigabytes)
 
 
 @dataclass(frozen=True)

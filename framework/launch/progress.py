@@ -40,7 +40,7 @@ class Training:
     def __call__(self, row: dict) -> None:
         total = row.pop("of")
         if self._fresh:
-            self._rewind(row["step"])
+            self._rewind(row["step"], row["member"])
         self._file.write(json.dumps({"model": self._model, **row}) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())  # before the checkpoint that counts on it, even where the power fails
@@ -50,10 +50,14 @@ class Training:
             self._said = time.monotonic()
             print(f"{self._model}: step {row['step']} of at most {total}, {loss}", file=sys.stderr)
 
-    def _rewind(self, step: int) -> None:
-        """Drop what an interrupted run wrote after the checkpoint from which this one goes on."""
+    def _rewind(self, step: int, member: int) -> None:
+        """Drop what an interrupted run wrote after the checkpoint from which this one goes on; members of waves that
+        were done stay.
+        """
         self._file.close()
-        _whole_lines(self._path, lambda row: row["model"] != self._model or row["step"] < step)
+        _whole_lines(
+            self._path, lambda row: row["model"] != self._model or row["step"] < step or row["member"] < member
+        )
         self._file = self._path.open("a")
         self._fresh = False
 

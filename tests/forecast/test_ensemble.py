@@ -156,6 +156,29 @@ def test_crossfitted_each_training_subject_is_left_out_once_and_the_best_setting
         assert kept == {f"{np.argmin(of_the_left_out(cohort, member.splits[:3], target)):03d}"}
 
 
+@dataclass(frozen=True)
+class Heavy(Noted):
+    """A gigabyte each."""
+
+    def member_bytes(self, examples, splits):
+        return 10**9
+
+    def fit_many(self, examples, splits, keys, dynamics=None, folder=None, log=lambda row: None):
+        for place in range(len(splits)):
+            log({"member": place})
+        return super().fit_many(examples, splits, keys, dynamics, folder, log)
+
+
+def test_what_memory_does_not_hold_goes_in_waves_and_comes_to_the_same(cohort):
+    told, rows = [], []
+    for gigabytes in (2.5, 9.0):
+        fitted = CrossFit(Heavy(True), {}, 5, gigabytes).fit_many(cohort, [SPLIT], KEY[None], log=rows.append)
+        told.append(numbers(fitted[0], cohort))
+    for target, answer in told[0].items():
+        np.testing.assert_array_equal(answer, told[1][target])
+    assert [row["member"] for row in rows] == [0, 1, 2, 3, 4] * 2
+
+
 def of_the_left_out(cohort, splits: Sequence[Split], target: str) -> list[float]:
     """What the last visit and the slope lose on those left out, by the definition of each loss."""
     lost = []
