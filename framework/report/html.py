@@ -50,7 +50,7 @@ def build(folder: Path) -> Path:
         "subgroups": fairness.tables(run.groups),
         "participants": participants.table(run.participants) if run.participants else None,
         "ledger": _ledger(run),
-        "checks": _checks(run),
+        "checks": checks(run.certificate),
         "checklist": checklist.table(run, written),
         "chosen": choices.table(run.chosen) if run.chosen else None,
         "cost": _cost(run, drawn),
@@ -166,10 +166,11 @@ def _ledger(run: Run) -> dict | None:
     }
 
 
-def _checks(run: Run) -> Table | None:
-    if not run.certificate:
+def checks(certificate: Mapping | None) -> Table | None:
+    """The checks of a run's certificate, where it has one."""
+    if not certificate:
         return None
-    rows = [(one["name"], "yes" if one["holds"] else "no", one["found"]) for one in run.certificate["checks"]]
+    rows = [(one["name"], "yes" if one["holds"] else "no", one["found"]) for one in certificate["checks"]]
     head = ("Check", "Holds", "Found")
     return Table(
         "certificate",

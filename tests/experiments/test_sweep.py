@@ -28,7 +28,7 @@ def swept(tmp_path_factory):
 
 
 def lines(folder: Path) -> list[dict]:
-    [file] = (folder / "runs" / "sweeps").rglob("jobs.jsonl")
+    file = min((folder / "runs" / "sweeps").rglob("jobs.jsonl"))  # the first, whatever was tried in the folder since
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 

@@ -15,7 +15,7 @@ from framework.forecast.base import Part
 from framework.forecast.last_visit import LastVisit
 from framework.forecast.pretrained import SEEN, digests
 from framework.launch.certificate import blindness, certificate, digest, uphold, write
-from framework.report.html import environment
+from framework.report.html import checks, environment
 from tests.evaluate.plants import Own, split, study
 
 KEYS = jax.random.split(jax.random.key(0), 1)
@@ -45,7 +45,8 @@ def test_it_tells_who_was_where_and_what_was_fitted_on_whom(tmp_path):
     assert told["learnt_from"]["visits"] == told["learnt_from"]["of"] == int(examples.cohort.valid.sum())
     write(told, examples.subjects, [[split()]], tmp_path)
     uphold(tmp_path, [])
-    page = environment().get_template("certificate.html").render(run={"certificate": told})
+    page = environment().from_string('{% from "parts.html" import shown %}{% include "certificate.html" %}')
+    page = page.render(run={"certificate": told}, checks=checks(told))
     assert "Every check holds." in page
     assert fold["test"]["sha256"] in page
     rows = (tmp_path / "roles.csv").read_text().splitlines()
