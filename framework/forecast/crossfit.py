@@ -39,7 +39,7 @@ class CrossFit(Forecaster):
     member: Forecaster
     grid: Mapping[str, Sequence[float]]
     folds: int
-    gigabytes: float = 4.0
+    gigabytes: float
 
     def __post_init__(self):
         if self.folds < 2:

@@ -140,7 +140,7 @@ class Tilted(Noted):
 
 def test_crossfitted_each_training_subject_is_left_out_once_and_the_best_settings_are_kept(cohort):
     member = Tilted(True)
-    fitted = CrossFit(member, {"learning_rate": (0.0, 1.0), "dropout": (0.5,)}, 3).fit(cohort, SPLIT, KEY)
+    fitted = CrossFit(member, {"learning_rate": (0.0, 1.0), "dropout": (0.5,)}, 3, 4.0).fit(cohort, SPLIT, KEY)
     assert len(member.splits) == 6
     learnt = SPLIT.train | SPLIT.validation
     for turns in (member.splits[:3], member.splits[3:]):
@@ -200,8 +200,8 @@ def of_the_left_out(cohort, splits: Sequence[Split], target: str) -> list[float]
 
 def test_crossfitting_refuses_settings_that_members_cannot_differ_in(cohort):
     with pytest.raises(UserError, match=r"model.grid.width is no setting of Tilted .*; expected learning_rate"):
-        CrossFit(Tilted(True), {"width": (8.0,)}, 2).fit(cohort, SPLIT, KEY)
+        CrossFit(Tilted(True), {"width": (8.0,)}, 2, 4.0).fit(cohort, SPLIT, KEY)
     with pytest.raises(UserError, match=r"grid\.dropout is empty"):
-        CrossFit(Tilted(True), {"dropout": ()}, 2)
+        CrossFit(Tilted(True), {"dropout": ()}, 2, 4.0)
     with pytest.raises(UserError, match="folds is 1"):
-        CrossFit(Tilted(True), {}, 1)
+        CrossFit(Tilted(True), {}, 1, 4.0)
