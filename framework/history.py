@@ -6,7 +6,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Inexact, Int
+from jaxtyping import Array, Bool, Float, Inexact, Int, Shaped
 
 from framework.types import Arr, Column, Query
 
@@ -28,15 +28,22 @@ def last_observed(
 
 
 @jax.jit
-def at_origin(series: Inexact[Arr, "b t ..."] | Bool[Arr, "b t ..."], origin: Int[Arr, "b q"]) -> Array:
-    """Row by row, the entry of a per-visit series (b, t, ...) at each query's origin: (b, q, ...)."""
-    index = origin.reshape(*origin.shape, *(1,) * (series.ndim - 2))
-    return jnp.take_along_axis(jnp.asarray(series), index, axis=1)
+def at_origin(series: Inexact[Arr, "s t ..."] | Bool[Arr, "s t ..."], query: Query) -> Array:
+    """The entry of a per-visit series (s, t, ...) of the subject asked about, at each query's origin: (b, q, ...)."""
+    series, origin = jnp.asarray(series), jnp.asarray(query.origin)
+    if query.row is not None:
+        return series[jnp.asarray(query.row)[:, None], origin]
+    return jnp.take_along_axis(series, origin.reshape(*origin.shape, *(1,) * (series.ndim - 2)), axis=1)
+
+
+def of_rows(series: Shaped[Array, "s ..."], row: Int[Arr, " b"] | None) -> Shaped[Array, "b ..."]:
+    """Of what each subject has, that of whom each row of a query asks about (`Query.row`)."""
+    return series if row is None else series[row]
 
 
 def asked_at_origin(query: Query, times: Float[Arr, "b t"], known: Sequence[Column]) -> Query:
     """The same queries at their origins: what advances by itself is taken back to there, a plan stays as it is."""
-    origin = at_origin(times, query.origin)
+    origin = at_origin(times, query)
     ahead = jnp.maximum(jnp.where(query.valid, jnp.asarray(query.time) - origin, 0), 0)
     speed = jnp.array([column.per_year or 0.0 for column in known])
     return replace(query, time=origin, known=query.known - speed * ahead[..., None])

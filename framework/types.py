@@ -63,12 +63,16 @@ class Visits:
 
 @pytree
 class Query:
-    """What is asked: at `time`, seeing visits up to and including number `origin` alone."""
+    """What is asked: at `time`, seeing visits up to and including number `origin` alone.
+
+    Each row asks about one subject: row by row, or each the one whose place is in `row`.
+    """
 
     time: Float[Arr, "b q"]
     origin: Int[Arr, "b q"]
     known: Float[Arr, "b q g"]
     valid: Bool[Arr, "b q"]
+    row: Int[Arr, " b"] | None = None
 
 
 @pytree

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framework.history import at_origin, last_observed
+from framework.types import Query
 
 SHAPES = st.sampled_from([(3, 5, 2), (2, 1, 1)])  # few, because each is compiled
 
@@ -32,7 +33,10 @@ def test_last_observed_is_what_a_loop_finds(history):
 @given(histories(), st.integers(0, 2**32))
 def test_at_origin_takes_row_by_row(history, seed):
     values, observed, times = history
-    origin = np.random.default_rng(seed).integers(0, times.shape[1], (times.shape[0], 4))
-    for series in (values, observed, times):
-        expected = np.stack([row[places] for row, places in zip(series, origin, strict=True)])
-        np.testing.assert_array_equal(at_origin(series, origin), expected)
+    rng, (b, t) = np.random.default_rng(seed), times.shape
+    for row, subjects in ((None, np.arange(b)), (picked := rng.integers(0, b, 7), picked)):
+        origin = rng.integers(0, t, (len(subjects), 4))
+        query = Query(np.zeros(origin.shape), origin, np.zeros((*origin.shape, 0)), np.ones(origin.shape, bool), row)
+        for series in (values, observed, times):
+            expected = np.stack([series[subject, places] for subject, places in zip(subjects, origin, strict=True)])
+            np.testing.assert_array_equal(at_origin(series, query), expected)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from framework.data.examples import Examples, Questions
+from framework.data.packed import Packed, packed, rows_of, taken, width
 from framework.data.scaled import scaled
 from framework.errors import UserError
 from framework.types import Arr, Query, Scans, Targets, Visits, pytree
@@ -25,6 +26,7 @@ from framework.types import Arr, Query, Scans, Targets, Visits, pytree
 Rows = Collection[SupportsInt]  # places of subjects in the cohort
 Prepare = Callable[[str, np.ndarray], np.ndarray]
 Tree = TypeVar("Tree")
+QUESTIONS = None  # what takes room in a batch beside the scans of each modality, by name
 
 
 @pytree
@@ -42,22 +44,27 @@ class Placed:
 
 @pytree
 class Tables:
-    """What stays on the device: what is known and asked of every subject, and the scans of some modalities."""
+    """What stays on the device: what is known and asked of every subject, and the scans of some modalities.
+
+    A batch has as many rows of questions as there are `slots`; `answers` counts what is observed of each target.
+    """
 
     visits: Visits
-    taught: Questions
-    asked: Questions
+    taught: Packed
+    asked: Packed
+    answers: Int[Array, "n k"]
+    slots: Int[Array, " p"]
     scans: Mapping[str, Float[Array, "s x y z c"]]
 
 
 @pytree
 class Batch:
-    """Histories, questions and answers of a few subjects; `weight` 0 marks padding."""
+    """Histories of a few subjects, and rows of questions and answers; `weight` 0 marks a row of padding."""
 
     visits: Visits
     query: Query
     truth: Targets
-    weight: Float[Array | np.ndarray, " b"]
+    weight: Float[Array | np.ndarray, " p"]
     placed: Mapping[str, Placed] = field(default_factory=dict)
 
     def seen(self, tables: Tables) -> Visits:
@@ -75,18 +82,30 @@ class Drawn:
     scans: Mapping[str, Scans]
     placed: Mapping[str, Placed]
 
-    def read(self, tables: Tables, questions: Questions) -> Batch:
+    def read(self, tables: Tables, questions: Packed) -> Batch:
         """The batch, with these questions of the tables."""
-        visits, asked = taken((tables.visits, questions), self.subject, self.weight > 0)
-        return Batch(replace(visits, scans=self.scans), asked.query, asked.truth, self.weight, self.placed)
+        subject, weight = jnp.asarray(self.subject), jnp.asarray(self.weight)
+        visits = replace(taken(tables.visits, subject, weight > 0), scans=self.scans)
+        query, truth, filled = questions.of(subject, weight > 0, tables.slots)
+        return Batch(visits, query, truth, jnp.where(filled, weight[query.row], 0), self.placed)
+
+    def answers(self, tables: Tables) -> Float[Array, " k"]:
+        """How many answers each target has, weighted by subject."""
+        each = jnp.asarray(self.weight)[..., None] * tables.answers[jnp.asarray(self.subject)]
+        return each.reshape(-1, each.shape[-1]).sum(0)
 
 
 @dataclass(frozen=True)
 class Size:
-    """The static shape of a batch: subjects, and packed scans of each modality."""
+    """The static shape of a batch: subjects, rows of questions, and packed scans of each modality."""
 
     subjects: int
+    rows: int
     scans: Mapping[str, int]
+
+    @property
+    def room(self) -> Mapping[str | None, int]:
+        return {QUESTIONS: self.rows, **self.scans}
 
 
 class Order:
@@ -118,27 +137,29 @@ class Loader:
     def __init__(self, examples: Examples, cache_bytes: int = 2 << 30, prepare: Prepare | None = None):
         self.examples, self._prepare = examples, prepare or (lambda modality, voxels: voxels)
         cohort, layout = examples.cohort, examples.layout
-        self._counts = {name: cohort.present[name].sum(1) for name in layout.modalities}
+        self._width = width(examples.taught)
+        self._needs: dict[str | None, np.ndarray] = {name: cohort.present[name].sum(1) for name in layout.modalities}
+        self._needs[QUESTIONS] = rows_of(examples.taught, self._width)  # no fewer than those of what is asked
         self._cache: OrderedDict[tuple[str, int, int], np.ndarray] = OrderedDict()
         self._lock, self._room = Lock(), cache_bytes
 
     def size(self, subjects: int, rows: Rows) -> Size:
-        """A batch of up to `subjects` of these rows, with room for the scans they have on average and a tenth more."""
-        scans = {}
-        for name, counts in self._counts.items():
+        """A batch of up to `subjects` of these rows, with room for what they have on average and a tenth more."""
+        room = {}
+        for name, counts in self._needs.items():
             some = np.sort(counts[np.asarray(rows, int)])[::-1]
-            room = max(some[0], min(1.1 * subjects * some.mean(), some[:subjects].sum()))
-            scans[name] = 8 * int(np.ceil(max(1, room) / 8))
-        return Size(subjects, scans)
+            most = max(some[0], min(1.1 * subjects * some.mean(), some[:subjects].sum()))
+            room[name] = 8 * int(np.ceil(max(1, most) / 8))
+        return Size(subjects, room[QUESTIONS], {name: room[name] for name in self.examples.layout.modalities})
 
     def pack(self, rows: Rows, size: Size) -> Iterator[list[int]]:
-        """Cut a sequence of rows into batches that fit: no more subjects and no more scans than there is room for."""
-        batch, used = [], dict.fromkeys(size.scans, 0)
+        """Cut a sequence of rows into batches that fit: no more of anything than there is room for."""
+        batch, used = [], dict.fromkeys(size.room, 0)
         for row in rows:
-            need = {name: int(self._counts[name][row]) for name in size.scans}
-            if len(batch) == size.subjects or any(used[name] + need[name] > size.scans[name] for name in need):
+            need = {name: int(self._needs[name][row]) for name in size.room}
+            if len(batch) == size.subjects or any(used[name] + need[name] > size.room[name] for name in need):
                 yield batch
-                batch, used = [], dict.fromkeys(size.scans, 0)
+                batch, used = [], dict.fromkeys(size.room, 0)
             batch.append(int(row))
             used = {name: used[name] + need[name] for name in used}
         if batch:
@@ -173,12 +194,13 @@ class Loader:
         placed = {name: self._placed(name, rows, size.scans[name], where) for name, where in places.items()}
         return Drawn(subject, weight, scans, placed)
 
-    def tables(self, scans: Mapping[str, Array]) -> Tables:
-        """The whole cohort on the device, in float32, with these tables of scans."""
-        examples = self.examples
-        made = _narrow((self._known, examples.taught, examples.asked))
+    def tables(self, scans: Mapping[str, Array], size: Size) -> Tables:
+        """The whole cohort on the device, in float32, with these tables of scans, for batches of that size."""
+        taught, asked = self.examples.taught, self.examples.asked
+        answers = np.stack([taught.truth[t.name].observed.sum(1) for t in self.examples.layout.targets], 1)
+        made = _narrow((self._known, packed(taught, self._width), packed(asked, self._width)))
         visits, taught, asked = jax.tree.map(jnp.asarray, made)
-        return Tables(visits, taught, asked, scans)
+        return Tables(visits, taught, asked, jnp.asarray(answers), jnp.arange(size.rows), scans)
 
     @property
     def _known(self) -> Visits:
@@ -227,17 +249,6 @@ class Loader:
                 self._cache[key] = voxels
                 self._room -= voxels.nbytes
         return voxels
-
-
-def taken(tables: Tree, subject: Int[Arr, "*m b"], real: Bool[Arr, "*m b"]) -> Tree:
-    """These subjects' rows of every table, zeros where one is not real; on the host, or of JAX arrays on the device."""
-
-    def take(table: Arr) -> Arr:
-        numpy = np if isinstance(table, np.ndarray) else jnp
-        there = real.reshape(*real.shape, *[1] * (table.ndim - 1))
-        return numpy.where(there, table[subject], numpy.zeros((), table.dtype))
-
-    return jax.tree.map(take, tables)
 
 
 def _narrow(tables: Tree) -> Tree:

@@ -86,7 +86,7 @@ class Deep(Forecaster):
         loader = Loader(replace(examples, layout=layout), 0)
         size = loader.size(min(self.training.batch, len(rows)), rows)
         batch = loader.drawn(next(loader.pack(rows, size)), size)
-        return self._program(layout).bytes_each(self.dynamic(layout), loader.tables({}), batch)
+        return self._program(layout).bytes_each(self.dynamic(layout), loader.tables({}, size), batch)
 
     def turns(self, examples: Examples, splits: Sequence[Split]) -> Turns | None:
         """On a CPU a lane costs what the step would cost alone, unless that is so small that starting it costs more;
@@ -272,7 +272,8 @@ def _change(examples: Examples, target: Target, rows: Bool[np.ndarray, " n"], sp
     cohort, asked = examples.cohort, examples.asked
     observed = (cohort.observed & cohort.valid[..., None])[rows, :, target.index, None]
     value, has, _ = last_observed(cohort.values[rows, :, target.index, None], observed, cohort.times[rows])
-    value, has = (np.asarray(at_origin(x, asked.query.origin[rows]))[..., 0] for x in (value, has))
+    query = jax.tree.map(lambda x: x[rows], asked.query)
+    value, has = (np.asarray(at_origin(x, query))[..., 0] for x in (value, has))
     pairs = truth.observed[rows] & has
     change = (truth.value[rows] - value)[pairs]
     return float(np.sqrt((change**2).mean()) or spread) if len(change) else float(spread)

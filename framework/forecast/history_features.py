@@ -61,7 +61,7 @@ def last_value(visits: Visits, query: Query, index: int) -> tuple[Float[Array, "
     """A variable's last observation up to each query's origin, and whether there is one."""
     column = slice(index, index + 1)
     value, has, _ = last_observed(visits.values[..., column], _seen(visits)[..., column], visits.times)
-    return at_origin(value, query.origin)[..., 0], at_origin(has, query.origin)[..., 0]
+    return at_origin(value, query)[..., 0], at_origin(has, query)[..., 0]
 
 
 def _kinds(layout: Layout) -> tuple[list[Column], list[Column]]:
@@ -75,7 +75,7 @@ def _seen(visits: Visits) -> Bool[Array, "b t f"]:
 
 
 def _years(visits: Visits, query: Query) -> Block:
-    origin = at_origin(visits.times, query.origin)
+    origin = at_origin(visits.times, query)
     x = jnp.stack([query.time - origin, origin], -1)
     return x, jnp.ones_like(x, bool)
 
@@ -108,7 +108,7 @@ def _latest(
     values: Float[Arr, "b t k"], events: Bool[Arr, "b t k"], visits: Visits, query: Query
 ) -> tuple[Float[Array, "b q k"], Bool[Array, "b q k"], Float[Array, "b q k"]]:
     """At the last event up to each origin the value, whether there was one, and the years from it to the query."""
-    value, has, when = (at_origin(x, query.origin) for x in last_observed(values, events, visits.times))
+    value, has, when = (at_origin(x, query) for x in last_observed(values, events, visits.times))
     return value, has, jnp.asarray(query.time)[..., None] - when
 
 

@@ -149,7 +149,7 @@ class FittedLastVisit(Fitted):
     def _one(self, target: Target, history: Visits, query: Query) -> Answer:
         learnt = self.learnt[target.name]
         if isinstance(learnt, Expected):
-            ahead = np.asarray(query.time) - np.asarray(at_origin(history.times, query.origin))
+            ahead = np.asarray(query.time) - np.asarray(at_origin(history.times, query))
             return Event(learnt.survival(np.maximum(ahead, 0)))
         observed = np.asarray(history.observed) & np.asarray(history.valid)[..., None]
         value, has, when = _last(target, np.asarray(history.values), observed, np.asarray(history.times), query)
@@ -176,7 +176,7 @@ def _last(
     series = last_observed(values[..., column], observed[..., column], times)
 
     def at(visit: np.ndarray) -> list[np.ndarray]:
-        return [np.asarray(at_origin(part, visit))[..., 0] for part in series]
+        return [np.asarray(at_origin(part, replace(query, origin=visit)))[..., 0] for part in series]
 
     origin = np.asarray(query.origin)
     value, has, when = at(origin)

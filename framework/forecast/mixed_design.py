@@ -61,7 +61,7 @@ class Design:
 
     def at_queries(self, history: Visits, query: Query) -> tuple[Float[Array, "b q c"], Bool[Array, "b q c"]]:
         """The same at each query; a variable never seen is told as 0."""
-        has = at_origin(self._carried(history)[1], jnp.asarray(query.origin)) | (jnp.asarray(query.known) != 0)
+        has = at_origin(self._carried(history)[1], query) | (jnp.asarray(query.known) != 0)
         return self._columns(history, jnp.asarray(query.known), has)
 
     def outcomes(self, history: Visits) -> tuple[Float[Array, "b t o"], Bool[Array, "b t o"]]:

@@ -135,7 +135,7 @@ class FittedProportional(Fitted):
         x, observed = history_features(
             replace(history, scans={}), asked_at_origin(query, history.times, self.layout.known), self.layout
         )
-        ahead = jnp.maximum(jnp.asarray(query.time) - at_origin(history.times, query.origin), 0)
+        ahead = jnp.maximum(jnp.asarray(query.time) - at_origin(history.times, query), 0)
         flat = (x.reshape(-1, x.shape[-1]), observed.reshape(-1, x.shape[-1]), ahead.ravel())
         return {name: Event(_survival(one, *flat).reshape(ahead.shape)) for name, one in self.learnt.items()}
 

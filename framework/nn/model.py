@@ -95,7 +95,10 @@ class Model(nnx.Module):
         if not any(events):
             return query
         start = asked_at_origin(query, sequence.times, self.layout.known)
-        return start if all(events) else jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), query, start)
+        if all(events):
+            return start
+        both = (replace(part, row=None) for part in (query, start))
+        return replace(jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *both), row=query.row)
 
     def _hidden(
         self, sequence: Sequence, query: Query, keys: tuple[Array | None, Array | None], rate: Float[Arr, ""] | float
@@ -107,7 +110,7 @@ class Model(nnx.Module):
         ahead = years_ahead(sequence, query)
         last, has, since = last_observed(sequence.x, sequence.observed, sequence.times)
         age = jnp.where(has, sequence.times[..., None] - since, 0)
-        at = [at_origin(part, query.origin) for part in (last, has.astype(last.dtype), jnp.log1p(age))]
+        at = [at_origin(part, query) for part in (last, has.astype(last.dtype), jnp.log1p(age))]
         known, _ = self.known(query.known, jnp.broadcast_to(query.valid[..., None], query.known.shape))
         timing = jnp.stack([ahead, jnp.log1p(ahead)], axis=-1)
         summary = jnp.concatenate([self.head(sequence, query, recurrent, rate), *at, known, timing], axis=-1)
@@ -163,8 +166,8 @@ class Model(nnx.Module):
         column = slice(target.index, target.index + 1)
         observed = visits.observed[..., column] & visits.valid[..., None]
         value, has, _ = last_observed(visits.values[..., column], observed, visits.times)
-        has = at_origin(has, query.origin)[..., 0]
-        return jnp.where(has, at_origin(value, query.origin)[..., 0], mean), jnp.where(has, change, spread)
+        has = at_origin(has, query)[..., 0]
+        return jnp.where(has, at_origin(value, query)[..., 0], mean), jnp.where(has, change, spread)
 
 
 def _output(target: Target, ordinal: bool, width: int, rngs: nnx.Rngs) -> Output:

@@ -40,14 +40,14 @@ class Feed:
         seeds = [[int(word) for word in words] for words in np.asarray(jax.random.key_data(keys))]
         self._orders = [Order(loader, *each) for each in zip(rows, sizes, seeds, strict=True)]
         judges = [np.flatnonzero(split.validation) for split in splits]
-        # a validation subject may have more scans than any that trains
+        # a validation subject may need more room than any that trains
         self._size = _widest([*sizes, *(loader.size(1, some) for some in judges if len(some))])
         self._validation = [list(loader.pack(some, self._size)) if len(some) else [] for some in judges]
         self._size = _rounded(self._size, multiple)
         self._kept = Kept(loader, np.any([s.train | s.validation for s in splits], axis=0), device_bytes)
         # a compiled loop over steps would hold all their scans in memory at once
         self.chunk = round if set(self._size.scans) <= set(self._kept.tables) else 1
-        self.tables: Tables = loader.tables(self._kept.tables)
+        self.tables: Tables = loader.tables(self._kept.tables, self._size)
 
     def training(self, steps: int) -> grain.DatasetIterator[Drawn]:
         """Chunks (steps, members, ...) for that many steps, read ahead; its state is how many were taken."""
@@ -84,9 +84,9 @@ def _stack(batches: list[Drawn]) -> Drawn:
 
 def _widest(sizes: Sequence[Size]) -> Size:
     scans = {name: max(size.scans[name] for size in sizes) for name in sizes[0].scans}
-    return Size(max(size.subjects for size in sizes), scans)
+    return Size(max(size.subjects for size in sizes), max(size.rows for size in sizes), scans)
 
 
 def _rounded(size: Size, multiple: int) -> Size:
     up = {name: -(-count // multiple) * multiple for name, count in size.scans.items()}
-    return Size(-(-size.subjects // multiple) * multiple, up)
+    return Size(-(-size.subjects // multiple) * multiple, -(-size.rows // multiple) * multiple, up)

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from framework.data.batch import Drawn, Tables, taken
+from framework.data.batch import Drawn, Tables
 from framework.nn.layers import Statistic
 from framework.nn.model import Model
 from framework.train.economy import Economy
@@ -146,7 +146,7 @@ def _step(
     tables: Tables,
     drawn: Drawn,
 ) -> tuple[Member, Float[Array, ""]]:
-    counts = jnp.maximum(_answers(drawn, tables, program.targets), 1)
+    counts = jnp.maximum(drawn.answers(tables), 1)
 
     def loss_of(params: PyTree, part: Drawn, key: Key[Array, ""]) -> Float[Array, ""]:
         drop, vary = jax.random.split(key)
@@ -168,13 +168,6 @@ def _step(
     new = Member(params, momenta, average, member.step + 1, member.key)
     kept = jax.tree.map(lambda new, old: jnp.where(active & healthy, new, old), new, member)
     return kept, jnp.where(healthy, loss, jnp.nan)
-
-
-def _answers(drawn: Drawn, tables: Tables, targets: tuple[str, ...]) -> Float[Array, " k"]:
-    """How many observed answers each target has, weighted by subject: what its mean loss is a mean over."""
-    weight = jnp.asarray(drawn.weight)[..., None]
-    observed = taken([tables.taught.truth[name].observed for name in targets], drawn.subject, drawn.weight > 0)
-    return jnp.stack([jnp.where(one, weight, 0).sum() for one in observed])
 
 
 def _augmented(visits: Visits, augment: Callable, key: Key[Array, ""]) -> Visits:

@@ -74,6 +74,19 @@ def the_same_in_any_company(head) -> None:
     close(ask(longer, with_(query, origin=query.origin + 1)), whole)
 
 
+def the_same_in_rows(head) -> None:
+    """Questions in shorter rows, several to a subject and in any order of subjects, are answered as in long ones."""
+    ask, (sequence, query) = jax.jit(head), series()
+    whole = np.asarray(ask(sequence, query))
+    row = np.array([2, 0, 1, 0, 2, 1, 1])
+    part = np.array([0, 1, 2, 0, 2, 1, 0])
+
+    def cut(x: np.ndarray) -> np.ndarray:
+        return np.stack([x[i, 2 * k : 2 * k + 2] for i, k in zip(row, part, strict=True)])
+
+    close(ask(sequence, with_(jax.tree.map(cut, query), row=row)), cut(whole))
+
+
 def the_same_compiled(head) -> None:
     sequence, query = series()
     close(jax.jit(head)(sequence, query), head(sequence, query))
@@ -185,6 +198,7 @@ LAWS = (
     blind_to_the_future,
     deaf_to_what_is_masked,
     the_same_in_any_company,
+    the_same_in_rows,
     the_same_compiled,
     the_same_side_by_side,
     finite_gradients,

@@ -56,7 +56,7 @@ def simple(sequence, query):
     x = jnp.where(sequence.observed & sequence.valid[..., None], sequence.x, 0)
     series = jnp.cumsum(x, axis=1)
     ahead = years_ahead(sequence, query)
-    return at_origin(series, query.origin) * jnp.exp(-0.1 * ahead)[..., None]
+    return at_origin(series, query) * jnp.exp(-0.1 * ahead)[..., None]
 
 
 def clairvoyant(sequence, query):
@@ -69,7 +69,7 @@ def counts_visits(sequence, query):
 
 def reads_under_the_mask(sequence, query):
     x = sequence.x * sequence.valid[..., None].astype(sequence.x.dtype)
-    return at_origin(jnp.cumsum(x, axis=1), query.origin) + query.time[..., None]
+    return at_origin(jnp.cumsum(x, axis=1), query) + query.time[..., None]
 
 
 def normalises_over_the_batch(sequence, query):
@@ -87,7 +87,7 @@ def breeds_nan(sequence, query):
 
 
 def ignores_the_horizon(sequence, query):
-    return at_origin(jnp.cumsum(jnp.where(sequence.observed, sequence.x, 0), axis=1), query.origin)
+    return at_origin(jnp.cumsum(jnp.where(sequence.observed, sequence.x, 0), axis=1), query)
 
 
 def differs_when_compiled(sequence, query):
@@ -108,12 +108,12 @@ def promotes(sequence, query):
 
 
 def forgets_backwards(sequence, query):
-    return simple(sequence, query) + (query.time - at_origin(sequence.times, query.origin))[..., None]
+    return simple(sequence, query) + (query.time - at_origin(sequence.times, query))[..., None]
 
 
 def divides_by_what_was_seen(sequence, query):
     seen = jnp.cumsum(sequence.observed, axis=1).astype(jnp.float32)
-    return simple(sequence, query) / at_origin(seen, query.origin)
+    return simple(sequence, query) / at_origin(seen, query)
 
 
 def blind_to_parts_of_a_stack(sequence, query):

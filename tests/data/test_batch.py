@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framework.data.batch import Loader, Order, Size
+from framework.data.packed import width
 from framework.data.store import Cohort
 from framework.errors import UserError
 from framework.image.normalise import normalise
@@ -39,16 +40,22 @@ def scans_of(made, row: int) -> dict[str, int]:
     return {name: int(present[row].sum()) for name, present in made.cohort.present.items()}
 
 
+def questions_of(made, row: int) -> int:
+    """Rows of questions, each of which holds `width`."""
+    return int(np.ceil(made.taught.query.valid[row].sum() / width(made.taught)))
+
+
 def fits(size: Size, made, rows) -> bool:
     scans = [sum(scans_of(made, row)[name] for row in rows) for name in size.scans]
+    asked = sum(questions_of(made, row) for row in rows)
     return len(rows) <= size.subjects and all(
-        used <= room for used, room in zip(scans, size.scans.values(), strict=True)
+        used <= room for used, room in zip([asked, *scans], [size.rows, *size.scans.values()], strict=True)
     )
 
 
-@given(orders, st.integers(1, 12), st.integers(5, 12), st.integers(5, 12))
-def test_packing_keeps_every_row_in_order_within_its_room(made, loader, rows, subjects, t1, flair):
-    size = Size(subjects, {"t1": t1, "flair": flair})
+@given(orders, st.integers(1, 12), st.integers(10, 30), st.integers(5, 12), st.integers(5, 12))
+def test_packing_keeps_every_row_in_order_within_its_room(made, loader, rows, subjects, asked, t1, flair):
+    size = Size(subjects, asked, {"t1": t1, "flair": flair})
     batches = list(loader.pack(rows, size))
     assert [row for batch in batches for row in batch] == rows
     assert all(fits(size, made, batch) for batch in batches)
@@ -60,7 +67,7 @@ def test_packing_keeps_every_row_in_order_within_its_room(made, loader, rows, su
 def test_a_size_has_room_for_each_row_and_for_most_batches(made, loader, rows, subjects):
     size = loader.size(subjects, rows)
     assert all(fits(size, made, [row]) for row in rows)
-    assert all(room % 8 == 0 for room in size.scans.values())
+    assert all(room % 8 == 0 for room in [size.rows, *size.scans.values()])
     mean = {name: np.mean([scans_of(made, row)[name] for row in rows]) for name in size.scans}
     assert all(size.scans[name] >= min(subjects, len(rows)) * mean[name] for name in mean)
 
@@ -126,7 +133,7 @@ def test_scans_lie_at_their_row_and_visit(made, loader, rows):
 
 def test_more_scans_than_room_is_refused(loader, made):
     with pytest.raises(UserError, match="do not fit"):
-        loader.batch(ROWS, Size(12, {"t1": 1, "flair": 1}), made.asked)
+        loader.batch(ROWS, Size(12, 99, {"t1": 1, "flair": 1}), made.asked)
 
 
 def counted(made) -> tuple[Counted, list[tuple[str, int, int]], int]:

@@ -44,7 +44,12 @@ def stepped(made, recipe, batches, **changes):
     members = replace(members, params=moved)
     dynamics = jax.tree.map(lambda x: x[None], recipe.training.dynamic(len(made.layout.targets)))
     members, loss = jax.jit(program.advance)(
-        members, np.ones(1, bool), statistics, dynamics, Loader(made).tables({}), batches
+        members,
+        np.ones(1, bool),
+        statistics,
+        dynamics,
+        Loader(made).tables({}, Loader(made).size(len(ROWS), ROWS)),
+        batches,
     )
     return float(loss[0, 0]), members
 
@@ -106,7 +111,12 @@ def test_the_encoders_compute_in_the_type_they_are_told(made, recipe, batch):
         members, statistics = program.initial(KEYS)
         dynamics = jax.tree.map(lambda x: x[None], recipe.training.dynamic(len(made.layout.targets)))
         traced = jax.make_jaxpr(program.advance)(
-            members, np.ones(1, bool), statistics, dynamics, Loader(made).tables({}), batch
+            members,
+            np.ones(1, bool),
+            statistics,
+            dynamics,
+            Loader(made).tables({}, Loader(made).size(len(ROWS), ROWS)),
+            batch,
         )
         return {kind for kind in ("f32", "bf16") if f"{kind}[" in str(traced)}
 

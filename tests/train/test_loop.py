@@ -147,8 +147,8 @@ class Spoilt(Loader):
 
     subjects: tuple[int, ...] = ()
 
-    def tables(self, scans):
-        return spoilt(super().tables(scans), self.subjects)
+    def tables(self, scans, size):
+        return spoilt(super().tables(scans, size), self.subjects)
 
 
 def spoilt(tables, subjects):

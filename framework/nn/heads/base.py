@@ -31,5 +31,5 @@ def years_ahead(sequence: Sequence, query: Query) -> Float[Array, "b q"]:
     A time before the origin counts as the origin: what a visit showed cannot be forgotten again. Padding counts as 0,
     whatever stands there.
     """
-    ahead = jnp.asarray(query.time) - at_origin(sequence.times, query.origin)
+    ahead = jnp.asarray(query.time) - at_origin(sequence.times, query)
     return jnp.maximum(jnp.where(query.valid, ahead, 0), 0)

@@ -26,4 +26,4 @@ class MeanPool(Head):
         x = jnp.where(observed, sequence.x, 0)
         total, seen, visits = (jnp.cumsum(part.astype(x.dtype), axis=1) for part in (x, observed, valid))
         pooled = jnp.concatenate([total / jnp.maximum(seen, 1), seen / jnp.maximum(visits, 1)], axis=-1)
-        return jnp.tanh(self.out(after(at_origin(pooled, query.origin), years_ahead(sequence, query))))
+        return jnp.tanh(self.out(after(at_origin(pooled, query), years_ahead(sequence, query))))

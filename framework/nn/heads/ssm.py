@@ -42,10 +42,10 @@ class SSM(Head):
             key, *keys = (None,) * 3 if key is None else jax.random.split(key, 3)
             even = standardised(u)
             states, pace = layer.run(even, dt, valid)
-            on = layer.passage(ahead[..., None] * at_origin(pace, query.origin)) * at_origin(states, query.origin)
+            on = layer.passage(ahead[..., None] * at_origin(pace, query)) * at_origin(states, query)
             u = u + dropout(layer.mixed(states, even), rate, keys[0])
             asked = asked + dropout(layer.mixed(on, standardised(asked)), rate, keys[1])
-        return jnp.tanh(self.out(after(jnp.concatenate([asked, at_origin(u, query.origin)], -1), ahead)))
+        return jnp.tanh(self.out(after(jnp.concatenate([asked, at_origin(u, query)], -1), ahead)))
 
 
 class Modes(nnx.Module):

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from framework.errors import UserError
-from framework.history import at_origin, last_observed
+from framework.history import at_origin, last_observed, of_rows
 from framework.nn.dropping import dropout
 from framework.nn.heads.base import Head, years_ahead
 from framework.nn.heads.gru import after, inputs
@@ -47,19 +47,20 @@ class Transformer(Head):
     def __call__(
         self, sequence: Sequence, query: Query, key: Key[Array, ""] | None = None, rate: Float[Arr, ""] | float = 0.0
     ) -> Float[Array, "b q h"]:
-        valid, origin = jnp.asarray(sequence.valid), jnp.asarray(query.origin)
+        valid = jnp.asarray(sequence.valid)
         observed = jnp.asarray(sequence.observed) & valid[..., None]
         dt, ahead = gaps(sequence.times, valid), years_ahead(sequence, query)
         times, place = jnp.cumsum(dt, axis=1), jnp.arange(valid.shape[1])
         x = self.enter(tokens(jnp.where(observed, sequence.x, 0), observed, dt, times))
-        asked, when = at_origin(x, origin) + self.ask(jnp.log1p(ahead)[..., None]), at_origin(times, origin) + ahead
-        past, known = ((place <= until[..., None]) & valid[:, None] for until in (place, origin))
+        asked, when = at_origin(x, query) + self.ask(jnp.log1p(ahead)[..., None]), at_origin(times, query) + ahead
+        past = (place <= place[:, None]) & valid[:, None]
+        known = at_origin(jnp.broadcast_to(past, (*valid.shape, len(place))), query)
         for block in self.blocks:
             key, *keys = (None,) * 3 if key is None else jax.random.split(key, 3)
             even = standardised(x)
-            asked = block(asked, when, even, times, known, keys[0], rate)
+            asked = block(asked, when, even, times, known, keys[0], rate, query.row)
             x = block(x, times, even, times, past, keys[1], rate)
-        seen = at_origin(standardised(x), origin)
+        seen = at_origin(standardised(x), query)
         return jnp.tanh(self.out(after(jnp.concatenate([standardised(asked), seen], -1), ahead)))
 
 
@@ -83,14 +84,15 @@ class Block(nnx.Module):
         self,
         asks: Float[Array, "b q h"],
         when: Float[Array, "b q"],
-        x: Float[Array, "b t h"],
-        times: Float[Array, "b t"],
+        x: Float[Array, "s t h"],
+        times: Float[Array, "s t"],
         seen: Bool[Array, "b q t"],
         key: Key[Array, ""] | None,
         rate: Float[Arr, ""] | float,
+        row: Int[Arr, " b"] | None = None,
     ) -> Float[Array, "b q h"]:
         one, two, three = (None,) * 3 if key is None else jax.random.split(key, 3)
-        asks = asks + dropout(self.attention(standardised(asks), when, x, times, seen, one, rate), rate, two)
+        asks = asks + dropout(self.attention(standardised(asks), when, x, times, seen, one, rate, row), rate, two)
         return asks + dropout(self.back(jax.nn.gelu(self.wide(standardised(asks)))), rate, three)
 
 
@@ -106,19 +108,22 @@ class Attention(nnx.Module):
         self,
         asks: Float[Array, "b q h"],
         when: Float[Array, "b q"],
-        x: Float[Array, "b t h"],
-        times: Float[Array, "b t"],
+        x: Float[Array, "s t h"],
+        times: Float[Array, "s t"],
         seen: Bool[Array, "b q t"],
         key: Key[Array, ""] | None,
         rate: Float[Arr, ""] | float,
+        row: Int[Arr, " b"] | None = None,
     ) -> Float[Array, "b q h"]:
-        query, keys = self.turned(self.query(asks), when), self.turned(self.key(x), times)
+        query = self.turned(self.query(asks), when)
+        told = self.turned(self.key(x), times), self._split(self.value(x)), times
+        keys, values, times = (of_rows(part, row) for part in told)
         logits = jnp.einsum("bqnd,btnd->bnqt", query, keys) / jnp.sqrt(jnp.asarray(query.shape[-1], x.dtype))
         lag = jnp.where(seen, when[..., None] - times[:, None], 0)
         logits = logits - jnp.exp(self.fade[...])[:, None, None] * lag[:, None]  # Press et al. 2022, section 3
         # where there is nothing to see, whatever comes out, it is a finite number
         share = jax.nn.softmax(jnp.where(seen[:, None], logits, jnp.finfo(x.dtype).min))
-        answer = jnp.einsum("bnqt,btnd->bqnd", dropout(share, rate, key), self._split(self.value(x)))
+        answer = jnp.einsum("bnqt,btnd->bqnd", dropout(share, rate, key), values)
         return self.out(answer.reshape(asks.shape))
 
     def turned(self, x: Float[Array, "b s h"], times: Float[Array, "b s"]) -> Float[Array, "b s n d"]:
