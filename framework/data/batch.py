@@ -156,7 +156,7 @@ class Loader:
         """Cut a sequence of rows into batches that fit: no more of anything than there is room for."""
         batch, used = [], dict.fromkeys(size.room, 0)
         for row in rows:
-            need = {name: int(self._needs[name][row]) for name in size.room}
+            need = {name: int(self._needs[name][int(row)]) for name in size.room}
             if len(batch) == size.subjects or any(used[name] + need[name] > size.room[name] for name in need):
                 yield batch
                 batch, used = [], dict.fromkeys(size.room, 0)

@@ -1,6 +1,7 @@
 """Intervals and p-values from resamples: what values of a score the subjects tested do not rule out."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -68,21 +69,21 @@ class Spread:
             return counted
         return float(np.clip(-ndtri((TAIL - 0.5) / (count + 1)) * (value - middle) / reach, -9, 9))
 
-    @property
+    @cached_property
     def _bias(self) -> float:
         return self._place(self.value)
 
-    @property
+    @cached_property
     def _away(self) -> Float[np.ndarray, " n"]:
         """What each subject adds, up to a factor; zeros where nobody adds anything."""
         return self.without.mean() - self.without if self.without.size else np.zeros(2)
 
-    @property
+    @cached_property
     def _acceleration(self) -> float:
         square = np.sum(self._away**2)
         return float(np.sum(self._away**3) / (6 * square**1.5)) if square > 0 else 0.0
 
-    @property
+    @cached_property
     def _few(self) -> tuple[float, float]:
         """Degrees of freedom, and how much too small resamples of few subjects make a spread."""
         n, square = max(2, len(self.without)), np.sum(self._away**2)

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float, Int
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.storage import MemoryStore
 
 from framework.errors import UserError
 from framework.types import LEVELS, Target
@@ -126,7 +128,13 @@ def write(outcomes: Sequence[Outcomes], run: Path) -> None:
     tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs={"targets": list(groups)}), **groups})
     codecs = [BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), Crc32cCodec()]
     encoding = {group.path: {"forecast": {"compressors": codecs}} for group in tree.children.values()}
-    tree.to_zarr(run / "forecasts.zarr", mode="w", zarr_format=3, consolidated=False, encoding=encoding)
+    held: dict[str, Any] = {}  # first: on disk, each of a hundred small files is waited for by itself
+    tree.to_zarr(MemoryStore(held), mode="w", zarr_format=3, consolidated=False, encoding=encoding)
+    shutil.rmtree(run / "forecasts.zarr", ignore_errors=True)
+    for name, content in held.items():
+        file = run / "forecasts.zarr" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.to_bytes())
 
 
 def read(run: Path) -> list[Outcomes]:

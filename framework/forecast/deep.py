@@ -26,7 +26,7 @@ from framework.history import at_origin, last_observed
 from framework.nn.encoders.base import Encoder
 from framework.nn.encoders.embedded import Embedded
 from framework.nn.model import Model, encoders
-from framework.train.checkpoint import load_arrays, save_arrays
+from framework.train.arrays import load_arrays, save_arrays
 from framework.train.loop import Fail, Training, stop, train
 from framework.train.machine import cores
 from framework.train.meter import Cost

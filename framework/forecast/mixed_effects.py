@@ -22,7 +22,7 @@ from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.kinds import without_events
 from framework.forecast.mixed_design import Design, Scales, numbers
-from framework.train.checkpoint import load_arrays, save_arrays
+from framework.train.arrays import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
 from framework.types import LEVELS, Arr, Classes, Forecast, Layout, Query, Target, Truth, Values, Visits, pytree
 

@@ -15,7 +15,7 @@ from framework.data.store import Cohort
 from framework.errors import UserError
 from framework.nn.encoders.base import Encoder
 from framework.nn.model import encoders
-from framework.train.checkpoint import load_arrays, save_arrays
+from framework.train.arrays import load_arrays, save_arrays
 from framework.types import Layout
 
 SEEN = "seen.json"  # subject -> digests of its scans, of everybody who trained or decided when to stop

@@ -23,7 +23,7 @@ from framework.forecast.kinds import events_alone
 from framework.forecast.selection import folds
 from framework.forecast.table import Table, tabulate
 from framework.history import asked_at_origin, at_origin
-from framework.train.checkpoint import load_arrays, save_arrays
+from framework.train.arrays import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
 from framework.types import Arr, Event, Forecast, Layout, Query, Visits, pytree
 

@@ -25,7 +25,7 @@ from framework.forecast.pretrained import Pretrained
 from framework.forecast.selection import Candidates, Program, Rows, choose, folds
 from framework.forecast.table import Table, tabulate
 from framework.nn.model import encoders
-from framework.train.checkpoint import load_arrays, save_arrays
+from framework.train.arrays import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
 from framework.types import Arr, Classes, Forecast, Layout, Query, Target, Values, Visits
 

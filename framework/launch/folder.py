@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -99,9 +100,14 @@ def write_whole(file: Path, text: str) -> None:
     os.replace(aside, file)
 
 
+@cache
 def sources_digest() -> str:
-    """SHA-256 over the framework's own modules."""
-    root = Path(framework.__file__).parent
+    """SHA-256 over the framework's own modules, as this process first saw them."""
+    return digest(Path(framework.__file__).parent)
+
+
+def digest(root: Path) -> str:
+    """SHA-256 over the modules under a folder."""
     total = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
         total.update(str(file.relative_to(root)).encode())
@@ -115,7 +121,7 @@ def _environment() -> dict:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_line(),
         "commit": _commit(),
-        "versions": {"prognax": version("prognax"), **{name: version(name) for name in PACKAGES}},
+        "versions": _versions(),
         "python": platform.python_version(),
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
     }
@@ -128,6 +134,12 @@ def command_line() -> str:
     return " ".join([program, *sys.argv[1:]])
 
 
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("prognax", *PACKAGES)}
+
+
+@cache
 def _commit() -> str | None:
     """The commit of the checkout the framework runs from; None where there is none, or no git to ask."""
     root = Path(framework.__file__).parent.parent

@@ -10,7 +10,6 @@ from pathlib import Path
 import grain
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from jaxtyping import PyTree
@@ -90,37 +89,6 @@ class Checkpoints:
                 f"no checkpoint can be written to {self._folder} ({_line(error)}); make room there, or choose another "
                 "place with runs=...; the same command goes on from the last one"
             ) from error
-
-
-def save_arrays(path: Path, state: PyTree) -> None:
-    """Write one pytree of arrays, replacing what was there."""
-    alone, arrays = ocp.options.MultiprocessingOptions(), _plain(state)
-    if jax.process_count() > 1:  # one of several hosts writes, and waits for none
-        here, arrays = jax.process_index(), jax.tree.map(np.asarray, arrays)
-        alone = ocp.options.MultiprocessingOptions(here, active_processes={here}, barrier_sync_key_prefix="arrays")
-    with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
-        checkpointer.save(path.absolute(), arrays, force=True)
-
-
-def load_arrays(path: Path, like: PyTree) -> PyTree:
-    """Read a pytree of the shape of `like` back. Raises UserError where it is absent or of another shape."""
-    if not path.exists():
-        raise UserError(f"no fitted model at {path}; run the forecast first, or name a run that finished")
-    wanted = _plain(like)
-    with ocp.StandardCheckpointer() as checkpointer:
-        try:
-            held = checkpointer.metadata(path.absolute()).item_metadata
-            if _shapes(held.tree if held else []) != _shapes(wanted):
-                raise ValueError("its arrays have other shapes")
-            return _restored(checkpointer.restore(path.absolute(), wanted), like)
-        except (ValueError, KeyError, OSError) as error:
-            raise UserError(
-                f"the fitted model at {path} cannot be read ({_line(error)}); another recipe made it, or it is damaged"
-            ) from error
-
-
-def _shapes(tree: PyTree) -> list[tuple]:
-    return [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
 
 
 def _plain(state: PyTree) -> list:

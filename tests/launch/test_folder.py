@@ -8,7 +8,7 @@ import yaml
 
 import framework.launch.folder as folders
 from framework.errors import UserError
-from framework.launch.folder import RunFolder, sources_digest, write_whole
+from framework.launch.folder import RunFolder, digest, write_whole
 
 CONFIG = {
     "experiment": "forecast",
@@ -57,16 +57,15 @@ def test_other_code_is_another_run(monkeypatch):
     assert name() != before
 
 
-def test_the_digest_sees_every_module_of_the_framework(tmp_path, monkeypatch):
+def test_the_digest_sees_every_module(tmp_path):
     (tmp_path / "inner").mkdir()
     (tmp_path / "__init__.py").write_text("")
     (tmp_path / "inner" / "a.py").write_text("x = 1\n")
-    monkeypatch.setattr(folders.framework, "__file__", str(tmp_path / "__init__.py"))
-    seen = [sources_digest()]
+    seen = [digest(tmp_path)]
     (tmp_path / "inner" / "a.py").write_text("x = 2\n")
-    seen.append(sources_digest())
+    seen.append(digest(tmp_path))
     (tmp_path / "inner" / "a.py").rename(tmp_path / "inner" / "b.py")
-    seen.append(sources_digest())
+    seen.append(digest(tmp_path))
     assert len(set(seen)) == 3
 
 
@@ -107,7 +106,9 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 
 def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
+    folders._commit.cache_clear()
     assert started(tmp_path).manifest()["commit"] is None
+    folders._commit.cache_clear()
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):

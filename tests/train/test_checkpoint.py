@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from framework.errors import UserError
-from framework.train.checkpoint import Checkpoints, load_arrays, save_arrays
+from framework.train.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -188,31 +188,3 @@ def test_a_folder_turned_read_only_is_one_line(tmp_path):
         kept.save(4, state(), reader(4))
     (tmp_path / "run").chmod(0o755)
     assert resumed(tmp_path / "run")[0] is not None
-
-
-def test_arrays_come_back_and_replace_what_was_there(tmp_path):
-    save_arrays(tmp_path / "model", state(value=1.0))
-    save_arrays(tmp_path / "model", state(value=2.0))
-    same(load_arrays(tmp_path / "model", state()), state(value=2.0))
-
-
-@pytest.mark.parametrize("like", [state(size=4), {"weights": jnp.zeros((3, 2))}, {**state(), "more": jnp.zeros(2)}])
-def test_arrays_of_another_shape_are_refused(tmp_path, like):
-    """A model of another width, with fewer parts, or with more of them."""
-    save_arrays(tmp_path / "model", state())
-    with pytest.raises(UserError, match="cannot be read") as told:
-        load_arrays(tmp_path / "model", like)
-    assert "\n" not in str(told.value)
-
-
-def test_absent_arrays_are_one_line(tmp_path):
-    with pytest.raises(UserError, match="no fitted model at"):
-        load_arrays(tmp_path / "model", state())
-
-
-def test_a_damaged_model_is_one_line(tmp_path):
-    save_arrays(tmp_path / "model", state())
-    (tmp_path / "model" / "_METADATA").unlink()
-    with pytest.raises(UserError, match="cannot be read") as told:
-        load_arrays(tmp_path / "model", state())
-    assert "\n" not in str(told.value)

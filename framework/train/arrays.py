@@ -1,0 +1,39 @@
+"""A fitted model's arrays in a file of their own, `arrays.npz`."""
+
+from pathlib import Path
+from zipfile import BadZipFile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from framework.errors import UserError
+
+FILE = "arrays.npz"
+
+
+def save_arrays(path: Path, state: PyTree) -> None:
+    """Write one pytree of arrays into the folder `path`, replacing what was there."""
+    path.mkdir(parents=True, exist_ok=True)
+    aside = path / f"new-{FILE}"
+    np.savez(aside, *(np.asarray(leaf) for leaf in jax.tree.leaves(state)))
+    aside.replace(path / FILE)
+
+
+def load_arrays(path: Path, like: PyTree) -> PyTree:
+    """Read a pytree of the shape of `like` back. Raises UserError where it is absent or of another shape."""
+    if not (path / FILE).exists():
+        raise UserError(f"no fitted model at {path}; run the forecast first, or name a run that finished")
+    wanted, shape = jax.tree.flatten(like)
+    try:
+        with np.load(path / FILE, allow_pickle=False) as held:
+            arrays = [held[f"arr_{number}"] for number in range(len(held.files))]
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+        raise UserError(f"the fitted model at {path} cannot be read ({' '.join(str(error).split())[:200]})") from error
+    if [(x.shape, x.dtype) for x in arrays] != [(x.shape, x.dtype) for x in wanted]:
+        raise UserError(
+            f"the fitted model at {path} cannot be read: its arrays have other shapes; another recipe made it"
+        )
+    kept = [x if isinstance(old, np.ndarray) else jnp.asarray(x) for x, old in zip(arrays, wanted, strict=True)]
+    return shape.unflatten(kept)
