@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from framework.errors import UserError
 from framework.launch.check import check
-from framework.launch.sweep import How, conclude, folder_of, record
+from framework.launch.sweep import How, conclude, folder_of, jobs, record
 
 Together = Callable[[Sequence[DictConfig], How, Callable[[int, object], None]], Sequence[object]]
 
@@ -76,7 +76,9 @@ def command(
             except Exception as error:
                 failures.append(error)
             sweep = folder_of()
-            if sweep is not None and not conclude(sweep):
+            if sweep is not None and not failures and not jobs(sweep):
+                failures.append(UserError("the sweep has no jobs; give each key that is swept a value or more"))
+            elif sweep is not None and not conclude(sweep):
                 sys.exit(1)
             for error in failures:
                 line = explain(error, config_name)

@@ -45,6 +45,7 @@ class Job:
     They are tested by `examples`, and learn from `known`: all of it, unless a temporal split keeps the future away.
     `counts` says of some in how many repeats they take part, the first ones; the others take part in all.
     What is fitted `by` another recipe than its own, one that differs in `Dynamic` alone, shares what was compiled.
+    Where `said` is given it hears how far training is, which otherwise has a bar of its own.
     """
 
     config: DictConfig
@@ -57,6 +58,7 @@ class Job:
     keep: bool
     counts: Mapping[str, int]
     by: Mapping[str, Forecaster] = field(default_factory=dict)
+    said: Callable[[str], None] | None = None
 
     @staticmethod
     def of(
@@ -131,7 +133,8 @@ class Job:
     def fit(self, name: str) -> list[Fitted]:
         """One member for each fold of each repeat that it takes part in, side by side."""
         path, splits = self.folder.path, [split for repeat in self.took_part(name) for split in repeat]
-        with Training(name, path / "metrics.jsonl") if is_first() else nullcontext(lambda row: None) as log:
+        shown = Training(name, path / "metrics.jsonl", self.said) if is_first() else nullcontext(lambda row: None)
+        with shown as log:
             by = self.by.get(name, self.forecasters[name])
             dynamics = self.dynamics if name in self.by else None
             return by.fit_many(self.known, splits, self.keys[: len(splits)], dynamics, path / "checkpoints" / name, log)

@@ -17,10 +17,13 @@ EVERY = 10.0  # seconds between plain lines where there is no terminal
 
 
 class Training:
-    """A bar with its ETA on a terminal, plain lines elsewhere; each row also goes to `metrics.jsonl`."""
+    """A bar with its ETA on a terminal, plain lines elsewhere; each row also goes to `metrics.jsonl`.
 
-    def __init__(self, model: str, file: Path):
-        self._model, self._path = model, file
+    Where `said` is given it hears instead how far things are.
+    """
+
+    def __init__(self, model: str, file: Path, said: Callable[[str], None] | None = None):
+        self._model, self._path, self._tell = model, file, said
         _whole_lines(file, lambda row: True)
         self._file = file.open("a")
         self._fresh = True
@@ -31,7 +34,7 @@ class Training:
             TimeRemainingColumn(),
             TextColumn("{task.fields[loss]}"),
             console=Console(file=sys.stderr),
-            disable=not sys.stderr.isatty(),
+            disable=said is not None or not sys.stderr.isatty(),
             transient=True,
         )
         self._task = self._bar.add_task(model, total=None, loss="")
@@ -44,11 +47,14 @@ class Training:
         self._file.write(json.dumps({"model": self._model, **row}) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())  # before the checkpoint that counts on it, even where the power fails
-        loss = f"train {row['train']:.3f}, validation {row['validation']:.3f}"
+        loss = ", ".join(f"{name} {row[name]:.3f}" for name in ("train", "validation") if row[name] == row[name])
         self._bar.update(self._task, completed=row["step"], total=total, loss=loss)
-        if self._bar.disable and time.monotonic() - self._said > EVERY:
+        told = f"{self._model}: step {row['step']} of at most {total}, {loss}"
+        if self._tell is not None:
+            self._tell(told)
+        elif self._bar.disable and time.monotonic() - self._said > EVERY:
             self._said = time.monotonic()
-            print(f"{self._model}: step {row['step']} of at most {total}, {loss}", file=sys.stderr)
+            print(told, file=sys.stderr)
 
     def _rewind(self, step: int, member: int) -> None:
         """Drop what an interrupted run wrote after the checkpoint from which this one goes on; members of waves that
@@ -71,10 +77,13 @@ class Training:
 
 
 class Sweep:
-    """One bar for a whole sweep: jobs done, failed, the best so far; plain lines where there is no terminal."""
+    """One bar for a whole sweep: jobs done, failed, the best so far, and how far those under way are.
+
+    Plain lines where there is no terminal.
+    """
 
     def __init__(self, jobs: int):
-        self._jobs, self._done, self._failed, self._best = jobs, 0, 0, float("inf")
+        self._jobs, self._done, self._failed, self._best, self._doing = jobs, 0, 0, float("inf"), ""
         self._bar = Progress(
             TextColumn("sweep"),
             BarColumn(),
@@ -95,7 +104,16 @@ class Sweep:
             self._failed += 1
         elif value < self._best:
             self._best = value
-        told = f"{self._failed} failed, best {self._best:.4g}"
+        self._show()
+
+    def doing(self, what: str) -> None:
+        """How far the jobs under way are."""
+        self._doing = what
+        self._show()
+
+    def _show(self) -> None:
+        best = f", best {self._best:.4g}" if self._best < float("inf") else ""
+        told = "; ".join(filter(None, (f"{self._failed} failed{best}", self._doing)))
         self._bar.update(self._task, completed=self._done, description=told)
         if self._bar.disable and time.monotonic() - self._said > EVERY:
             self._said = time.monotonic()

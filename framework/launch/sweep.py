@@ -88,14 +88,15 @@ def record(hydra: Any, value: object, reason: str | None) -> None:
 
 
 def jobs(folder: Path) -> list[Mapping]:
-    """Every job's last line, in the order of the jobs."""
-    rows = [json.loads(line) for line in (folder / JOBS).read_text().splitlines()]
+    """Every job's last line, in the order of the jobs; none before the first one has ended."""
+    file = folder / JOBS
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     return [found for _, found in sorted({row["job"]: row for row in rows}.items())]
 
 
 def conclude(folder: Path) -> bool:
     """Say how many jobs of how many finished and which was the best; whether all did."""
-    rows = jobs(folder) if (folder / JOBS).exists() else []
+    rows = jobs(folder)
     done = [row for row in rows if row["failed"] is None]
     for row in rows:
         if row["failed"] is not None:

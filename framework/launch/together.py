@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import jax
@@ -46,6 +46,7 @@ def together(configs: Sequence[DictConfig], how: How, told: Callable[[int, objec
     values: list[Value] = [float("nan")] * len(configs)
     jobs = _jobs(configs)
     with Sweep(len(configs)) as shown:
+        jobs = [replace(job, said=shown.doing) if isinstance(job, Job) else job for job in jobs]
 
         def ended(place: int, value: Value) -> None:
             values[place] = value
@@ -194,7 +195,7 @@ def _fitted(jobs: Sequence[Job]) -> Sequence[Fitted | UserError]:
     for job in jobs:
         job.start()
         job.folder.stands("running", beside=len(jobs) - 1)
-    with Training(name, folder / "metrics.jsonl") as log:
+    with Training(name, folder / "metrics.jsonl", first.said) as log:
         checkpoints = folder / "checkpoints"
         fitted = first.forecasters[name].try_many(first.known, splits, keys, dynamics, checkpoints, log)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -41,7 +41,8 @@ class Warm:
         models = {name: DictConfig(model) for name, model in told["models"].items()}
         made = single(DictConfig(told["config"]), models, self.examples)
         name = made.studied
-        return replace(made, by={name: self._learners.setdefault(told["alike"], made.forecasters[name])})
+        learner = self._learners.setdefault(told["alike"], made.forecasters[name])
+        return replace(made, by={name: learner}, said=lambda text: None)  # the launcher shows the sweep
 
     def examples(self, config: DictConfig) -> Examples:
         """Those of a data config, opened once: what is asked and cached of them serves all jobs."""

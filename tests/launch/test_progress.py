@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from framework.launch.progress import Training
+from framework.launch import progress
+from framework.launch.progress import Sweep, Training
 
 
 def row(step: int) -> dict:
@@ -46,3 +47,23 @@ def test_a_row_is_on_disk_once_it_is_told(file):
     with Training("gru", file) as log:
         log(row(5))
         assert rows(file)[-1] == ("gru", 5)
+
+
+def test_within_a_sweep_there_is_one_bar_and_it_tells_of_those_under_way(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", -1.0)
+    with Sweep(3) as sweep, Training("gru", tmp_path / "metrics.jsonl", sweep.doing) as log:
+        log(row(5))
+        sweep(0.25)
+        sweep(ValueError("no number"))
+    assert capsys.readouterr().err.splitlines() == [
+        "sweep: 0 of 3 jobs, 0 failed; gru: step 5 of at most 9, train 0.500, validation 0.400",
+        "sweep: 1 of 3 jobs, 0 failed, best 0.25; gru: step 5 of at most 9, train 0.500, validation 0.400",
+        "sweep: 2 of 3 jobs, 1 failed, best 0.25; gru: step 5 of at most 9, train 0.500, validation 0.400",
+    ]
+
+
+def test_what_is_no_number_is_not_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", -1.0)
+    with Training("ridge", tmp_path / "metrics.jsonl") as log:
+        log(row(1) | {"train": float("nan")})
+    assert capsys.readouterr().err == "ridge: step 1 of at most 9, validation 0.400\n"

@@ -13,7 +13,6 @@ from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.prognax_launcher._composing import Composing
 from omegaconf import DictConfig, open_dict
 
-from framework.errors import UserError
 from framework.launch.claim import claimed
 from framework.launch.sweep import How
 
@@ -40,8 +39,6 @@ class Vmap(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """What each job returned, in order."""
-        if not job_overrides:
-            raise UserError("the sweep has no jobs; give each key that is swept a value or more")
         setup_globals()
         configs = [self.job(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         with claimed(Path(self.config.hydra.sweep.dir)):
