@@ -53,7 +53,7 @@ STUDIES = {
         ("data=oasis2", "model=gru"), ("1e-2", "3e-3", "1e-3", "3e-4"), 16, {"fresh": 20, "basic": 8, "warm": 3}
     ),
     "cnn": Study(
-        ("data=atrophy", "data.subjects=60", "model=cnn_gru", "optimizer.steps=200", "optimizer.warmup=50"),
+        ("data=atrophy", "data.subjects=60", "model=cnn_gru", "optimizer.steps=100", "optimizer.batch=8"),
         ("3e-3", "1e-3"),
         8,
         {"warm": 1},
