@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -49,6 +50,7 @@ def work_of(function: Callable, *args: PyTree) -> Work:
     return work(jax.make_jaxpr(function)(*args))
 
 
+@lru_cache(8)  # of the same program, asked again for every job of a sweep
 def work(program: ClosedJaxpr) -> Work:
     """What one call does; what it computes for nothing, the compiler leaves out, and so does this."""
     needed, _ = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars), instantiate=True)

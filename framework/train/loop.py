@@ -320,18 +320,30 @@ def _validate(
 
 def _judge(progress: Progress, validation: Array | None, active: Bool[Array, " m"]) -> Progress:
     """Keep what is the best so far; without validation that is the latest."""
-    latest = _for_each(progress.members.judged, progress.best_loss.shape[1])
+    latest, kept = progress.members.judged, (progress.best, progress.best_loss, progress.waited)
     if validation is None:
-        return replace(progress, best=latest)
-    better = active[:, None] & (validation < progress.best_loss)
-    best = jax.tree.map(
-        lambda new, old: jnp.where(better.reshape(*better.shape, *[1] * (new.ndim - 2)), new, old),
-        latest,
-        progress.best,
-    )
-    waited = jnp.where(better.any(1), 0, progress.waited + active)
-    best_loss = jnp.where(better, validation, progress.best_loss)
+        return replace(progress, best=_for_each(latest, progress.best_loss.shape[1]))
+    best, best_loss, waited = _better(latest, *kept, validation, active)
     return replace(progress, best=best, best_loss=best_loss, waited=waited)
+
+
+@jax.jit  # one small program, not two a parameter
+def _better(
+    latest: PyTree,
+    best: PyTree,
+    best_loss: Float[Array, "m k"],
+    waited: Int[Array, " m"],
+    validation: Float[Array, "m k"],
+    active: Bool[Array, " m"],
+) -> tuple[PyTree, Float[Array, "m k"], Int[Array, " m"]]:
+    """The best parameters of each member for each target, their losses, and for how many rounds none got better."""
+    better = active[:, None] & (validation < best_loss)
+
+    def kept(new: Array, old: Array) -> Array:
+        return jnp.where(better.reshape(*better.shape, *[1] * (old.ndim - 2)), new[:, None], old)
+
+    best = jax.tree.map(kept, latest, best)
+    return best, jnp.where(better, validation, best_loss), jnp.where(better.any(1), 0, waited + active)
 
 
 def _report(

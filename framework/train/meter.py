@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from framework.data.batch import Drawn, Tables
 from framework.train import machine
 from framework.train.flops import Work, work
+from framework.types import Arr
 
 WORTH_MEASURING = 60.0  # s: a shorter run is not kept waiting until the machine's own rates are measured
 FLOATS = ("bfloat16", "float16", "float64")  # products of anything else are held against those of float32
@@ -110,9 +110,11 @@ class Meter:
         return self._work.flops / self._steps if self._work else 0.0
 
     def _count(self, tables: Tables, batches: Drawn) -> None:
-        self._subjects += float(np.sum(batches.weight))
-        self._visits += float(jnp.sum(jnp.sum(tables.visits.valid, 1)[batches.subject] * batches.weight))
-        self._scans += sum(float(np.sum(scans.valid)) for scans in (*batches.scans.values(), *batches.placed.values()))
+        scans = [one.valid for one in (*batches.scans.values(), *batches.placed.values())]
+        subjects, visits, seen = _counts(tables.visits.valid, batches.subject, batches.weight, scans)
+        self._subjects += float(subjects)
+        self._visits += float(visits)
+        self._scans += float(seen)
 
     def cost(self, steps: int, members: int) -> Cost:
         """The cost of a run of so many steps; may take a second or two more to measure the machine after a long one."""
@@ -144,6 +146,15 @@ class Meter:
             peak_memory=machine.peak_memory(),
             device=machine.name(),
         )
+
+
+@jax.jit
+def _counts(
+    valid: Bool[Arr, "n t"], subject: Int[Arr, "*m b"], weight: Float[Arr, "*m b"], scans: list[Bool[Arr, "*m s"]]
+) -> tuple[Array, Array, Array]:
+    """Subjects, visits and scans of some batches."""
+    visits = (jnp.sum(jnp.asarray(valid), 1)[subject] * weight).sum()
+    return jnp.sum(weight), visits, sum((jnp.sum(one) for one in scans), jnp.zeros((), int))
 
 
 def _limits(done: Work, measure: bool) -> tuple[float | None, float | None]:
