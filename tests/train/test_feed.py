@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from framework.data.batch import Loader
+from framework.data.batch import QUESTIONS, Loader
 from framework.data.split import Split
 from framework.train.feed import Feed
 from tests.cohorts import examples
@@ -137,7 +137,7 @@ def test_validation_shows_each_member_its_judges_once_and_asks_what_is_judged(ma
     assert asked == sum(int(made.asked.query.valid[one.validation].sum()) for one in splits)
 
 
-def test_a_subject_who_validates_may_have_more_scans_than_any_who_trains(made):
+def test_a_subject_who_validates_may_need_more_room_than_any_who_trains(made):
     """Room is made for it, however small the batch."""
     counts = made.cohort.present["t1"].sum(1)
     most, few = int(np.argmax(counts)), counts < counts.max()
@@ -146,7 +146,9 @@ def test_a_subject_who_validates_may_have_more_scans_than_any_who_trains(made):
     validation = np.arange(12) == most
     room = {}
     loader = Loader(made)
-    loader._counts = {name: count + 9 * validation for name, count in loader._counts.items()}  # as if it had many more
+    asked = loader._needs[QUESTIONS][most]
+    loader._needs = {name: count + 9 * validation for name, count in loader._needs.items()}  # as if it had many more
     feed = Feed(loader, [Split(train, validation, few & ~train)], KEYS[:1], 1, ROUND)
     room = next(iter(feed.validation())).scans["t1"].valid.shape[-1]
     assert room >= counts[most] + 9
+    assert len(feed.tables.slots) >= asked + 9
