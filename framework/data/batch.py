@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import SupportsInt, TypeVar
 
@@ -97,15 +97,15 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Size:
-    """The static shape of a batch: subjects, rows of questions, and packed scans of each modality."""
+    """The static shape of a batch: subjects, packed scans of each modality, rows of questions where they are packed."""
 
     subjects: int
-    rows: int
     scans: Mapping[str, int]
+    rows: int | None = None
 
     @property
     def room(self) -> Mapping[str | None, int]:
-        return {QUESTIONS: self.rows, **self.scans}
+        return self.scans if self.rows is None else {QUESTIONS: self.rows, **self.scans}
 
 
 class Order:
@@ -137,26 +137,39 @@ class Loader:
     def __init__(self, examples: Examples, cache_bytes: int = 2 << 30, prepare: Prepare | None = None):
         self.examples, self._prepare = examples, prepare or (lambda modality, voxels: voxels)
         cohort, layout = examples.cohort, examples.layout
-        self._width = width(examples.taught)
-        self._needs: dict[str | None, np.ndarray] = {name: cohort.present[name].sum(1) for name in layout.modalities}
-        self._needs[QUESTIONS] = rows_of(examples.taught, self._width)  # no fewer than those of what is asked
+        self._counts = {name: cohort.present[name].sum(1) for name in layout.modalities}
         self._cache: OrderedDict[tuple[str, int, int], np.ndarray] = OrderedDict()
         self._lock, self._room = Lock(), cache_bytes
 
-    def size(self, subjects: int, rows: Rows) -> Size:
-        """A batch of up to `subjects` of these rows, with room for what they have on average and a tenth more."""
-        room = {}
-        for name, counts in self._needs.items():
+    @cached_property
+    def _width(self) -> int:
+        return width(self.examples.taught)
+
+    @cached_property
+    def _needs(self) -> Mapping[str | None, Int[np.ndarray, " n"]]:
+        """The room that each subject takes; what is taught is no less than what is asked."""
+        return {QUESTIONS: rows_of(self.examples.taught, self._width), **self._counts}
+
+    def size(self, subjects: int, rows: Rows, packed: bool = False) -> Size:
+        """A batch of up to `subjects` of these rows, with room for what they have on average and a tenth more.
+
+        For rows of questions too where they are `packed`.
+        """
+
+        def room(counts: Int[np.ndarray, " n"]) -> int:
             some = np.sort(counts[np.asarray(rows, int)])[::-1]
             most = max(some[0], min(1.1 * subjects * some.mean(), some[:subjects].sum()))
-            room[name] = 8 * int(np.ceil(max(1, most) / 8))
-        return Size(subjects, room[QUESTIONS], {name: room[name] for name in self.examples.layout.modalities})
+            return 8 * int(np.ceil(max(1, most) / 8))
+
+        scans = {name: room(counts) for name, counts in self._counts.items()}
+        return Size(subjects, scans, room(self._needs[QUESTIONS]) if packed else None)
 
     def pack(self, rows: Rows, size: Size) -> Iterator[list[int]]:
         """Cut a sequence of rows into batches that fit: no more of anything than there is room for."""
+        needs: Mapping[str | None, np.ndarray] = {**self._counts} if size.rows is None else self._needs
         batch, used = [], dict.fromkeys(size.room, 0)
         for row in rows:
-            need = {name: int(self._needs[name][int(row)]) for name in size.room}
+            need = {name: int(needs[name][int(row)]) for name in size.room}
             if len(batch) == size.subjects or any(used[name] + need[name] > size.room[name] for name in need):
                 yield batch
                 batch, used = [], dict.fromkeys(size.room, 0)
@@ -195,7 +208,8 @@ class Loader:
         return Drawn(subject, weight, scans, placed)
 
     def tables(self, scans: Mapping[str, Array], size: Size) -> Tables:
-        """The whole cohort on the device, in float32, with these tables of scans, for batches of that size."""
+        """The whole cohort on the device, in float32, with these tables of scans, for packed batches of that size."""
+        assert size.rows is not None
         taught, asked = self.examples.taught, self.examples.asked
         answers = np.stack([taught.truth[t.name].observed.sum(1) for t in self.examples.layout.targets], 1)
         made = _narrow((self._known, packed(taught, self._width), packed(asked, self._width)))

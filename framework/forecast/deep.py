@@ -84,7 +84,7 @@ class Deep(Forecaster):
             return 0  # what is left to train are a few thousand parameters on embeddings
         layout, rows = self._reads(examples.layout), np.flatnonzero(splits[0].train)
         loader = Loader(replace(examples, layout=layout), 0)
-        size = loader.size(min(self.training.batch, len(rows)), rows)
+        size = loader.size(min(self.training.batch, len(rows)), rows, packed=True)
         batch = loader.drawn(next(loader.pack(rows, size)), size)
         return self._program(layout).bytes_each(self.dynamic(layout), loader.tables({}, size), batch)
 

@@ -36,12 +36,12 @@ class Feed:
     ):
         self._loader, self._parts = loader, parts
         rows = [np.flatnonzero(split.train) for split in splits]
-        sizes = [loader.size(min(-(-subjects // parts), len(some)), some) for some in rows]
+        sizes = [loader.size(min(-(-subjects // parts), len(some)), some, packed=True) for some in rows]
         seeds = [[int(word) for word in words] for words in np.asarray(jax.random.key_data(keys))]
         self._orders = [Order(loader, *each) for each in zip(rows, sizes, seeds, strict=True)]
         judges = [np.flatnonzero(split.validation) for split in splits]
         # a validation subject may need more room than any that trains
-        self._size = _widest([*sizes, *(loader.size(1, some) for some in judges if len(some))])
+        self._size = _widest([*sizes, *(loader.size(1, some, packed=True) for some in judges if len(some))])
         self._validation = [list(loader.pack(some, self._size)) if len(some) else [] for some in judges]
         self._size = _rounded(self._size, multiple)
         self._kept = Kept(loader, np.any([s.train | s.validation for s in splits], axis=0), device_bytes)
@@ -84,9 +84,9 @@ def _stack(batches: list[Drawn]) -> Drawn:
 
 def _widest(sizes: Sequence[Size]) -> Size:
     scans = {name: max(size.scans[name] for size in sizes) for name in sizes[0].scans}
-    return Size(max(size.subjects for size in sizes), max(size.rows for size in sizes), scans)
+    return Size(max(size.subjects for size in sizes), scans, max(size.rows or 0 for size in sizes))
 
 
 def _rounded(size: Size, multiple: int) -> Size:
     up = {name: -(-count // multiple) * multiple for name, count in size.scans.items()}
-    return Size(-(-size.subjects // multiple) * multiple, -(-size.rows // multiple) * multiple, up)
+    return Size(-(-size.subjects // multiple) * multiple, up, -(-(size.rows or 0) // multiple) * multiple)

@@ -47,15 +47,15 @@ def questions_of(made, row: int) -> int:
 
 def fits(size: Size, made, rows) -> bool:
     scans = [sum(scans_of(made, row)[name] for row in rows) for name in size.scans]
-    asked = sum(questions_of(made, row) for row in rows)
+    asked = 0 if size.rows is None else sum(questions_of(made, row) for row in rows)
     return len(rows) <= size.subjects and all(
-        used <= room for used, room in zip([asked, *scans], [size.rows, *size.scans.values()], strict=True)
+        used <= room for used, room in zip([asked, *scans], [size.rows or 0, *size.scans.values()], strict=True)
     )
 
 
-@given(orders, st.integers(1, 12), st.integers(10, 30), st.integers(5, 12), st.integers(5, 12))
+@given(orders, st.integers(1, 12), st.none() | st.integers(10, 30), st.integers(5, 12), st.integers(5, 12))
 def test_packing_keeps_every_row_in_order_within_its_room(made, loader, rows, subjects, asked, t1, flair):
-    size = Size(subjects, asked, {"t1": t1, "flair": flair})
+    size = Size(subjects, {"t1": t1, "flair": flair}, asked)
     batches = list(loader.pack(rows, size))
     assert [row for batch in batches for row in batch] == rows
     assert all(fits(size, made, batch) for batch in batches)
@@ -63,11 +63,12 @@ def test_packing_keeps_every_row_in_order_within_its_room(made, loader, rows, su
         assert not fits(size, made, [*batch, after[0]])
 
 
-@given(orders, st.integers(1, 12))
-def test_a_size_has_room_for_each_row_and_for_most_batches(made, loader, rows, subjects):
-    size = loader.size(subjects, rows)
+@given(orders, st.integers(1, 12), st.booleans())
+def test_a_size_has_room_for_each_row_and_for_most_batches(made, loader, rows, subjects, packed):
+    size = loader.size(subjects, rows, packed)
+    assert (size.rows is not None) == packed
     assert all(fits(size, made, [row]) for row in rows)
-    assert all(room % 8 == 0 for room in [size.rows, *size.scans.values()])
+    assert all(room % 8 == 0 for room in size.room.values())
     mean = {name: np.mean([scans_of(made, row)[name] for row in rows]) for name in size.scans}
     assert all(size.scans[name] >= min(subjects, len(rows)) * mean[name] for name in mean)
 
@@ -133,7 +134,7 @@ def test_scans_lie_at_their_row_and_visit(made, loader, rows):
 
 def test_more_scans_than_room_is_refused(loader, made):
     with pytest.raises(UserError, match="do not fit"):
-        loader.batch(ROWS, Size(12, 99, {"t1": 1, "flair": 1}), made.asked)
+        loader.batch(ROWS, Size(12, {"t1": 1, "flair": 1}), made.asked)
 
 
 def counted(made) -> tuple[Counted, list[tuple[str, int, int]], int]:

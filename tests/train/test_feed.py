@@ -148,6 +148,7 @@ def test_a_subject_who_validates_may_need_more_room_than_any_who_trains(made):
     loader = Loader(made)
     asked = loader._needs[QUESTIONS][most]
     loader._needs = {name: count + 9 * validation for name, count in loader._needs.items()}  # as if it had many more
+    loader._counts = {name: loader._needs[name] for name in loader._counts}
     feed = Feed(loader, [Split(train, validation, few & ~train)], KEYS[:1], 1, ROUND)
     room = next(iter(feed.validation())).scans["t1"].valid.shape[-1]
     assert room >= counts[most] + 9

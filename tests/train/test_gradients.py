@@ -48,7 +48,7 @@ def stepped(made, recipe, batches, **changes):
         np.ones(1, bool),
         statistics,
         dynamics,
-        Loader(made).tables({}, Loader(made).size(len(ROWS), ROWS)),
+        Loader(made).tables({}, Loader(made).size(len(ROWS), ROWS, packed=True)),
         batches,
     )
     return float(loss[0, 0]), members
@@ -115,7 +115,7 @@ def test_the_encoders_compute_in_the_type_they_are_told(made, recipe, batch):
             np.ones(1, bool),
             statistics,
             dynamics,
-            Loader(made).tables({}, Loader(made).size(len(ROWS), ROWS)),
+            Loader(made).tables({}, Loader(made).size(len(ROWS), ROWS, packed=True)),
             batch,
         )
         return {kind for kind in ("f32", "bf16") if f"{kind}[" in str(traced)}

@@ -15,7 +15,7 @@ RATES = {"float32": 1e9, "memory": 1e8}
 
 @pytest.fixture
 def tables(trend) -> Tables:
-    return Loader(trend).tables({}, Loader(trend).size(4, [0, 1, 2, 3]))
+    return Loader(trend).tables({}, Loader(trend).size(4, [0, 1, 2, 3], packed=True))
 
 
 @pytest.fixture
