@@ -105,7 +105,7 @@ class Size:
 
     @property
     def room(self) -> Mapping[str | None, int]:
-        return self.scans if self.rows is None else {QUESTIONS: self.rows, **self.scans}
+        return {**self.scans} if self.rows is None else {QUESTIONS: self.rows, **self.scans}
 
 
 class Order:
