@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framework.data.packed import packed, rows_of, width
+from framework.data.packed import ROW, packed, rows_of, width
 from tests.cohorts import examples
 
 ROWS = list(range(12))
@@ -46,5 +46,5 @@ def test_rows_hold_every_question_of_the_batch_and_no_other(taught, rows, wide):
 
 
 def test_a_row_is_as_wide_as_costs_least(taught):
-    cost = [int(rows_of(taught, wide).sum()) * (wide + 2) for wide in range(1, taught.query.valid.shape[1] + 1)]
+    cost = [int(rows_of(taught, wide).sum()) * (wide + ROW) for wide in range(1, taught.query.valid.shape[1] + 1)]
     assert cost[width(taught) - 1] == min(cost) < cost[-1]

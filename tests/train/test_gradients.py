@@ -38,20 +38,20 @@ def recipe():
 def stepped(made, recipe, batches, **changes):
     """Loss and members after one step of one member."""
     program = replace(recipe._program(made.layout), **changes)
-    members, statistics = program.initial(KEYS)
+    members, *others = arguments(made, recipe, program)
     rng = np.random.default_rng(0)  # as it starts, the outputs hear nothing of the encoders
     moved = jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32), members.params)
-    members = replace(members, params=moved)
-    dynamics = jax.tree.map(lambda x: x[None], recipe.training.dynamic(len(made.layout.targets)))
-    members, loss = jax.jit(program.advance)(
-        members,
-        np.ones(1, bool),
-        statistics,
-        dynamics,
-        Loader(made).tables({}, Loader(made).size(len(ROWS), ROWS, packed=True)),
-        batches,
-    )
+    members, loss = jax.jit(program.advance)(replace(members, params=moved), *others, batches)
     return float(loss[0, 0]), members
+
+
+def arguments(made, recipe, program):
+    """Of a step of one fresh member, all but the batches."""
+    members, statistics = program.initial(KEYS)
+    dynamics = jax.tree.map(lambda x: x[None], recipe.training.dynamic(len(made.layout.targets)))
+    loader = Loader(made)
+    tables = loader.tables({}, loader.size(len(ROWS), ROWS, packed=True))
+    return members, np.ones(1, bool), statistics, dynamics, tables
 
 
 def stacked(batches):
@@ -108,16 +108,7 @@ def test_encoders_in_fewer_bits_leave_parameters_and_loss_in_float32(made, recip
 def test_the_encoders_compute_in_the_type_they_are_told(made, recipe, batch):
     def types(economy) -> set[str]:
         program = replace(recipe._program(made.layout), economy=economy)
-        members, statistics = program.initial(KEYS)
-        dynamics = jax.tree.map(lambda x: x[None], recipe.training.dynamic(len(made.layout.targets)))
-        traced = jax.make_jaxpr(program.advance)(
-            members,
-            np.ones(1, bool),
-            statistics,
-            dynamics,
-            Loader(made).tables({}, Loader(made).size(len(ROWS), ROWS, packed=True)),
-            batch,
-        )
+        traced = jax.make_jaxpr(program.advance)(*arguments(made, recipe, program), batch)
         return {kind for kind in ("f32", "bf16") if f"{kind}[" in str(traced)}
 
     assert types(Economy("float32", None)) == {"f32"}
