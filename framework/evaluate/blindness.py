@@ -69,8 +69,9 @@ def _changes(examples: Examples) -> list[tuple[str, Change]]:
         return replace(v, values=changed, observed=mask, scans=read)
 
     def counted(v: Visits, origin: int) -> Visits:
-        later = _from(v, origin + 1)
-        times = np.where(later, v.times + 7, v.times).astype(np.float32)
+        later, last = _from(v, origin + 1), np.max(v.times, axis=1, keepdims=True)
+        on = last + 7 + np.arange(v.times.shape[1])  # forwards, as times run: from padding as well
+        times = np.where(later, on, v.times).astype(np.float32)
         return replace(v, valid=np.where(later, ~np.asarray(v.valid), v.valid), times=times)
 
     def afterwards(v: Visits, origin: int) -> Visits:

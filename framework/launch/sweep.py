@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from framework.errors import UserError
+from framework.launch.workers import Processes
 
 JOBS = "jobs.jsonl"
 
@@ -22,11 +23,12 @@ JOBS = "jobs.jsonl"
 @dataclass(frozen=True)
 class How:
     """`gigabytes` is what the members of one program may take; more jobs go in waves. Where members had better take
-    turns, or `workers` is set, so many processes share them; 0 has them go side by side all the same.
+    turns, or `workers` is set, so many of `processes` share them; 0 has them go side by side all the same.
     """
 
     gigabytes: float
     workers: int | None
+    processes: Processes = field(default_factory=Processes)
 
     def __post_init__(self):
         if self.gigabytes <= 0:

@@ -26,7 +26,7 @@ from framework.launch.recipes import Recipes
 from framework.launch.run import forecast_job, run, use_compilation_cache
 from framework.launch.sweep import How, Ran
 from framework.launch.worker import Warm, task
-from framework.launch.workers import BEGUN, Answer, share
+from framework.launch.workers import BEGUN, Answer, Processes, share
 from framework.train.optimizer import Dynamic
 
 Value = float | Exception
@@ -128,7 +128,7 @@ def _run(group: Jobs, alike: str, how: How, ended: Ended) -> None:
         shared = f"in {workers} processes" if workers > 1 else "in one process"
         why = f", because {turns.why}" if turns else ""
         print(f"{len(group)} jobs train in turn {shared}{why}", file=sys.stderr)
-        return _in_turn(group, alike, workers, ended)
+        return _in_turn(group, alike, workers, how.processes, ended)
     wave = max(1, _wave(first, how.gigabytes)) if len(group) > 1 else 1
     for start in range(0, len(group), wave):
         some = group[start : start + wave]
@@ -136,11 +136,14 @@ def _run(group: Jobs, alike: str, how: How, ended: Ended) -> None:
             ended(place, _alone(job))
 
 
-def _in_turn(group: Jobs, alike: str, workers: int, ended: Ended) -> None:
+def _in_turn(group: Jobs, alike: str, workers: int, processes: Processes, ended: Ended) -> None:
     """Each job by one of so many processes, where the step is compiled once."""
 
     def told(number: int, answer: Answer) -> None:
         place, job = group[number]
+        if "said" in answer:
+            assert job.said is not None
+            return job.said(answer["said"])
         if "killed" in answer:
             job.folder.stands("killed", reason=answer["killed"])
             if answer["again"]:
@@ -151,7 +154,7 @@ def _in_turn(group: Jobs, alike: str, workers: int, ended: Ended) -> None:
         else:
             ended(place, UserError(answer.get("failed") or f"{answer['killed']}, {BEGUN} times over"))
 
-    share([task(job, alike, command_line()) for _, job in group], workers, told)
+    share([task(job, alike, command_line()) for _, job in group], workers, told, processes)
 
 
 def _together(some: Jobs, ended: Ended) -> Jobs:

@@ -1,6 +1,7 @@
 """A process that does jobs of a sweep one after another, the step compiled once: `python -m framework.launch.worker`.
 
-It reads a task a line and answers each with a line, both JSON. When nobody is left to read the answers it ends at once.
+It reads a task a line and answers each with a line, before which it says how far it is; all are JSON. When nobody is
+left to read the answers it ends at once.
 """
 
 import json
@@ -9,7 +10,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TextIO
 
@@ -36,13 +37,13 @@ class Warm:
         self._examples: dict[str, Examples] = {}
         self._learners: dict[str, Forecaster] = {}
 
-    def job(self, told: Mapping[str, Any]) -> Job:
-        """The job of a task; of those `alike` the first one's forecaster fits all."""
+    def job(self, told: Mapping[str, Any], said: Callable[[str], None]) -> Job:
+        """The job of a task, which tells how far it is; of those `alike` the first one's forecaster fits all."""
         models = {name: DictConfig(model) for name, model in told["models"].items()}
         made = single(DictConfig(told["config"]), models, self.examples)
         name = made.studied
         learner = self._learners.setdefault(told["alike"], made.forecasters[name])
-        return replace(made, by={name: learner}, said=lambda text: None)  # the launcher shows the sweep
+        return replace(made, by={name: learner}, said=said)
 
     def examples(self, config: DictConfig) -> Examples:
         """Those of a data config, opened once: what is asked and cached of them serves all jobs."""
@@ -52,9 +53,9 @@ class Warm:
         return self._examples[key]
 
 
-def _do(warm: Warm, told: Mapping[str, Any]) -> dict:
+def _do(warm: Warm, told: Mapping[str, Any], said: Callable[[str], None]) -> dict:
     try:
-        job = warm.job(told)
+        job = warm.job(told, said)
         value = run(job, quiet=True, command=told["command"])
         return {"value": value, "run": str(value.folder)}
     except UserError as error:
@@ -76,8 +77,12 @@ def main() -> None:
     use_compilation_cache()
     warm, tasks = Warm(), queue.SimpleQueue()
     threading.Thread(target=_listen, args=(tasks, sys.stdin), daemon=True).start()
+
+    def say(line: Mapping) -> None:
+        print(json.dumps(line), file=answers, flush=True)
+
     while True:
-        print(json.dumps(_do(warm, json.loads(tasks.get()))), file=answers, flush=True)
+        say(_do(warm, json.loads(tasks.get()), lambda text: say({"said": text})))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -14,73 +16,128 @@ Answer = Mapping[str, Any]
 BEGUN = 2  # times that a job is begun whose process dies over it
 
 
-def share(tasks: Sequence[Mapping], workers: int, told: Callable[[int, Answer], None]) -> None:
+class Processes:
+    """Workers that wait for tasks, until nobody has any use for these or the program ends."""
+
+    def __init__(self):
+        self._idle: deque[subprocess.Popen[str]] = deque()
+        weakref.finalize(self, _dismiss, self._idle)
+
+    def ahead(self) -> None:
+        """Have one at hand that has loaded what it needs by the time it is needed."""
+        if not self._idle:
+            self._idle.append(_worker())
+
+    def take(self) -> "subprocess.Popen[str]":
+        """One that waits, warm from what it did before; else a new one."""
+        while self._idle:
+            if (one := self._idle.popleft()).poll() is None:
+                return one
+        return _worker()
+
+    def give(self, one: "subprocess.Popen[str]") -> None:
+        """Let it wait for what comes next."""
+        self._idle.append(one)
+
+
+def share(
+    tasks: Sequence[Mapping], workers: int, told: Callable[[int, Answer], None], processes: Processes | None = None
+) -> None:
     """Have every task answered by one of so many workers; `told(place, answer)` hears of each as it comes.
 
-    Where a process dies the answer says how, `killed`, and whether another will begin the job `again`.
+    On the way to an answer it hears what was `said`. Where a process dies the answer says how, `killed`, and whether
+    another will begin the job `again`. All but one wait for its first word, to find compiled what it compiled.
     """
-    waiting, answers = SimpleQueue(), SimpleQueue()
+    work = _Work(tasks, processes or Processes())
     for place in range(len(tasks)):
-        waiting.put(place)
-    crew = [_Crew(tasks, waiting, answers) for _ in range(min(workers, len(tasks)))]
+        work.waiting.put(place)
+    crew = [_Crew(work, first=number == 0) for number in range(min(workers, len(tasks)))]
     try:
         for one in crew:
             one.start()
         left = len(tasks)
         while left:
-            place, answer = answers.get()
+            place, answer = work.answers.get()
             if isinstance(answer, BaseException):
                 raise answer
-            left -= not answer.get("again", False)
+            left -= not ("said" in answer or answer.get("again"))
             told(place, answer)
-    finally:
+        for one in crew:
+            one.join()
+    except BaseException:
         for one in crew:
             one.dismiss()
+        raise
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the crew shares."""
+
+    tasks: Sequence[Mapping]
+    processes: Processes
+    waiting: "SimpleQueue[int]" = field(default_factory=SimpleQueue)
+    answers: "SimpleQueue[tuple[int, Any]]" = field(default_factory=SimpleQueue)
+    compiled: threading.Event = field(default_factory=threading.Event)
 
 
 class _Crew(threading.Thread):
     """One worker, and another in its place when it dies, until nothing waits."""
 
-    def __init__(self, tasks: Sequence[Mapping], waiting: "SimpleQueue[int]", answers: SimpleQueue):
+    def __init__(self, work: _Work, first: bool):
         super().__init__(daemon=True)
-        self._tasks, self._waiting, self._answers = tasks, waiting, answers
+        self._work, self._first = work, first
         self._begun: Counter[int] = Counter()
         self._process: subprocess.Popen[str] | None = None
 
     def run(self) -> None:
-        place = -1
+        work, place = self._work, -1
         try:
+            self._process = work.processes.take()
+            if not self._first:
+                work.compiled.wait()
             while True:
-                place = self._waiting.get_nowait()
+                place = work.waiting.get_nowait()
                 answer = self._ask(place)
                 while answer.get("again"):  # by a fresh process, here: others may have none waiting and be gone
-                    self._answers.put((place, answer))
+                    work.answers.put((place, answer))
                     answer = self._ask(place)
-                self._answers.put((place, answer))
+                work.answers.put((place, answer))
         except Empty:
-            return
+            if self._process is not None:
+                work.processes.give(self._process)
         except Exception as error:  # raised where the answers are awaited
-            self._answers.put((place, error))
+            work.answers.put((place, error))
 
     def dismiss(self) -> None:
-        """Let go of the worker, which then ends, whatever it does."""
+        """Let go of the worker."""
         if self._process is not None:
-            self._process.communicate()  # closes its standard input
+            _dismiss([self._process])
 
     def _ask(self, place: int) -> Answer:
         self._begun[place] += 1
-        worker = self._process = self._process or _worker()
+        worker = self._process = self._process or self._work.processes.take()
         assert worker.stdin is not None
         assert worker.stdout is not None
         try:
-            print(json.dumps(self._tasks[place]), file=worker.stdin, flush=True)
-            line = worker.stdout.readline()
+            print(json.dumps(self._work.tasks[place]), file=worker.stdin, flush=True)
+            while (line := worker.stdout.readline()).endswith("\n"):
+                self._work.compiled.set()
+                answer = json.loads(line)
+                if "said" not in answer:
+                    return answer
+                self._work.answers.put((place, answer))
         except BrokenPipeError:
-            line = ""
-        if line.endswith("\n"):
-            return json.loads(line)
+            pass
+        self._work.compiled.set()
         code, self._process = worker.wait(), None
         return {"killed": _how(code), "again": self._begun[place] < BEGUN}
+
+
+def _dismiss(processes: Iterable["subprocess.Popen[str]"]) -> None:
+    """Let go of workers, which then end, whatever they do."""
+    for one in processes:
+        one.communicate()  # closes its standard input
 
 
 def _worker() -> subprocess.Popen[str]:

@@ -217,11 +217,10 @@ def train(
                     whole, lanes = progress.within(whole), lanes.only(on)
                     progress, active = progress.only(on, lanes.padded), active[on]
                     meter.anew()
-            over = step == total or not active.any()
             asked = mesh.agreed(termination.asked)
-            if checkpoints and (over or asked or mesh.agreed(checkpoints.due(step))):
+            if checkpoints and (asked or mesh.agreed(checkpoints.due(step))):
                 checkpoints.save(step, progress.within(whole), reader)
-            if asked and not over:
+            if asked and step < total and active.any():
                 kept = (
                     "the same command goes on from there" if checkpoints else "without a folder nothing of it is kept"
                 )

@@ -10,6 +10,7 @@ import pytest
 from framework.data.known import known
 from framework.data.split import Split
 from framework.errors import UserError
+from framework.evaluate.blindness import sees
 from framework.evaluate.leakage import MEANINGS
 from framework.forecast.base import Part
 from framework.forecast.last_visit import LastVisit
@@ -74,6 +75,26 @@ def test_a_forecaster_that_sees_the_future_is_named_and_the_run_refused(what, tm
     uphold(tmp_path, [what])
     with pytest.raises(UserError, match="no leak"):
         uphold(tmp_path, ["later"])
+
+
+def test_times_of_another_future_run_forwards():
+    examples = study()
+    times = np.where(examples.cohort.valid, 9 * examples.cohort.times, 0).astype(np.float32)  # as padding has them
+    examples = replace(examples, cohort=replace(examples.cohort, times=times))
+    fitted = LastVisit(False).fit_many(examples, [split()], KEYS)[0]
+    seen = []
+
+    class Watched(type(fitted)):
+        def predict(self, visits, query):
+            seen.append(visits)
+            return super().predict(visits, query)
+
+    assert sees(Watched(**vars(fitted)), examples, np.flatnonzero(split().test)) == []
+    counts = [np.asarray(visits.valid).sum() for visits in seen]
+    assert len(set(counts)) > 1
+    for visits in seen:
+        for row, real in zip(np.asarray(visits.times), np.asarray(visits.valid), strict=True):
+            assert (np.diff(row[real]) > 0).all()
 
 
 def test_visits_that_are_learnt_from_and_asked_about_are_counted():

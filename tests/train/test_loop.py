@@ -142,6 +142,11 @@ def test_what_is_finished_is_not_trained_again(trend, split, tmp_path, settings,
     np.testing.assert_array_equal(told(again, trend), told(first, trend))
 
 
+def test_a_run_shorter_than_what_may_be_lost_writes_no_checkpoint(trend, split, tmp_path):
+    recipe(checkpoint_seconds=60.0).fit(trend, split, KEY, folder=tmp_path / "run")
+    assert [*(tmp_path / "run").iterdir()] == []
+
+
 class Spoilt(Loader):
     """A loader in whose tables the values of some subjects are NaN."""
 

@@ -39,6 +39,8 @@ class Vmap(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """What each job returned, in order."""
+        if self.how.workers != 0 and len(job_overrides) > 1:
+            self.how.processes.ahead()  # it loads while the jobs are composed
         setup_globals()
         configs = [self.job(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         with claimed(Path(self.config.hydra.sweep.dir)):
