@@ -38,7 +38,8 @@ class GRUD(nn.Module):
     def forward(self, x: Tensor, observed: Tensor, gaps: Tensor) -> Tensor:
         state, last, since = x.new_zeros(x.shape[0], FEATURES), self.mean, torch.zeros_like(x[:, 0])
         seen = torch.zeros_like(since)
-        for now, mask, gap in zip(x.unbind(1), observed.unbind(1), gaps.unbind(1), strict=True):
+        ahead = (torch.zeros_like(since), torch.zeros_like(since), torch.full_like(gaps[:, 0], 1 / 12))
+        for now, mask, gap in (*zip(x.unbind(1), observed.unbind(1), gaps.unbind(1), strict=True), ahead):
             since = gap[:, None] + (1 - seen) * since
             fade = torch.exp(-functional.relu(self.decay * since + self.offset))
             filled = mask * now + (1 - mask) * (fade * last + (1 - fade) * self.mean)

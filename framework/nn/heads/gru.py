@@ -34,8 +34,8 @@ def gated(gates: Dense, candidate: Dense, seen: Float[Array, "b t i"]) -> Steps:
     offer, candidate_weights = candidate.apart(seen)
 
     def update(
-        carry: Float[Array, "b h"], enter: Float[Array, "b g"], offer: Float[Array, "b h"]
-    ) -> Float[Array, "b h"]:
+        carry: Float[Array, "*b h"], enter: Float[Array, "*b g"], offer: Float[Array, "*b h"]
+    ) -> Float[Array, "*b h"]:
         reset, keep = jnp.split(jax.nn.sigmoid(enter + carry @ gate_weights), 2, axis=-1)  # Eqs. 5, 6
         new = jnp.tanh(offer + (reset * carry) @ candidate_weights)  # Eq. 8
         return keep * carry + (1 - keep) * new  # Eq. 7

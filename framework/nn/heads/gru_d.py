@@ -14,7 +14,8 @@ from framework.nn.layers import Dense
 class GRUD(Cell):
     """The equations of Che et al. 2018, section "GRU-D"; their names beside the lines.
 
-    Inputs decay to `mean`, trained from 0, which is the mean of standardised variables.
+    Inputs decay to `mean`, trained from 0, which is the mean of standardised variables. What is carried is the state,
+    what of each variable was last seen, and years since; a query takes one step more, at which nothing is seen.
     """
 
     def __init__(self, features: int, *, d_in: int, rngs: nnx.Rngs):
@@ -27,25 +28,38 @@ class GRUD(Cell):
         self.candidate = Dense(2 * d_in + features, features, rngs=rngs)
         self.out = Dense(features + 2, features, rngs=rngs)
 
-    def initial(self, batch: int) -> Float[Array, "b h"]:
-        return jnp.zeros((batch, self.features))
+    def initial(self, batch: int) -> tuple[Array, ...]:
+        unseen = jnp.zeros((batch, *self.mean[...].shape))
+        return jnp.zeros((batch, self.features)), unseen, unseen
 
     def steps(self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]) -> Steps:
         last, has, since = before(x, observed, dt)
         last = jnp.where(has, last, self.mean[...])
+        entering, update = self._decayed(x, observed, last, since)
+
+        def step(carry: tuple, last: Array, since: Array, *enters: Array) -> tuple[Array, ...]:
+            return update(carry[0], *enters), last, since
+
+        return (jnp.where(observed, x, last), jnp.where(observed, 0, since), *entering), step
+
+    def emit(self, carry: tuple, ahead: Float[Array, "b q"]) -> Float[Array, "b q h"]:
+        state, last, since = carry
+        entering, update = self._decayed(last, jnp.zeros(last.shape, bool), last, since + ahead[..., None])
+        return jnp.tanh(self.out(after(update(state, *entering), ahead)))
+
+    def _decayed(
+        self, x: Float[Array, "b s d"], observed: Bool[Array, "b s d"], last: Float[Array, "b s d"], since: Array
+    ) -> Steps:
+        """What enters a step, and the step: r, z, h̃ and h are those of the GRU on x̂, m and the decayed state."""
         fade = jnp.exp(-jax.nn.relu(self.input_decay[...] * since + self.input_offset[...]))  # γ_x
         filled = jnp.where(observed, x, fade * last + (1 - fade) * self.mean[...])  # x̂
         decay = jnp.exp(-jax.nn.relu(self.state_decay(since)))  # γ_h
-        # r, z, h̃ and h with the masks as inputs: those of the GRU on x̂, m and the decayed state
         entering, update = gated(self.gates, self.candidate, jnp.concatenate([filled, observed.astype(x.dtype)], -1))
 
-        def decayed(carry: Float[Array, "b h"], decay: Float[Array, "b h"], *enters: Array) -> Float[Array, "b h"]:
-            return update(decay * carry, *enters)  # ĥ = γ_h ⊙ h
+        def decayed(state: Array, decay: Array, *enters: Array) -> Array:
+            return update(decay * state, *enters)  # ĥ = γ_h ⊙ h
 
         return (decay, *entering), decayed
-
-    def emit(self, carry: Float[Array, "b q h"], ahead: Float[Array, "b q"]) -> Float[Array, "b q h"]:
-        return jnp.tanh(self.out(after(carry, ahead)))
 
 
 def before(

@@ -106,20 +106,24 @@ def test_lstm_and_t_lstm(name):
 
 
 def test_gru_d():
-    """Che et al. 2018: m the masks, δ the time since each variable was last observed, x' what it was then."""
+    """Che et al. 2018: m the masks, δ the time since each variable was last observed, x' what it was then.
+
+    What is asked is a step at which nothing is seen.
+    """
     head = made("gru_d")
     cell = head.cell
 
     def reference(x, m, t, ahead):
         h, mean = np.zeros(H), of(cell.mean)
         seen, delta, last = np.zeros(D), np.zeros(D), mean.copy()
-        for k, dt in enumerate(gaps(t)):
+        nothing = np.zeros(D)
+        for value, mask, dt in (*zip(x, m, gaps(t), strict=False), (nothing, nothing, ahead)):
             delta = dt + np.where(seen, 0, delta)  # since the visit before, or since longer
             gamma_x = np.exp(-np.maximum(0, of(cell.input_decay) * delta + of(cell.input_offset)))
             gamma_h = np.exp(-np.maximum(0, dense(cell.state_decay, delta)))
-            filled = m[k] * x[k] + (1 - m[k]) * (gamma_x * last + (1 - gamma_x) * mean)
-            h = gru(cell, gamma_h * h, filled, m[k])
-            seen, last = m[k], np.where(m[k], x[k], last)
+            filled = mask * value + (1 - mask) * (gamma_x * last + (1 - gamma_x) * mean)
+            h = gru(cell, gamma_h * h, filled, mask)
+            seen, last = mask, np.where(mask, value, last)
         return out(cell, h, ahead)
 
     holds(head, reference)
