@@ -14,8 +14,8 @@ from framework.nn.layers import Dense
 class GRUD(Cell):
     """The equations of Che et al. 2018, section "GRU-D"; their names beside the lines.
 
-    Inputs decay to `mean`, trained from 0, which is the mean of standardised variables. What is carried is the state,
-    what of each variable was last seen, and years since; a query takes one step more, at which nothing is seen.
+    Inputs decay to `mean`, trained from 0, which is the mean of standardised variables. A query takes one step more, at
+    which nothing is seen.
     """
 
     def __init__(self, features: int, *, d_in: int, rngs: nnx.Rngs):
@@ -28,24 +28,24 @@ class GRUD(Cell):
         self.candidate = Dense(2 * d_in + features, features, rngs=rngs)
         self.out = Dense(features + 2, features, rngs=rngs)
 
-    def initial(self, batch: int) -> tuple[Array, ...]:
-        unseen = jnp.zeros((batch, *self.mean[...].shape))
-        return jnp.zeros((batch, self.features)), unseen, unseen
+    def initial(self, batch: int) -> Float[Array, "b h"]:
+        return jnp.zeros((batch, self.features))
 
     def steps(self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]) -> Steps:
         last, has, since = before(x, observed, dt)
-        last = jnp.where(has, last, self.mean[...])
-        entering, update = self._decayed(x, observed, last, since)
+        return self._decayed(x, observed, jnp.where(has, last, self.mean[...]), since)
 
-        def step(carry: tuple, last: Array, since: Array, *enters: Array) -> tuple[Array, ...]:
-            return update(carry[0], *enters), last, since
+    def beside(
+        self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]
+    ) -> tuple[Array, ...]:
+        """What of each variable was last seen, and years since."""
+        last, has, since = before(x, observed, dt)
+        return jnp.where(observed, x, jnp.where(has, last, self.mean[...])), jnp.where(observed, 0, since)
 
-        return (jnp.where(observed, x, last), jnp.where(observed, 0, since), *entering), step
-
-    def emit(self, carry: tuple, ahead: Float[Array, "b q"]) -> Float[Array, "b q h"]:
-        state, last, since = carry
+    def emit(self, carry: Float[Array, "b q h"], ahead: Float[Array, "b q"], *beside: Array) -> Float[Array, "b q h"]:
+        last, since = beside
         entering, update = self._decayed(last, jnp.zeros(last.shape, bool), last, since + ahead[..., None])
-        return jnp.tanh(self.out(after(update(state, *entering), ahead)))
+        return jnp.tanh(self.out(after(update(carry, *entering), ahead)))
 
     def _decayed(
         self, x: Float[Array, "b s d"], observed: Bool[Array, "b s d"], last: Float[Array, "b s d"], since: Array

@@ -41,9 +41,18 @@ class Cell(nnx.Module):
         a visit.
         """
 
+    def beside(
+        self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]
+    ) -> tuple[Array, ...]:
+        """What queries are told of their origin beside the carry, (b, t, ...): nothing, unless the cell says otherwise.
+
+        What hangs on no state is not taken through the scan, where it would be copied at every step.
+        """
+        return ()
+
     @abstractmethod
-    def emit(self, carry: Carry, ahead: Float[Array, "b q"]) -> Float[Array, "b q h"]:
-        """The state at each query, `ahead` years after its origin; the carry has axes (b, q, ...) here."""
+    def emit(self, carry: Carry, ahead: Float[Array, "b q"], *beside: Array) -> Float[Array, "b q h"]:
+        """The state at each query, `ahead` years after its origin; carry and `beside` have axes (b, q, ...) here."""
 
 
 class Recurrence(Head):
@@ -59,7 +68,8 @@ class Recurrence(Head):
         valid = jnp.asarray(sequence.valid)
         observed = sequence.observed & valid[..., None]
         dt = gaps(sequence.times, valid)
-        entering, update = self.cell.steps(jnp.where(observed, sequence.x, 0), observed, dt)
+        seen = jnp.where(observed, sequence.x, 0), observed, dt
+        entering, update = self.cell.steps(*seen)
 
         def step(carry: Carry, visit: tuple) -> tuple[Carry, Carry]:
             dt, valid, *enters = visit
@@ -73,7 +83,8 @@ class Recurrence(Head):
         # unrolled by 2 or 4 the step of a GRU over 64 visits took 15% more of a processor's time, minimalRNN's 50%
         _, carries = jax.lax.scan(step, start, visits)
         at = jax.tree.map(lambda series: at_origin(jnp.moveaxis(series, 0, 1), query), carries)
-        return self.cell.emit(at, years_ahead(sequence, query))
+        beside = (at_origin(series, query) for series in self.cell.beside(*seen))
+        return self.cell.emit(at, years_ahead(sequence, query), *beside)
 
 
 def gaps(times: Float[Arr, "b t"], valid: Bool[Arr, "b t"]) -> Float[Array, "b t"]:
