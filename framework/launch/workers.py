@@ -65,6 +65,8 @@ def share(
         for one in crew:
             one.join()
     except BaseException:
+        work.over.set()
+        work.compiled.set()
         for one in crew:
             one.dismiss()
         raise
@@ -79,6 +81,7 @@ class _Work:
     waiting: "SimpleQueue[int]" = field(default_factory=SimpleQueue)
     answers: "SimpleQueue[tuple[int, Any]]" = field(default_factory=SimpleQueue)
     compiled: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)  # something went wrong: nothing more is begun
 
 
 class _Crew(threading.Thread):
@@ -96,10 +99,12 @@ class _Crew(threading.Thread):
             self._process = work.processes.take()
             if not self._first:
                 work.compiled.wait()
-            while True:
+            while not work.over.is_set():
                 place = work.waiting.get_nowait()
                 answer = self._ask(place)
-                while answer.get("again"):  # by a fresh process, here: others may have none waiting and be gone
+                while (
+                    answer.get("again") and not work.over.is_set()
+                ):  # by a fresh process, here: others may have none waiting and be gone
                     work.answers.put((place, answer))
                     answer = self._ask(place)
                 work.answers.put((place, answer))

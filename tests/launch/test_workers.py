@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -99,3 +100,17 @@ def test_the_others_begin_at_the_first_word_of_the_first(monkeypatch):
     (first, said), (second, other), (third, own) = told
     assert (first, second, third) == (0, 1, 0)
     assert float(said["said"]) < other["value"] < own["value"]
+
+
+@pytest.mark.usefixtures("toy")
+def test_where_something_goes_wrong_nobody_goes_on(tmp_path):
+    def told(place, answer):
+        raise ValueError("the launcher's own")
+
+    before = set(threading.enumerate())
+    with pytest.raises(ValueError, match="own"):
+        share([{"number": n, "deaths": 0, "folder": str(tmp_path)} for n in range(50)], 2, told)
+    for one in set(threading.enumerate()) - before:
+        one.join(timeout=20)
+        assert not one.is_alive()
+    assert len([*tmp_path.iterdir()]) < 50

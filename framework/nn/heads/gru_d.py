@@ -32,20 +32,26 @@ class GRUD(Cell):
         return jnp.zeros((batch, self.features))
 
     def steps(self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]) -> Steps:
-        last, has, since = before(x, observed, dt)
-        return self._decayed(x, observed, jnp.where(has, last, self.mean[...]), since)
+        return self._decayed(x, observed, *self._last(x, observed, dt))
 
     def beside(
         self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]
     ) -> tuple[Array, ...]:
         """What of each variable was last seen, and years since."""
-        last, has, since = before(x, observed, dt)
-        return jnp.where(observed, x, jnp.where(has, last, self.mean[...])), jnp.where(observed, 0, since)
+        last, since = self._last(x, observed, dt)
+        return jnp.where(observed, x, last), jnp.where(observed, 0, since)
 
     def emit(self, carry: Float[Array, "b q h"], ahead: Float[Array, "b q"], *beside: Array) -> Float[Array, "b q h"]:
         last, since = beside
         entering, update = self._decayed(last, jnp.zeros(last.shape, bool), last, since + ahead[..., None])
         return jnp.tanh(self.out(after(update(carry, *entering), ahead)))
+
+    def _last(
+        self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]
+    ) -> tuple[Float[Array, "b t d"], Float[Array, "b t d"]]:
+        """What of each variable was last seen before each visit, the mean where nothing was, and years since."""
+        last, has, since = before(x, observed, dt)
+        return jnp.where(has, last, self.mean[...]), since
 
     def _decayed(
         self, x: Float[Array, "b s d"], observed: Bool[Array, "b s d"], last: Float[Array, "b s d"], since: Array
