@@ -66,7 +66,8 @@ class Design:
 
     def outcomes(self, history: Visits) -> tuple[Float[Array, "b t o"], Bool[Array, "b t o"]]:
         """The targets as numbers, and where they were seen."""
-        values, masks = [], []
+        shape = np.shape(history.valid)
+        values, masks = [jnp.zeros((*shape, 0))], [jnp.zeros((*shape, 0), bool)]
         for target in self.layout.targets:
             seen = jnp.asarray(history.observed)[..., target.index] & jnp.asarray(history.valid)
             value = jnp.where(seen, jnp.asarray(history.values)[..., target.index], 0)

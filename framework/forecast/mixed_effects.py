@@ -87,7 +87,7 @@ class MixedEffects(Forecaster):
         return Design(layout, self.trends, self.covariates, self.known)
 
     def _learn(self, examples: Examples, layout: Layout, learns: Bool[np.ndarray, " n"], key: Key[Array, ""]) -> Learnt:
-        history, seen = _history(examples), np.asarray(examples.cohort.observed & examples.cohort.valid[..., None])
+        history, seen = history_of(examples), np.asarray(examples.cohort.observed & examples.cohort.valid[..., None])
         for target in layout.targets:
             count = int(seen[learns][..., target.index].any(1).sum())
             if count < 2:
@@ -219,7 +219,8 @@ def _levels(target: Target) -> Prepared:
     return Prepared(Logistic(len(target.levels)))
 
 
-def _history(examples: Examples) -> Visits:
+def history_of(examples: Examples) -> Visits:
+    """All that the cohort holds but its scans."""
     cohort = examples.cohort
     times, values, static = (np.asarray(part, np.float32) for part in (cohort.times, cohort.values, cohort.static))
     return Visits(times, cohort.valid, {}, values, cohort.observed, static, cohort.static_observed)

@@ -68,6 +68,9 @@ def _few(made: DictConfig, chosen: Mapping[str, str], at: str) -> Iterator[str]:
         yield from SMALL
     if "folds" in made:
         yield f"{at}.folds=2"
+    if "nodes" in made:
+        yield f"{at}.nodes=5"
+        yield f"{at}.steps=4"
     if "count" in made:
         yield f"{at}.count=2"
     for place, (name, options) in enumerate(made.get("grid", {}).items()):
