@@ -178,23 +178,17 @@ def fit(
         return (count < steps) & (damping < STUCK) & (left > TOLERANCE * len(at))
 
     def move(state: tuple) -> tuple:
-        at, seen, damping, count, left = state
-        _, gradient, curve = seen
+        at, (value, gradient, curve), damping, count, left = state
         step = -jnp.linalg.solve(curve + damping * jnp.diag(jnp.diag(curve)), gradient)
-        new = look(at + step)
-        better = new[0] < seen[0]
-        at, seen = jax.tree.map(partial(jnp.where, better), (at + step, new), (at, seen))
-        return (
-            at,
-            seen,
-            jnp.where(better, damping / 4, damping * 4),
-            count + 1,
-            jnp.where(better, -gradient @ step, left),
-        )
+        new = look(at + step)  # the first time, with no gradient yet, where it begins
+        better = new[0] < value
+        at, seen = jax.tree.map(partial(jnp.where, better), (at + step, new), (at, (value, gradient, curve)))
+        damping = jnp.where(count == 0, damping, jnp.where(better, damping / 4, damping * 4))
+        return at, seen, damping, count + 1, jnp.where(better & (count > 0), -gradient @ step, left)
 
     with jax.default_matmul_precision("highest"):
-        begun = (flat, look(flat), jnp.array(0.1), jnp.array(0), jnp.array(jnp.inf))
-        return made(lax.while_loop(go_on, move, begun)[0])
+        nothing = jnp.array(jnp.inf), jnp.zeros_like(flat), jnp.eye(len(flat))
+        return made(lax.while_loop(go_on, move, (flat, nothing, jnp.array(0.1), jnp.array(0), jnp.array(jnp.inf)))[0])
 
 
 def likelihood(model: Progression, course: Course, ends: Ends, nodes: int) -> Float[Array, ""]:
