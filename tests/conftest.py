@@ -22,8 +22,23 @@ settings.register_profile("prognax", deadline=None, derandomize=True, database=N
 settings.load_profile("prognax")
 
 
+MAPS = Path("/proc/self/maps")  # of Linux; a process has 65,530 at most, and XLA dies of one more without a word
+MANY = 20_000
+
+
 def pytest_collection_finish():
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_let_go_before_they_are_too_many():
+    """Each compiled program takes some ten maps of memory, and JAX keeps them all."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)
