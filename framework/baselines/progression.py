@@ -2,10 +2,10 @@
 
 A subject's stage t years after its first visit is s = a + e^v t (time shift and acceleration: Schiratti et al. 2015;
 the progression score of Jedynak et al. 2012). Number k is y = X b_k + Z u_k + c_k(s) + e, a mixed model around a
-logistic curve that all subjects share. Levels come at cumulative logits of the stage (McCullagh 1980) where they are
-ordered, else at softmax. An event comes at the rate exp(h + g s), so that the stage is what course and event share: a
-joint model with the current value (Rizopoulos 2012). Given (a, v) numbers are normal, and integrals over these two
-are sums over a grid.
+logistic curve that all subjects share, whose noise e grows or shrinks with the stage. Levels come at cumulative logits
+of the stage (McCullagh 1980) where they are ordered, else at softmax. An event comes at the rate exp(h + g s), so that
+the stage is what course and event share: a joint model with the current value (Rizopoulos 2012). Given (a, v) numbers
+are normal, and integrals over these two are sums over a grid.
 """
 
 from collections.abc import Mapping
@@ -50,6 +50,7 @@ class Progression:
     fixed: Float[Array, "o p"]
     root: Float[Array, "o r r"]  # of the covariance of u over that of the noise, lower triangles
     noise: Float[Array, " o"]
+    unrest: Float[Array, " o"]  # how fast the noise's logarithm grows with the stage
     curve: Float[Array, "o 3"]  # slope where the curve is steepest, steepness, the stage where that is
     levels: Mapping[str, Levels]
     hazard: Float[Array, "e 2"]  # h and g
@@ -90,7 +91,7 @@ class Mixture:
 
     weight: Float[Array, "*q g"]
     mean: Float[Array, "*q o g"]
-    variance: Float[Array, "*q o"]
+    variance: Float[Array, "*q o g"]
     levels: Mapping[str, Float[Array, "*q m"]]
 
 
@@ -138,6 +139,7 @@ def begin(
         models.fixed,
         models.root,
         jnp.log(models.variance) / 2,
+        jnp.zeros(numbers),
         jnp.stack([slope, jnp.full(numbers, -1.0), jnp.zeros(numbers)], 1),
         {name: of_levels(name, count, ordered) for name, count, ordered in levels},
         jnp.stack([jnp.log(rate), jnp.full(events, 0.3)], 1),
@@ -215,7 +217,7 @@ def foretold(
     return Mixture(
         weight,
         (model.fixed @ x)[:, None] + jnp.einsum("r,org->og", z, own) + curves,
-        jnp.exp(2 * model.noise) * (1 + jnp.einsum("r,ors,s->o", z, spread, z)),
+        jnp.exp(2 * model.noise[:, None]) * (restless(model, stage) ** 2 + jnp.einsum("r,ogrs,s->og", z, spread, z)),
         {name: jnp.exp(_chances(levels, stage, x)) @ weight for name, levels in model.levels.items()},
     )
 
@@ -238,6 +240,11 @@ def shape(curve: Float[Array, "3"], stage: Float[Array, "*g"]) -> Float[Array, "
     slope, log_steep, place = curve
     steep = jnp.exp(log_steep)
     return 4 * slope / steep * (jax.nn.sigmoid(steep * (stage - place)) - jax.nn.sigmoid(-steep * place))
+
+
+def restless(model: Progression, stage: Float[Array, "*g"]) -> Float[Array, "o *g"]:
+    """How much larger the noise of each number is than at stage 0."""
+    return jax.vmap(lambda unrest: jnp.exp(jnp.clip(unrest * stage, -FASTEST, FASTEST)))(model.unrest)
 
 
 def cumulated(
@@ -274,22 +281,29 @@ def _seen(model: Progression, course: Course, nodes: int) -> tuple[Array, Array,
 def _numbers(model: Progression, course: Course, stages: Float[Array, "t g"]) -> tuple[Array, Array, Array]:
     """Of each number, over the grid: the logarithm of its likelihood, u, and the covariance of u over the noise's."""
 
-    def of_number(fixed, root, noise, curve, y, seen):
-        root = jnp.tril(root)
-        zl = jnp.where(seen[:, None], course.z @ root, 0)
-        one = jnp.eye(zl.shape[1], dtype=zl.dtype)
-        inner = jnp.linalg.cholesky(zl.T @ zl + one)
-        half = jax.scipy.linalg.solve_triangular(inner, one, lower=True)  # small: the grid is multiplied by it
-        rest = jnp.where(seen, y - course.x @ fixed, 0)[:, None] - jnp.where(seen[:, None], shape(curve, stages), 0)
-        u = half.T @ (half @ zl.T) @ rest
-        left = rest - zl @ u  # the sum of squares below cancels nothing
-        squares = (left**2).sum(0) + (u**2).sum(0)
-        size = jnp.log(jnp.diagonal(inner)).sum() + seen.sum() * (noise + 0.5 * jnp.log(2 * jnp.pi))
-        own = half @ root.T
-        return -size - squares / 2 * jnp.exp(-2 * noise), root @ u, own.T @ own
+    def of_number(fixed, root, noise, curve, louder, y, seen):
+        root, seen = jnp.tril(root), seen[:, None]
+        zl = jnp.where(seen[..., None], (course.z @ root)[:, None] / louder[..., None], 0)  # (t, g, r)
+        rest = jnp.where(seen, ((y - course.x @ fixed)[:, None] - shape(curve, stages)) / louder, 0)
+        effects = zl.shape[-1]
+        inverse, size = _inverse(jnp.einsum("tgr,tgs->grs", zl, zl) + jnp.eye(effects, dtype=zl.dtype))
+        u = jnp.einsum("grs,tgs,tg->gr", inverse, zl, rest)
+        left = rest - jnp.einsum("tgr,gr->tg", zl, u)  # the sum of squares below cancels nothing
+        squares = (left**2).sum(0) + (u**2).sum(-1)
+        size = size / 2 + jnp.where(seen, noise + 0.5 * jnp.log(2 * jnp.pi) + jnp.log(louder), 0).sum(0)
+        return -size - squares / 2 * jnp.exp(-2 * noise), root @ u.T, root @ inverse @ root.T
 
-    each = model.fixed, model.root, model.noise, model.curve
+    each = model.fixed, model.root, model.noise, model.curve, restless(model, stages)
     return jax.vmap(of_number)(*each, course.y.T, course.seen.T)
+
+
+def _inverse(matrix: Float[Array, "g r r"]) -> tuple[Float[Array, "g r r"], Float[Array, " g"]]:
+    """Of matrices of one or two rows, and the logarithms of their determinants: no call to a library for each."""
+    if matrix.shape[-1] == 1:
+        return 1 / matrix, jnp.log(matrix[:, 0, 0])
+    (a, b), (_, d) = jnp.moveaxis(matrix, 0, -1)
+    size = a * d - b * b
+    return jnp.stack([jnp.stack([d, -b], -1), jnp.stack([-b, a], -1)], -2) / size[:, None, None], jnp.log(size)
 
 
 def _chances(levels: Levels, stage: Float[Array, " g"], x: Float[Arr, " p"]) -> Float[Array, "m g"]:
@@ -314,6 +328,7 @@ def _far(model: Progression) -> Array:
         model.fixed / 10,
         model.root / 100,
         model.noise / 5,
+        model.unrest / 0.5,
         model.curve - jnp.array([0.0, -1.0, 0.0]),
         model.hazard[:, 1] / 2,
         *(part for levels in model.levels.values() for part in (levels.gain / 3, levels.weights / 3, levels.cut / 5)),

@@ -233,14 +233,14 @@ def _forecast(reading: Reading, learnt: Learnt, history: Visits, query: Query) -
 
 def _quantiles(told: Mixture) -> Float[Array, "o l"]:
     """By halving the stretch in which they lie; as all start from the same one they cannot cross."""
-    spread, levels = jnp.sqrt(told.variance)[:, None], jnp.asarray(LEVELS)
-    ends = told.mean.min(-1)[:, None] - 6 * spread, told.mean.max(-1)[:, None] + 6 * spread
-    low, high = (jnp.broadcast_to(end, (len(spread), len(levels))) for end in ends)
+    spread, levels = jnp.sqrt(told.variance), jnp.asarray(LEVELS)
+    ends = (told.mean - 6 * spread).min(-1), (told.mean + 6 * spread).max(-1)
+    low, high = (jnp.broadcast_to(end[:, None], (len(spread), len(levels))) for end in ends)
 
     def halved(_: Array | int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
-        below = ndtr((middle[..., None] - told.mean[:, None]) / spread[..., None]) @ told.weight
+        below = ndtr((middle[..., None] - told.mean[:, None]) / spread[:, None]) @ told.weight
         return jnp.where(below < levels, middle, low), jnp.where(below < levels, high, middle)
 
     low, high = lax.fori_loop(0, HALVINGS, halved, (low, high))

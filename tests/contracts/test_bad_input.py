@@ -32,9 +32,9 @@ RISE = Reaches(variable="stage", level="mid", horizons=(1.0, 2.0))
 EMPTY, ONCE, SUBJECTS = 12, 13, 16
 ROWS = np.arange(SUBJECTS)
 SPLIT = Split(ROWS < 9, (ROWS >= 9) & (ROWS < 12), ROWS >= 12)
-TARGETS = {"cox": ["rise"], "deep": ["score", "stage", "rise"]}
+TARGETS = {"cox": ["rise"], "deep": ["score", "stage", "rise"], "progression": ["score", "stage", "rise"]}
 # others take long to compile: make trials
-LONG = ("slope", "ridge", "cox", "mixed_effects")
+LONG = ("slope", "ridge", "cox", "mixed_effects", "progression")
 RECIPES = ["last_visit", "deep", *(pytest.param(name, marks=pytest.mark.long) for name in LONG)]
 
 
@@ -105,7 +105,7 @@ def test_a_class_that_training_never_shows_is_unlikely_and_never_impossible(fitt
     assert first[:, 2].mean() < first[:, :2].mean()
 
 
-@pytest.mark.parametrize("name", ["ridge", "deep", "mixed_effects"])
+@pytest.mark.parametrize("name", ["ridge", "deep", "mixed_effects", "progression"])
 def test_a_target_that_training_never_shows_is_refused_by_name(cohort, name):
     values, observed = cohort.values.copy(), cohort.observed.copy()
     values[12:, :, 2], observed[12:, :, 2] = 1.0, cohort.valid[12:]  # of test subjects it is known
