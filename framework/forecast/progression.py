@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.special import ndtr
+from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Bool, Float, Key
 
 from framework.baselines import progression
@@ -38,7 +38,7 @@ from framework.types import (
     pytree,
 )
 
-HALVINGS = 30  # of the stretch in which a quantile lies
+HALVINGS = 22  # of the stretch in which quantiles lie: that of all normals' own
 
 
 @pytree
@@ -234,7 +234,7 @@ def _forecast(reading: Reading, learnt: Learnt, history: Visits, query: Query) -
 def _quantiles(told: Mixture) -> Float[Array, "o l"]:
     """By halving the stretch in which they lie; as all start from the same one they cannot cross."""
     spread, levels = jnp.sqrt(told.variance), jnp.asarray(LEVELS)
-    ends = (told.mean - 6 * spread).min(-1), (told.mean + 6 * spread).max(-1)
+    ends = (told.mean + ndtri(levels[0]) * spread).min(-1), (told.mean + ndtri(levels[-1]) * spread).max(-1)
     low, high = (jnp.broadcast_to(end[:, None], (len(spread), len(levels))) for end in ends)
 
     def halved(_: Array | int, ends: tuple[Array, Array]) -> tuple[Array, Array]:

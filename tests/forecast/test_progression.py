@@ -82,6 +82,7 @@ def judged(examples: Examples, told: dict[str, np.ndarray], name: str) -> tuple[
     return told[name][asks], np.asarray(truth.value)[TEST][asks]
 
 
+@pytest.mark.long
 def test_what_all_targets_tell_of_one_stage_beats_each_by_itself(joint):
     examples, _, told = joint
     alone = study(examples.cohort, "score", "volume", "grade")
@@ -96,6 +97,7 @@ def test_what_all_targets_tell_of_one_stage_beats_each_by_itself(joint):
     assert losses[0] < losses[1]
 
 
+@pytest.mark.long
 def test_quantiles_cover_as_often_as_they_say(joint):
     examples, _, told = joint
     for name in ("score", "volume"):
@@ -103,6 +105,7 @@ def test_quantiles_cover_as_often_as_they_say(joint):
         np.testing.assert_allclose((truth[:, None] <= quantiles).mean(0), LEVELS, atol=0.15)  # twenty subjects
 
 
+@pytest.mark.long
 def test_an_event_is_told_by_the_course_of_what_is_measured(joint):
     """Of those at risk, who gets worse within the horizon is told apart by measured targets alone."""
     examples, _, told = joint
@@ -115,6 +118,7 @@ def test_an_event_is_told_by_the_course_of_what_is_measured(joint):
     assert pairs.mean() > 0.8
 
 
+@pytest.mark.long
 def test_survival_is_1_at_the_origin(joint):
     examples, fitted, _ = joint
     now = dataclasses.replace(examples.asked, query=dataclasses.replace(examples.asked.query, time=_origins(examples)))
@@ -137,6 +141,7 @@ def test_a_target_of_too_few_is_refused(cohort):
         RECIPE.fit(study(cohort, "score"), Split(only, only & False, ~only), KEY)
 
 
+@pytest.mark.long
 def test_levels_without_an_order_are_told_by_softmax(cohort):
     schema = cohort.schema
     loose = tuple(dataclasses.replace(v, ordered=False) if v.name == "grade" else v for v in schema.variables)
