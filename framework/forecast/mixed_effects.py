@@ -87,12 +87,8 @@ class MixedEffects(Forecaster):
         return Design(layout, self.trends, self.covariates, self.known)
 
     def _learn(self, examples: Examples, layout: Layout, learns: Bool[np.ndarray, " n"], key: Key[Array, ""]) -> Learnt:
-        history, seen = history_of(examples), np.asarray(examples.cohort.observed & examples.cohort.valid[..., None])
-        for target in layout.targets:
-            count = int(seen[learns][..., target.index].any(1).sum())
-            if count < 2:
-                raise UserError(f"{target.name} is known of {count} training subjects; mixed effects need 2 or more")
-        design = self._design(layout)
+        known_of_two(examples, layout.targets, learns, "mixed effects need")
+        design, history = self._design(layout), history_of(examples)
         scales = design.scales(history, learns)
         learnt = Learnt(scales, _fit(design, scales, history, learns.astype(np.float32)), {})
         levels = [target for target in layout.targets if target.levels]
@@ -217,6 +213,15 @@ def _clues(target: Target, mean: Float[Array, "b q k"], variance: Float[Array, "
 
 def _levels(target: Target) -> Prepared:
     return Prepared(Logistic(len(target.levels)))
+
+
+def known_of_two(examples: Examples, targets: Sequence[Target], learns: Bool[np.ndarray, " n"], who: str) -> None:
+    """Raise UserError for a target that fewer than two of those who are learnt from ever showed."""
+    seen = np.asarray(examples.cohort.observed & examples.cohort.valid[..., None])[learns]
+    for target in targets:
+        count = int(seen[..., target.index].any(1).sum())
+        if count < 2:
+            raise UserError(f"{target.name} is known of {count} training subjects; {who} 2 or more")
 
 
 def history_of(examples: Examples) -> Visits:

@@ -20,7 +20,7 @@ from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.kinds import without_events
 from framework.forecast.mixed_design import Design, Scales
-from framework.forecast.mixed_effects import history_of
+from framework.forecast.mixed_effects import history_of, known_of_two
 from framework.history import at_origin
 from framework.train.arrays import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
@@ -103,13 +103,7 @@ class DiseaseProgression(Forecaster):
         return Reading(layout, self.trends, self.covariates, self.known, self.nodes)
 
     def _learn(self, examples: Examples, reading: "Reading", learns: Bool[np.ndarray, " n"]) -> Learnt:
-        seen = np.asarray(examples.cohort.observed & examples.cohort.valid[..., None])
-        for target in (*reading.numbers, *reading.classes):
-            count = int(seen[learns][..., target.index].any(1).sum())
-            if count < 2:
-                raise UserError(
-                    f"{target.name} is known of {count} training subjects; a progression model needs 2 or more"
-                )
+        known_of_two(examples, (*reading.numbers, *reading.classes), learns, "a progression model needs")
         history, weight = history_of(examples), learns.astype(np.float32)
         scales = reading.design.scales(history, learns)
         course, ends = reading.course(scales, history, every=True), reading.ends(examples, float(scales.time[1]))
