@@ -35,7 +35,7 @@ def programs_are_let_go_before_they_are_too_many():
     """Each compiled program takes some ten maps of memory, and JAX keeps them all."""
     yield
     if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY:
-        import jax
+        import jax  # not before the environment above stands
 
         jax.clear_caches()
         gc.collect()

@@ -1,6 +1,6 @@
 """The course of a disease: one stage along which every subject passes, each from a place and at a pace of its own.
 
-A subject's stage t years after its first visit is s = a + e^v t (time shift and acceleration: Schiratti et al. 2015;
+A subject's stage at time t since its first visit is s = a + e^v t (time shift and acceleration: Schiratti et al. 2015;
 the progression score of Jedynak et al. 2012). Number k is y = X b_k + Z u_k + c_k(s) + e, a mixed model around a
 logistic curve that all subjects share, whose noise e grows or shrinks with the stage. Levels come at cumulative logits
 of the stage (McCullagh 1980) where they are ordered, else at softmax. An event comes at the rate exp(h + g s), so that
@@ -26,7 +26,8 @@ REACH = 3.0  # how far the grid reaches, in spreads of a and v among subjects
 TOLERANCE = 1e-4  # nats that a step can still gain, by parameter
 STUCK = 1e8  # damping at which rounding lets no step go on
 BLOCK = 32  # subjects whose likelihoods are computed at once
-FASTEST = 4.0  # |v|, and the logarithm of an event's rate a year, are held below this and its fivefold
+# |v| and the logarithm of how much noise grows are held below this, those of an event's rate below five times this
+FASTEST = 4.0
 
 
 @pytree
@@ -77,7 +78,7 @@ class Course:
 
 @pytree
 class Ends:
-    """Of each event: at risk since when (years), and how long after that it had not come, and had."""
+    """Of each event: at risk since when, how long after that it had not come, and had, in the unit of `Course.time`."""
 
     since: Float[Arr, "*n e"]
     lo: Float[Arr, "*n e"]
@@ -248,14 +249,14 @@ def restless(model: Progression, stage: Float[Array, "*g"]) -> Float[Array, "o *
 
 
 def cumulated(
-    hazard: Float[Array, "2"], stage: Float[Array, "*#b"], speed: Float[Array, "*#b"], years: Float[Arr, "*#b"]
+    hazard: Float[Array, "2"], stage: Float[Array, "*#b"], speed: Float[Array, "*#b"], ahead: Float[Arr, "*#b"]
 ) -> Float[Array, "*b"]:
-    """The hazard summed over so many years from a stage: of exp(h + g s), while s grows evenly (Gompertz)."""
+    """The hazard summed over the time `ahead` from a stage: of exp(h + g s), while s grows evenly (Gompertz)."""
     level, gain = hazard
-    grows = jnp.clip(gain * speed * years, -5 * FASTEST, 5 * FASTEST)
+    grows = jnp.clip(gain * speed * ahead, -5 * FASTEST, 5 * FASTEST)
     small = jnp.abs(grows) < 1e-3
     growth = jnp.where(small, 1 + grows / 2, jnp.expm1(grows) / jnp.where(small, 1, grows))
-    return jnp.asarray(years) * jnp.exp(jnp.clip(level + gain * stage, -5 * FASTEST, 5 * FASTEST)) * growth
+    return jnp.asarray(ahead) * jnp.exp(jnp.clip(level + gain * stage, -5 * FASTEST, 5 * FASTEST)) * growth
 
 
 def _seen(model: Progression, course: Course, nodes: int) -> tuple[Array, Array, Array, Array, Array]:
@@ -321,7 +322,7 @@ def _chances(levels: Levels, stage: Float[Array, " g"], x: Float[Arr, " p"]) -> 
 
 def _far(model: Progression) -> Array:
     """Minus the logarithm of priors, up to a constant: they hold what a small cohort does not tell."""
-    odds = (
+    away = (
         model.start,
         2 * model.pace,
         model.tempo - jnp.log(0.5),
@@ -333,7 +334,7 @@ def _far(model: Progression) -> Array:
         model.hazard[:, 1] / 2,
         *(part for levels in model.levels.values() for part in (levels.gain / 3, levels.weights / 3, levels.cut / 5)),
     )
-    return 0.5 * jnp.stack([(part**2).sum() for part in odds]).sum()
+    return 0.5 * jnp.stack([(part**2).sum() for part in away]).sum()
 
 
 def _where(counts: Bool[Array, " n"], part: Arr) -> Array:

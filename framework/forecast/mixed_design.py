@@ -1,5 +1,6 @@
 """What a mixed model is told of visits and questions: columns of fixed and own effects, and outcomes as numbers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -7,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from framework.data.examples import Examples
+from framework.errors import UserError
 from framework.history import at_origin, last_observed
 from framework.types import Arr, Column, Layout, Query, Target, Visits, pytree
 
@@ -115,6 +118,22 @@ class Design:
 def numbers(target: Target) -> int:
     """How many numbers a target is modelled as."""
     return len(target.levels) if len(target.levels) > 2 and not target.ordered else 1
+
+
+def known_of_two(examples: Examples, targets: Sequence[Target], learns: Bool[np.ndarray, " n"], who: str) -> None:
+    """Raise UserError for a target that fewer than two of those who are learnt from ever showed."""
+    seen = np.asarray(examples.cohort.observed & examples.cohort.valid[..., None])[learns]
+    for target in targets:
+        count = int(seen[..., target.index].any(1).sum())
+        if count < 2:
+            raise UserError(f"{target.name} is known of {count} training subjects; {who} 2 or more")
+
+
+def history_of(examples: Examples) -> Visits:
+    """All that the cohort holds but its scans."""
+    cohort = examples.cohort
+    times, values, static = (np.asarray(part, np.float32) for part in (cohort.times, cohort.values, cohort.static))
+    return Visits(times, cohort.valid, {}, values, cohort.observed, static, cohort.static_observed)
 
 
 def _scale(values: Float[np.ndarray, "n c"], seen: Bool[np.ndarray, "n c"]) -> Float[np.ndarray, "2 c"]:

@@ -18,10 +18,9 @@ from framework.baselines.mixed import Mixed
 from framework.baselines.prepare import Prepared
 from framework.data.examples import Examples
 from framework.data.split import Split
-from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.kinds import without_events
-from framework.forecast.mixed_design import Design, Scales, numbers
+from framework.forecast.mixed_design import Design, Scales, history_of, known_of_two, numbers
 from framework.train.arrays import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
 from framework.types import LEVELS, Arr, Classes, Forecast, Layout, Query, Target, Truth, Values, Visits, pytree
@@ -213,22 +212,6 @@ def _clues(target: Target, mean: Float[Array, "b q k"], variance: Float[Array, "
 
 def _levels(target: Target) -> Prepared:
     return Prepared(Logistic(len(target.levels)))
-
-
-def known_of_two(examples: Examples, targets: Sequence[Target], learns: Bool[np.ndarray, " n"], who: str) -> None:
-    """Raise UserError for a target that fewer than two of those who are learnt from ever showed."""
-    seen = np.asarray(examples.cohort.observed & examples.cohort.valid[..., None])[learns]
-    for target in targets:
-        count = int(seen[..., target.index].any(1).sum())
-        if count < 2:
-            raise UserError(f"{target.name} is known of {count} training subjects; {who} 2 or more")
-
-
-def history_of(examples: Examples) -> Visits:
-    """All that the cohort holds but its scans."""
-    cohort = examples.cohort
-    times, values, static = (np.asarray(part, np.float32) for part in (cohort.times, cohort.values, cohort.static))
-    return Visits(times, cohort.valid, {}, values, cohort.observed, static, cohort.static_observed)
 
 
 def _in_chunks(design: Design, learnt: Learnt, history: Visits, query: Query) -> list[np.ndarray]:

@@ -19,8 +19,7 @@ from framework.data.split import Split
 from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.kinds import without_events
-from framework.forecast.mixed_design import Design, Scales
-from framework.forecast.mixed_effects import history_of, known_of_two
+from framework.forecast.mixed_design import Design, Scales, history_of, known_of_two
 from framework.history import at_origin
 from framework.train.arrays import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic

@@ -102,9 +102,8 @@ class _Crew(threading.Thread):
             while not work.over.is_set():
                 place = work.waiting.get_nowait()
                 answer = self._ask(place)
-                while (
-                    answer.get("again") and not work.over.is_set()
-                ):  # by a fresh process, here: others may have none waiting and be gone
+                # by a fresh process, here: others may have none waiting and be gone
+                while answer.get("again") and not work.over.is_set():
                     work.answers.put((place, answer))
                     answer = self._ask(place)
                 work.answers.put((place, answer))

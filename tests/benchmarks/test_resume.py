@@ -1,9 +1,10 @@
-"""A killed run ends bit-equal, and, at length, one that forgets its random key does not.
+"""A killed run ends bit-equal, one that forgets its random key does not.
 
 Without the CNN, which the benchmark's hundred kills have.
 """
 
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -20,15 +21,19 @@ def small_programs_kept(monkeypatch):
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
-def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
+def test_a_killed_run_goes_on_and_one_that_forgets_its_key_is_found_out(tmp_path):
     resume.cohort(tmp_path / "cohort")
-    killed = Run(tmp_path, "killed", STEPS, *RECIPE)
+    killed, forgetful = (
+        Run(tmp_path, name, STEPS, *more, *RECIPE) for name, more in (("killed", ()), ("forgetful", ("--forget",)))
+    )
     death = killed.kill(random.Random(0), aimed=False, ahead=STEPS // 2)
     assert death.committed
     assert death.step - death.committed <= resume.EVERY
+    shutil.copytree(killed.folder, forgetful.folder, dirs_exist_ok=True)
     whole = Run(tmp_path, "whole", STEPS, *RECIPE).end()
     assert differences(killed.end(), whole) == (0, True)
     assert killed.starts[-1] == death.committed
+    assert not differences(forgetful.end(), whole)[1]
 
 
 @pytest.mark.long
