@@ -25,7 +25,10 @@ def folds(key: Key[Array, ""], group: Int[Arr, " n"], weight: Float[Arr, " n"], 
 def calibrate(decision: Float[Arr, " n"], positive: Bool[Arr, " n"], weight: Float[Arr, " n"]) -> Float[Array, " 2"]:
     """a and b of 1 / (1 + exp(a d + b)), by Newton with backtracking (Lin, Lin & Weng 2007).
 
-    Targets are Platt's, short of 0 and 1 by as much as few rows warrant. Without rows of both sides a is 0.
+    Targets are Platt's, short of 0 and 1 by as much as few rows warrant. The slope a is held at 0 or below, so that a
+    probability never falls as its decision rises: decisions of a weak machine on rows left out can run against their
+    labels, since each fold's offset leans towards the class with a row more. Where a would be positive, or rows of one
+    side are missing, a is 0 and b the log-odds of the base rate.
     """
     decision = jnp.where(weight > 0, decision, 0.0)
     high, low = (weight * positive).sum(), (weight * ~positive).sum()
@@ -54,7 +57,7 @@ def calibrate(decision: Float[Arr, " n"], positive: Bool[Arr, " n"], weight: Flo
 
     start = jnp.stack([jnp.zeros(()), jnp.log((low + 1) / (high + 1))]).astype(jnp.float32)
     found = lax.while_loop(unsolved, newton, (start, jnp.int32(0), jnp.bool_(True)))[0]
-    return jnp.where((high > 0) & (low > 0), found, start)
+    return jnp.where((high > 0) & (low > 0) & (found[0] < 0), found, start)
 
 
 def probability(lines: Float[Arr, "p 2"], decisions: Float[Arr, "t p"]) -> Float[Array, "t p"]:
@@ -63,19 +66,15 @@ def probability(lines: Float[Arr, "p 2"], decisions: Float[Arr, "t p"]) -> Float
 
 
 def couple(pairs: Float[Arr, "t p"], classes: int) -> Float[Array, "t c"]:
-    """One distribution over all classes that agrees best with each pair's: pairs (0,1), (0,2), ..., each the later's.
+    """One distribution over all classes from each pair's: pairs (0,1), (0,2), ..., each the later's.
 
-    The second method of Wu, Lin & Weng 2004: the minimum of Σ (r_ji p_i - r_ij p_j)², by its linear equations.
+    p_i is proportional to 1 / (Σ_j 1 / r_ij - (c - 2)), where r_ij is the probability of i within the pair (Price et al.
+    1995). It returns the distribution from which consistent pairs come, and never falls as an r_ij rises.
     """
     first, second = np.triu_indices(classes, 1)
     pairs = jnp.clip(pairs, TINY, 1 - TINY)
     if classes == 2:
         return jnp.concatenate([1 - pairs, pairs], 1)
-    beats = jnp.zeros((pairs.shape[0], classes, classes), pairs.dtype)
-    beats = beats.at[:, first, second].set(1 - pairs).at[:, second, first].set(pairs)  # [i, j]: i rather than j
-    diagonal = (jnp.swapaxes(beats, 1, 2) ** 2).sum(2)
-    system = diagonal[:, :, None] * jnp.eye(classes) - beats * jnp.swapaxes(beats, 1, 2)
-    system = jnp.pad(system, ((0, 0), (0, 1), (0, 1)), constant_values=1.0).at[:, -1, -1].set(0.0)
-    right = jnp.zeros((pairs.shape[0], classes + 1, 1), pairs.dtype).at[:, -1].set(1.0)
-    found = jnp.maximum(jnp.linalg.solve(system, right)[:, :-1, 0], 0.0)
-    return found / found.sum(1, keepdims=True)
+    odds = jnp.zeros((pairs.shape[0], classes), pairs.dtype)  # against each class: 1 / r - 1, summed over its pairs
+    odds = odds.at[:, first].add(pairs / (1 - pairs)).at[:, second].add((1 - pairs) / pairs)
+    return (1 / (1 + odds)) / (1 / (1 + odds)).sum(1, keepdims=True)
