@@ -68,8 +68,8 @@ def probability(lines: Float[Arr, "p 2"], decisions: Float[Arr, "t p"]) -> Float
 def couple(pairs: Float[Arr, "t p"], classes: int) -> Float[Array, "t c"]:
     """One distribution over all classes from each pair's: pairs (0,1), (0,2), ..., each the later's.
 
-    p_i is proportional to 1 / (Σ_j 1 / r_ij - (c - 2)), where r_ij is the probability of i within the pair (Price et al.
-    1995). It returns the distribution from which consistent pairs come, and never falls as an r_ij rises.
+    p_i is proportional to 1 / (Σ_j 1 / r_ij - (c - 2)), where r_ij is the probability of i within the pair (Price et
+    al. 1995). It returns the distribution from which consistent pairs come, and never falls as an r_ij rises.
     """
     first, second = np.triu_indices(classes, 1)
     pairs = jnp.clip(pairs, TINY, 1 - TINY)
