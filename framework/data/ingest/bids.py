@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from framework.data.ingest.base import Ingested, Reader
+from framework.data.ingest.bounded import Limits
 from framework.data.ingest.columns import Time, columns
 from framework.data.ingest.scans import ScanFiles, grids
 from framework.data.ingest.series import Absent, Layout, Planned, subjects
@@ -38,8 +39,10 @@ class Bids(Reader):
         missing: Sequence[str] = MISSING,
         run: str | None = None,
         on_error: str = "stop",
+        limits: Mapping | None = None,
     ):
         self.path, self.missing, self.on_error = path, tuple(map(str, missing)), on_error
+        self.limits = build(Limits, limits or {}, "limits")
         self.run = None if run is None else known(run, ["first"], "run")
         self.modalities = grids(modalities)
         self.layout = Layout(
@@ -132,7 +135,7 @@ class Bids(Reader):
     def _sheet(self, path: Path, key: str) -> Sheet | None:
         if not path.exists():
             return None
-        sheet = read_sheet(path, self.missing)
+        sheet = read_sheet(path, self.missing, self.limits)
         sheet.require(key, "its key")
         return sheet
 

@@ -1,15 +1,15 @@
 """Tables as they lie on disk: CSV, TSV or Parquet as rows of text, each with the place it stands at."""
 
 import csv
-import gzip
-import hashlib
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 
+from framework.data.ingest.bounded import UNPACKABLE, Limits, content
 from framework.data.ingest.spec import known
 from framework.errors import UserError
 
@@ -60,21 +60,23 @@ def locate(path: str, key: str = "data.path") -> Path:
     return found
 
 
-def read_sheet(path: Path, missing: Sequence[str] = MISSING) -> Sheet:
+def read_sheet(path: Path, missing: Sequence[str] = MISSING, limits: Limits | None = None) -> Sheet:
     """Read a table; an empty cell, or one whose text is in `missing`, is None. Raises UserError for a broken line."""
+    limits = limits or Limits()
     try:
-        content = path.read_bytes()
-        text = gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError) as error:
+        text, sha256 = content(path, limits.bytes)
+    except UNPACKABLE as error:
         raise UserError(f"{path} cannot be read ({error}); expected a CSV, TSV or Parquet file") from None
+    except UserError as error:
+        raise UserError(f"{path} cannot be read: {error}; give another CSV, TSV or Parquet file") from None
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if suffix == ".parquet":
-        header, lines = _parquet(text, path)
+        header, lines = _parquet(text, path, limits)
     elif suffix in SEPARATORS:
-        header, lines = _delimited(text, SEPARATORS[suffix], path)
+        header, lines = _delimited(text, SEPARATORS[suffix], path, limits)
     else:
         raise UserError(f"{path} ends in {suffix!r}; expected .csv, .tsv, .txt (tabs) or .parquet")
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
         raise UserError(f"{path} has the column {twice[0]!r} more than once; give each its own name")
     rows = tuple(
@@ -84,13 +86,16 @@ def read_sheet(path: Path, missing: Sequence[str] = MISSING) -> Sheet:
         )
         for line, cells in lines
     )
-    return Sheet(path, tuple(header), rows, hashlib.sha256(content).hexdigest())
+    return Sheet(path, tuple(header), rows, sha256)
 
 
-def _delimited(content: bytes, separator: str, path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _delimited(
+    content: bytes, separator: str, path: Path, limits: Limits
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=separator, strict=True)
         header, lines = next(reader, []), []
+        limits.hold(len(header), max(content.count(b"\n"), content.count(b"\r")), path)
         for cells in reader:
             if not cells:
                 continue  # an empty line holds nothing
@@ -104,12 +109,20 @@ def _delimited(content: bytes, separator: str, path: Path) -> tuple[list[str], l
     return [name.strip() for name in header], lines
 
 
-def _parquet(content: bytes, path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _parquet(content: bytes, path: Path, limits: Limits) -> tuple[list[str], list[tuple[int, list[str]]]]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(io.BytesIO(content))
+        file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
+        about = file.metadata
+        limits.hold(about.num_columns, about.num_rows, path)
+        unpacked = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
+        if unpacked > limits.bytes:
+            raise UserError(
+                f"{path} holds {unpacked} bytes; at most {limits.bytes} are read (`limits.bytes` of the reader)"
+            )
+        table = file.read()
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} is no Parquet file ({' '.join(str(error).split())}); export it again") from None
     columns = [[_text(cell) for cell in column.to_pylist()] for column in table.columns]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from framework.data.ingest.base import Ingested, Reader
+from framework.data.ingest.bounded import Limits
 from framework.data.ingest.columns import Time, columns
 from framework.data.ingest.series import Layout, subjects
 from framework.data.ingest.sheet import MISSING, Sheet, locate, read_sheet
@@ -28,8 +29,10 @@ class Table(Reader):
         variables: Mapping | None = None,
         static: Mapping | None = None,
         missing: Sequence[str] = MISSING,
+        limits: Mapping | None = None,
     ):
         self.path, self.missing = path, tuple(map(str, missing))
+        self.limits = build(Limits, limits or {}, "limits")
         self.layout = Layout(
             subject=subject,
             time=build(Time, time, "time"),
@@ -45,7 +48,7 @@ class Table(Reader):
         file = locate(self.path)
         if file.is_dir():
             raise UserError(f"{self.path} is a folder; expected a .csv, .tsv or .parquet file: set data.path to it")
-        sheet = derived(read_sheet(file, self.missing))
+        sheet = derived(read_sheet(file, self.missing, self.limits))
         for what, column in self.layout.columns():
             sheet.require(column, what)
         return sheet

@@ -30,10 +30,16 @@ class Tadpole(Reader):
     VISCODE, LB1, LB2) the column of that name says which of the two a visit is in.
     """
 
-    def __init__(self, path: str, variables: Mapping, static: Mapping, leaderboard: str | None = None):
-        self._table = Table(
-            path, "RID", {"column": "EXAMDATE", "units": "date"}, "VISCODE", None, variables, static, MISSING
-        )
+    def __init__(
+        self,
+        path: str,
+        variables: Mapping,
+        static: Mapping,
+        leaderboard: str | None = None,
+        limits: Mapping | None = None,
+    ):
+        time = {"column": "EXAMDATE", "units": "date"}
+        self._table = Table(path, "RID", time, "VISCODE", None, variables, static, MISSING, limits)
         self.schema, self._leaderboard = self._table.schema, leaderboard
 
     def read(self) -> Ingested:
@@ -46,7 +52,11 @@ class Tadpole(Reader):
     def _derived(self, sheet: Sheet) -> Sheet:
         for column in ("RID", "VISCODE", "EXAMDATE"):
             sheet.require(column, "TADPOLE")
-        boards = {} if self._leaderboard is None else _boards(read_sheet(locate(self._leaderboard), MISSING))
+        boards = (
+            {}
+            if self._leaderboard is None
+            else _boards(read_sheet(locate(self._leaderboard), MISSING, self._table.limits))
+        )
         made = [_row(row, boards) for row in sheet.rows]
         names = dict.fromkeys(name for row in made for name in row.cells)
         absent = [name for name in names if name not in sheet.header]
