@@ -93,7 +93,8 @@ class CrossFit(Forecaster):
         for start in range(0, len(splits), size):
             some = slice(start, start + size)
             own = None if dynamics is None else jax.tree.map(lambda x, some=some: x[some], dynamics)
-            here = None if folder is None else folder / str(start)
+            # waves of another size go on from nothing
+            here = None if folder is None else folder / f"{start}-{size}"
             told = lambda row, start=start: log(row | {"member": row["member"] + start})  # noqa: E731
             fitted += self.member.fit_many(examples, splits[some], keys[some], own, here, told)
         return fitted

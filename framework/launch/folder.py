@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,23 +19,26 @@ import jax
 import yaml
 
 import framework
-from framework.launch.claim import writing
+from framework.launch.claim import claimed, writing
+from framework.launch.identity import identity
 
-PLACES = ("runs", "hydra", "trust", "hosts", "report", "tracking")  # where things lie and are done, not what they are
+SOURCES = (".py", ".cc", ".h")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "xarray", "zarr")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`<runs>/<experiment>/<hash of config, data and framework sources>`: the same command finds it again."""
+    """`<runs>/<experiment>/<hash>`, found again by the same command.
+
+    The hash is over the settings that change results (`framework.launch.identity`), the data and our sources.
+    """
 
     path: Path
 
     @staticmethod
     def of(config: Mapping, fingerprint: str) -> "RunFolder":
         """The folder of a resolved config (plain containers) on data of that fingerprint; nothing is made yet."""
-        what = {key: value for key, value in config.items() if key not in PLACES}
-        text = json.dumps([what, fingerprint, sources_digest()], sort_keys=True)
+        text = json.dumps([identity(config), fingerprint, sources_digest()], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         return RunFolder(Path(config["runs"]) / config["experiment"] / digest)
 
@@ -89,6 +92,25 @@ class RunFolder:
         """Say that all is there; from now on the run is shown, not made."""
         self.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
 
+    def once(self, config: Mapping, facts: Mapping, make: Callable[[], None]) -> None:
+        """Have the run made unless it is finished: `make()` in the folder claimed, its status kept, then finished.
+
+        What an earlier attempt left is there to go on from.
+        """
+        if self.finished:
+            return self.settle()
+        with claimed(self.path):
+            if not self.finished:  # still, after whoever had the folder before
+                self.start(config, facts)
+                with self.watched():
+                    make()
+                    self.finish()
+
+    def settle(self) -> None:
+        """Correct the status of a run that was killed between its last two words."""
+        if self.status().get("state") not in (None, "finished"):
+            self.stands("finished")
+
 
 def write_whole(file: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
@@ -102,14 +124,14 @@ def write_whole(file: Path, text: str) -> None:
 
 @cache
 def sources_digest() -> str:
-    """SHA-256 over the framework's own modules, as this process first saw them."""
+    """SHA-256 over the framework's own modules and native kernels, as this process first saw them."""
     return digest(Path(framework.__file__).parent)
 
 
 def digest(root: Path) -> str:
-    """SHA-256 over the modules under a folder."""
+    """SHA-256 over the sources under a folder."""
     total = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
+    for file in sorted(file for file in root.rglob("*") if file.suffix in SOURCES):
         total.update(str(file.relative_to(root)).encode())
         total.update(file.read_bytes())
     return total.hexdigest()

@@ -115,6 +115,9 @@ class Job:
     def begun(self, **facts: object) -> Iterator[None]:
         """The folder made, claimed for what happens inside, and told what becomes of it; `facts` for the manifest."""
         with claimed(self.folder.path):
+            if self.folder.finished:  # by whoever had the folder before
+                yield
+                return
             self.start()
             if facts:
                 self.folder.note(**facts)

@@ -18,7 +18,8 @@ from framework.errors import UserError
 from framework.evaluate.outcomes import answer_names
 from framework.forecast.answers import answers
 from framework.launch.check import check
-from framework.launch.folder import RunFolder
+from framework.launch.folder import RunFolder, write_whole
+from framework.launch.identity import digest_of
 from framework.launch.run import use_compilation_cache
 from framework.launch.study import cohort_of, copy_ledger, events_of, facts
 from framework.launch.submission import submission
@@ -33,36 +34,38 @@ def predict(config: DictConfig) -> None:
     if not config.ahead or min(config.ahead) <= 0:
         raise UserError(f"ahead is {list(config.ahead)}; expected one or more numbers of years above 0")
     cohort = align(cohort_of(config), schema)
-    fitted = instantiate(recipe, _convert_="all").load(run / "models" / name, shape)
     what = OmegaConf.to_container(config, resolve=True)
     assert isinstance(what, dict)
-    folder = RunFolder.of(
-        what | {"fitted": json.loads((run / "manifest.json").read_text())["finished"]}, cohort.fingerprint
-    )
-    if config.submission:
-        table = submission(fitted, cohort, shape, config.submission)
-        folder.start(what, facts(config, cohort))
-        table.to_csv(folder.path / "submission.csv", index=False)
+    recipe_of = {"fitted": {name: OmegaConf.to_container(recipe)}, "parameters": digest_of(run / "models" / name)}
+    if config.submission is None:
+        questions = _ahead(cohort, shape, [float(years) for years in config.ahead], dict(config.known or {}))
+        own = {"ahead": [float(years) for years in config.ahead], "known": dict(config.known or {})}
+    else:
+        questions, own = None, {"submission": config.submission}
+    who = {"runs": config.runs, "experiment": config.experiment, "reads": repr(shape), "schema": schema.to_json()}
+    folder = RunFolder.of(who | recipe_of | own, cohort.fingerprint)
+    table = folder.path / ("forecasts.csv" if config.submission is None else "submission.csv")
+
+    def make() -> None:
+        fitted = instantiate(recipe, _convert_="all").load(run / "models" / name, shape)
+        if questions is None:
+            made, targets = submission(fitted, cohort, shape, config.submission), {}
+        else:
+            examples, everybody = Examples(cohort, shape, "ahead"), range(len(cohort.subjects))
+            told = answers(fitted, examples, everybody, questions, curves=False)
+            made = pd.concat([_table(cohort, questions.query, shape, *one) for one in told.items()])
+            targets = {"targets": list(told)}
+        write_whole(table, made.to_csv(index=False))
         copy_ledger(config.data.store, folder.path)
-        folder.note(models=[name])
-        folder.finish()
-        print(f"submission: {folder.path / 'submission.csv'} ({table['RID'].nunique()} subjects)")
+        folder.note(models=[name], **targets)
+
+    folder.once(what, facts(config, cohort), make)
+    found = _read(table)
+    if config.submission is not None:
+        print(f"submission: {table} ({found['RID'].nunique()} subjects)")
         return
-    questions = _ahead(
-        cohort,
-        shape,
-        [float(years) for years in config.ahead],
-        dict(config.known or {}),
-    )
-    told = answers(fitted, Examples(cohort, shape, "ahead"), range(len(cohort.subjects)), questions, curves=False)
-    folder.start(what, facts(config, cohort))
-    table = pd.concat([_table(cohort, questions.query, shape, target, numbers) for target, numbers in told.items()])
-    table.to_csv(folder.path / "forecasts.csv", index=False)
-    copy_ledger(config.data.store, folder.path)
-    folder.note(models=[name], targets=list(told))
-    folder.finish()
-    print(table.to_string(index=False, max_rows=20, float_format=lambda x: f"{x:.4g}", na_rep=""))
-    print(f"forecasts: {folder.path / 'forecasts.csv'}")
+    print(found.to_string(index=False, max_rows=20, float_format=lambda x: f"{x:.4g}", na_rep=""))
+    print(f"forecasts: {table}")
 
 
 def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout]:
@@ -83,6 +86,17 @@ def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout
     schema = Schema.from_json(manifest["schema"])
     shape = layout(schema, list(config.data.targets), list(config.data.hidden), events_of(config))
     return name, config.fitted[name], schema, shape
+
+
+def _read(table: Path) -> pd.DataFrame:
+    """The forecasts as they were written; names are text, whatever they look like."""
+    texts, columns = ("subject", "origin", "target"), pd.read_csv(table, nrows=0).columns
+    return pd.read_csv(
+        table,
+        dtype=dict.fromkeys(texts, str),
+        keep_default_na=False,
+        na_values={column: [""] for column in columns if column not in texts},
+    )
 
 
 def _ahead(cohort: Cohort, shape: Layout, ahead: list[float], planned: Mapping[str, int | float | str]) -> Questions:

@@ -68,10 +68,12 @@ def run(job: Job, quiet: bool = False, **facts: object) -> Ran:
     """Do what is not done yet of a job, and show it unless that would be too much; `facts` are for its manifest."""
     if not job.folder.finished:
         with job.begun(**facts) if is_first() else nullcontext():
-            tested = {name: job.tested(name) for name in job.forecasters}
-            if is_first():  # the other hosts have done their share
-                job.finish(tested)
+            if not job.folder.finished:
+                tested = {name: job.tested(name) for name in job.forecasters}
+                if is_first():  # the other hosts have done their share
+                    job.finish(tested)
     elif is_first():
+        job.folder.settle()
         job.track()  # it may be asked for only now
     if not is_first():
         return Ran("nan")

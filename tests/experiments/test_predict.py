@@ -1,11 +1,16 @@
 """`python -m experiments.predict`: a saved run applied to new patients, who have no targets."""
 
+import json
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from framework.evaluate.outcomes import answer_names
+from framework.launch import predict as module
+from framework.launch.claim import claimed
 from framework.types import Target
 from tests.experiments.conftest import call, runs_of
 
@@ -108,3 +113,72 @@ def test_a_run_that_did_not_finish_is_refused(fitted, new, tmp_path):
     told, _ = new(f"run={tmp_path}/half")
     assert told.code == 1
     assert "keeps no fitted model" in told.err[-1]
+
+
+def folders(tmp_path):
+    return sorted(path.name for path in (tmp_path / "runs" / "predict").iterdir())
+
+
+def test_a_finished_prediction_is_shown_and_not_made_again(new, tmp_path, monkeypatch):
+    first, table = new("ahead=[1]")
+    [run] = (tmp_path / "runs" / "predict").iterdir()
+    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+    monkeypatch.setattr(module, "answers", lambda *_, **__: pytest.fail("it was made again"))
+    again, same = new("ahead=[1]")
+    assert (again.code, again.out) == (0, first.out)
+    pd.testing.assert_frame_equal(table, same)
+
+
+def test_a_prediction_that_was_killed_is_made_whole_by_the_same_command(new, tmp_path, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "copy_ledger", die)
+        told, _ = new("ahead=[1]")
+        assert told.code == 130
+    [run] = (tmp_path / "runs" / "predict").iterdir()
+    assert "finished" not in json.loads((run / "manifest.json").read_text())
+    told, table = new("ahead=[1]")
+    assert told.code == 0
+    assert [path.name for path in (tmp_path / "runs" / "predict").iterdir()] == [run.name]
+    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+    assert len(table) == 6
+
+
+def test_one_process_at_a_time_makes_a_prediction(new, tmp_path, monkeypatch):
+    new("ahead=[1]")
+    [run] = (tmp_path / "runs" / "predict").iterdir()
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["finished"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with claimed(run):
+        told, _ = new("ahead=[1]")
+    assert told.code == 1
+    assert "another process is at work in" in told.err[-1]
+
+
+def test_a_prediction_is_found_by_its_model_its_cohort_and_what_is_asked(fitted, new, tmp_path):
+    new("ahead=[1]")
+    [first] = folders(tmp_path)
+    copy = tmp_path / "moved"
+    shutil.copytree(runs_of(fitted[0], "forecast")[0], copy)
+    new("ahead=[1.0]", f"run={copy}", "data.targets=[score]", f"data.store={tmp_path}/elsewhere")
+    assert folders(tmp_path) == [first], "where things lie is no part of it"
+    arrays = next(copy.rglob("arrays.npz"))
+    with np.load(arrays) as held:
+        changed = {name: held[name] * 1.01 if held[name].dtype == np.float32 else held[name] for name in held.files}
+    np.savez(arrays, **changed)
+    new("ahead=[1]", f"run={copy}")
+    new("ahead=[2]")
+    new("ahead=[1]", "+known.age=200")
+    (tmp_path / "new.csv").write_text("who,when,years\nq,0,81\n")
+    new("ahead=[1]", f"data.store={tmp_path}/one")
+    assert len(folders(tmp_path)) == 5
+
+
+def test_a_subject_whose_id_is_a_number_keeps_it(new, tmp_path):
+    (tmp_path / "new.csv").write_text("who,when,years\n007,0,80\nNA,0,70\n")
+    told, _ = new("ahead=[1]", f"data.store={tmp_path}/spies", "data.reader.missing=[]")
+    assert told.code == 0, told.err
+    assert {line.split()[0] for line in told.out.splitlines()[1:-1]} == {"007", "NA"}

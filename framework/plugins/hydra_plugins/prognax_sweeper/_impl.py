@@ -10,7 +10,8 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from framework.errors import UserError
-from framework.launch.folder import PLACES, sources_digest
+from framework.launch.folder import sources_digest
+from framework.launch.identity import FREE, without
 from framework.launch.search.settings import Settings
 
 try:
@@ -50,11 +51,12 @@ def sweep(sweeper, arguments: Sequence[str]) -> None:
 def _what(space: Space, settings: Settings, config: DictConfig) -> dict[str, object]:
     """All that decides which trials there are, but for how many; `rest` is the configuration and the code beside."""
     told = {key: value for key, value in asdict(settings).items() if key not in ("trials", "storage", "params")}
-    rest = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(k) for k in config if k not in PLACES]))
+    rest = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"]))
+    assert isinstance(rest, dict)
     return {
         **told,
         **{f"{key} in": value for key, value in space.told().items()},
-        "rest": store.digest({"config": rest, "sources": sources_digest()}),
+        "rest": store.digest({"config": without(rest, FREE), "sources": sources_digest()}),
     }
 
 
