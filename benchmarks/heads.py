@@ -79,7 +79,13 @@ def asked(length: int) -> tuple[Sequence, Query, Array]:
     x, observed, times, truth = map(jnp.asarray, given(length))
     sequence = Sequence(x, observed, times, jnp.ones(times.shape, bool))
     last = jnp.full((SUBJECTS, 1), length - 1)
-    query = Query(times[:, -1:] + 1 / 12, last, jnp.zeros((SUBJECTS, 1, 0)), jnp.ones(last.shape, bool))
+    query = Query(
+        times[:, -1:] + 1 / 12,
+        last,
+        jnp.zeros((SUBJECTS, 1, 0)),
+        jnp.zeros((SUBJECTS, 1, 0), bool),
+        jnp.ones(last.shape, bool),
+    )
     return sequence, query, truth
 
 

@@ -40,7 +40,13 @@ class Series(nnx.Module):
         seen = jnp.ones(self.shape, bool)
         sequence = Sequence(tokens, jnp.ones(tokens.shape, bool), times, seen)
         last = jnp.full((self.shape[0], 1), self.shape[1] - 1)
-        query = Query(times[:, -1:] + 1, last, jnp.zeros((*last.shape, 0)), jnp.ones(last.shape, bool))
+        query = Query(
+            times[:, -1:] + 1,
+            last,
+            jnp.zeros((*last.shape, 0)),
+            jnp.zeros((*last.shape, 0), bool),
+            jnp.ones(last.shape, bool),
+        )
         return self.dense(self.head(sequence, query))[:, 0, 0]
 
 

@@ -65,12 +65,14 @@ class Visits:
 class Query:
     """What is asked: at `time`, seeing visits up to and including number `origin` alone.
 
-    Each row asks about one subject: row by row, or each the one whose place is in `row`.
+    `known` holds the known-ahead variables at that time, `future_observed` which of them there are: values under the
+    mask are never read. Each row asks about one subject: row by row, or each the one whose place is in `row`.
     """
 
     time: Float[Arr, "b q"]
     origin: Int[Arr, "b q"]
     known: Float[Arr, "b q g"]
+    future_observed: Bool[Arr, "b q g"]
     valid: Bool[Arr, "b q"]
     row: Int[Arr, " b"] | None = None
 

@@ -36,7 +36,14 @@ def test_at_origin_takes_row_by_row(history, seed):
     rng, (b, t) = np.random.default_rng(seed), times.shape
     for row, subjects in ((None, np.arange(b)), (picked := rng.integers(0, b, 7), picked)):
         origin = rng.integers(0, t, (len(subjects), 4))
-        query = Query(np.zeros(origin.shape), origin, np.zeros((*origin.shape, 0)), np.ones(origin.shape, bool), row)
+        query = Query(
+            np.zeros(origin.shape),
+            origin,
+            np.zeros((*origin.shape, 0)),
+            np.zeros((*origin.shape, 0), bool),
+            np.ones(origin.shape, bool),
+            row,
+        )
         for series in (values, observed, times):
             expected = np.stack([series[subject, places] for subject, places in zip(subjects, origin, strict=True)])
             np.testing.assert_array_equal(at_origin(series, query), expected)

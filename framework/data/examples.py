@@ -100,7 +100,7 @@ class Examples:
         time = np.where(valid, np.take_along_axis(self.cohort.times, visit, 1), 0)
         stands = valid & np.take_along_axis(about, visit, 1) & (now | (visit > origin))
         return Questions(
-            query=Query(time, origin, known_at(self.cohort, self.layout, origin, time, visit), valid),
+            query=Query(time, origin, *known_at(self.cohort, self.layout, origin, time, visit), valid),
             visit=visit,
             truth={
                 t.name: self._event(t.name, origin, valid & (visit == origin))
@@ -165,13 +165,15 @@ def known_at(
     origin: Int[np.ndarray, "n q"],
     time: Float[np.ndarray, "n q"],
     visit: Int[np.ndarray, "n q"] | None = None,
-) -> Float[np.ndarray, "n q g"]:
-    """Known-ahead variables at the queries: advanced from the origin's history, or as planned for the visit.
+) -> tuple[Float[np.ndarray, "n q g"], Bool[np.ndarray, "n q g"]]:
+    """Known-ahead variables at the queries, and which of them there are: advanced from the origin's history, or as
+    planned for the visit.
 
-    Without a visit (a future nobody has recorded) a planned variable keeps its last value. One never
-    observed is 0.
+    Without a visit (a future nobody has recorded) a planned variable keeps its last value. One that was never observed
+    is 0, and masked.
     """
     known = np.zeros((*origin.shape, len(layout.known)))
+    there = np.zeros(known.shape, bool)
     for place, column in enumerate(layout.known):
         value, observed = cohort.values[..., column.index], cohort.observed[..., column.index]
         last = _last(observed, origin)
@@ -183,8 +185,9 @@ def known_at(
             planned = np.take_along_axis(observed, visit, 1)
             carried = np.where(planned, np.take_along_axis(value, visit, 1), carried)
             last = np.where(planned, visit, last)
+        there[..., place] = last >= 0
         known[..., place] = np.where(last >= 0, carried, 0)
-    return known
+    return known, there
 
 
 def _last(observed: Bool[np.ndarray, "n t"], origin: Int[np.ndarray, "n q"]) -> Int[np.ndarray, "n q"]:

@@ -229,7 +229,7 @@ def _statistics(examples: Examples, split: Split) -> dict[str, np.ndarray]:
         "static": _moments(cohort.static[rows], cohort.static_observed[rows], layout.static),
     }
     columns = tuple(replace(column, index=i) for i, column in enumerate(layout.known))
-    valid = np.broadcast_to(asked.query.valid[rows, :, None], asked.query.known[rows].shape)
+    valid = np.asarray(asked.query.future_observed)[rows] & np.asarray(asked.query.valid)[rows, :, None]
     found["known"] = _moments(np.asarray(asked.query.known[rows]), valid, columns)
     target = _moments(cohort.values[rows], seen, layout.targets)
     for place, told in enumerate(examples.taught.truth[t.name] for t in layout.targets):

@@ -35,7 +35,7 @@ def history_features(
     blocks += [_class(column, visits, query) for column in classes]
     blocks += [_embedded(visits.scans[name], visits, query) for name in layout.modalities]
     blocks += [_static(column, visits, query) for column in layout.static]
-    blocks += [_known(place, column, visits, query) for place, column in enumerate(layout.known)]
+    blocks += [_known(place, column, query) for place, column in enumerate(layout.known)]
     x, observed = (jnp.concatenate(parts, -1) for parts in zip(*blocks, strict=True))
     return jnp.where(observed, x, 0), observed
 
@@ -150,11 +150,10 @@ def _static(column: Column, visits: Visits, query: Query) -> Block:
     return _levels(column, value, observed)
 
 
-def _known(place: int, column: Column, visits: Visits, query: Query) -> Block:
-    """A known-ahead variable as of the query; one that advances by itself is known once it was observed."""
-    value = jnp.asarray(query.known)[..., place, None]
-    has = last_value(visits, query, column.index)[1][..., None]
-    return _levels(column, value, has if column.per_year is not None else jnp.ones_like(has))
+def _known(place: int, column: Column, query: Query) -> Block:
+    """A known-ahead variable as of the query."""
+    value, has = (jnp.asarray(part)[..., place, None] for part in (query.known, query.future_observed))
+    return _levels(column, value, has)
 
 
 def _levels(column: Column, value: Float[Arr, "b q 1"], has: Bool[Arr, "b q 1"]) -> Block:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from framework.data.examples import Examples
 from framework.errors import UserError
-from framework.history import at_origin, last_observed
+from framework.history import last_observed
 from framework.types import Arr, Column, Layout, Query, Target, Visits, pytree
 
 
@@ -63,9 +63,9 @@ class Design:
         return self._columns(history, jnp.where(has, known + rates * (times - when), 0), has)
 
     def at_queries(self, history: Visits, query: Query) -> tuple[Float[Array, "b q c"], Bool[Array, "b q c"]]:
-        """The same at each query; a variable never seen is told as 0."""
-        has = at_origin(self._carried(history)[1], query) | (jnp.asarray(query.known) != 0)
-        return self._columns(history, jnp.asarray(query.known), has)
+        """The same at each query."""
+        has = jnp.asarray(query.future_observed)
+        return self._columns(history, jnp.where(has, jnp.asarray(query.known), 0), has)
 
     def outcomes(self, history: Visits) -> tuple[Float[Array, "b t o"], Bool[Array, "b t o"]]:
         """The targets as numbers, and where they were seen."""

@@ -106,11 +106,12 @@ def _ahead(cohort: Cohort, shape: Layout, ahead: list[float], planned: Mapping[s
         raise UserError(f"known names {unknown[0]!r}; the run knows ahead {[column.name for column in shape.known]}")
     last = np.repeat(cohort.valid.sum(1)[:, None] - 1, len(ahead), axis=1)
     time = np.take_along_axis(cohort.times, last, 1) + np.asarray(ahead)
-    known = known_at(cohort, shape, last, time)
+    known, there = known_at(cohort, shape, last, time)
     for place, column in enumerate(shape.known):
         if column.name in planned:
             known[..., place] = _number(cohort.schema, column.name, planned[column.name])
-    return Questions(Query(time, last, known, np.ones_like(last, bool)), last, {})
+            there[..., place] = True
+    return Questions(Query(time, last, known, there, np.ones_like(last, bool)), last, {})
 
 
 def _number(schema: Schema, name: str, value: int | float | str) -> float:

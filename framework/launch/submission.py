@@ -50,7 +50,7 @@ def submission(fitted: Fitted, cohort: Cohort, shape: Layout, start: str) -> pd.
     # of those who are not asked about the last visit, which nobody reads
     last = np.where(asked.any(1), asked.argmax(1), cohort.valid.sum(1) - 1)[:, None].repeat(count, 1)
     time = np.maximum(days - first, np.take_along_axis(cohort.times, last, 1))  # a month that is past is today
-    query = Query(time, last, known_at(cohort, shape, last, time), np.ones_like(last, bool))
+    query = Query(time, last, *known_at(cohort, shape, last, time), np.ones_like(last, bool))
     told = answers(fitted, Examples(cohort, shape, "ahead"), rows, Questions(query, last, {}))
     table = pd.DataFrame(
         {

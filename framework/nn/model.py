@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Key
 
@@ -63,7 +64,8 @@ class Model(nnx.Module):
             self.fusion = (Concatenate if fusion is None else fusion)(sizes=sizes, rngs=rngs)
             d_in += self.fusion.out_features
         self.head = head(d_in=d_in, rngs=rngs)
-        summary = self.head.out_features + 3 * d_in + self.known.out_features + 2
+        self.planned = tuple(not column.classes for column in layout.known for _ in range(max(1, column.classes)))
+        summary = self.head.out_features + 3 * d_in + self.known.out_features + sum(self.planned) + 2
         self.hidden = Dense(summary, width, rngs=rngs)
         self.outputs = nnx.Dict({t.name: _output(t, ordinal, width + d_in, rngs) for t in layout.targets})
         count = len(layout.targets)
@@ -111,9 +113,10 @@ class Model(nnx.Module):
         last, has, since = last_observed(sequence.x, sequence.observed, sequence.times)
         age = jnp.where(has, sequence.times[..., None] - since, 0)
         at = [at_origin(part, query) for part in (last, has.astype(last.dtype), jnp.log1p(age))]
-        known, _ = self.known(query.known, jnp.broadcast_to(query.valid[..., None], query.known.shape))
+        known, there = self.known(query.known, query.future_observed & query.valid[..., None])
+        there = there[..., np.array(self.planned, bool)].astype(known.dtype)  # a level that is missing has no flag set
         timing = jnp.stack([ahead, jnp.log1p(ahead)], axis=-1)
-        summary = jnp.concatenate([self.head(sequence, query, recurrent, rate), *at, known, timing], axis=-1)
+        summary = jnp.concatenate([self.head(sequence, query, recurrent, rate), *at, known, there, timing], axis=-1)
         hidden = dropout(jax.nn.gelu(self.hidden(summary)), rate, outer)
         return jnp.concatenate([hidden, at[0]], axis=-1)  # what was last seen also has a straight way out
 

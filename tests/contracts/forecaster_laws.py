@@ -87,7 +87,9 @@ def another_future(v: Visits, origin: int) -> Visits:
 def deaf_to_what_is_masked(fitted: Fitted, examples: Examples) -> None:
     """Whatever stands under a mask, in padding, or in a row that weighs nothing leaves forecasts bit-equal."""
     batch = asked(fitted, examples)
-    light = dataclasses.replace(batch, weight=(np.arange(12) % 4 > 0).astype(np.float32))
+    some = batch.query.future_observed & (np.random.default_rng(2).random(batch.query.known.shape) > 0.3)
+    query = dataclasses.replace(batch.query, future_observed=some)
+    light = dataclasses.replace(batch, query=query, weight=(np.arange(12) % 4 > 0).astype(np.float32))
     noisy = loud(light)
     counts = batch.query.valid & (light.weight > 0)[:, None]
     before, after = told(fitted, light), told(fitted, noisy)
@@ -120,7 +122,9 @@ def loud(batch: Batch) -> Batch:
         static=noise(v.static, v.static_observed),
         static_observed=real(v.static_observed),
     )
-    query = Query(noise(q.time, q.valid, 40, 80), q.origin, noise(q.known, q.valid), real(q.valid))
+    planned = q.future_observed & q.valid[..., None]
+    there = np.where(real(q.valid)[..., None], real(q.future_observed), rng.random(planned.shape) > 0.5)
+    query = Query(noise(q.time, q.valid, 40, 80), q.origin, noise(q.known, planned), there, real(q.valid))
     truth = {
         name: type(t)(**{part: noise(a, t.observed) for part, a in vars(t).items()} | {"observed": real(t.observed)})
         for name, t in batch.truth.items()

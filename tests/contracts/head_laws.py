@@ -24,7 +24,9 @@ def series(seed: int = 0, shift: float = 0.0) -> tuple[Sequence, Query]:
     time = np.take_along_axis(times, origin, 1) + rng.uniform(0, 3, (B, Q))
     as32 = [np.asarray(a, np.float32) for a in (np.where(observed, x, 0), times, time)]
     sequence = Sequence(as32[0], observed, as32[1], valid)
-    return sequence, Query(as32[2], origin, np.zeros((B, Q, 0), np.float32), np.ones((B, Q), bool))
+    return sequence, Query(
+        as32[2], origin, np.zeros((B, Q, 0), np.float32), np.zeros((B, Q, 0), bool), np.ones((B, Q), bool)
+    )
 
 
 def with_(value, **changes):

@@ -15,8 +15,8 @@ from framework.data.schema import Variable
 from framework.forecast.answers import numbers
 from framework.nn.model import Model
 from tests.cohorts import table
-from tests.contracts.forecaster_laws import another_future
-from tests.contracts.recipes import head, names
+from tests.contracts.forecaster_laws import KEYS, SPLITS, another_future, asked, told
+from tests.contracts.recipes import forecaster, head, names
 
 VARIABLES = (
     Variable("score", ("input", "target"), "points"),
@@ -85,3 +85,51 @@ def test_every_head_answers_what_if(study, name):
     for target, answer in before.items():
         assert not np.array_equal(after[target][asks], answer[asks]), target
         np.testing.assert_array_equal(future[target][asks], answer[asks])
+
+
+@pytest.fixture(scope="module")
+def planless(tmp_path_factory) -> Examples:
+    """A plan that is 0 (placebo) for some, 1 (drug) for others and was recorded of nobody else; so for a dose."""
+    variables = (
+        Variable("score", ("input", "target"), "points"),
+        Variable("arm", ("input", "known_ahead"), levels=("placebo", "drug")),
+        Variable("dose", ("input", "known_ahead"), "mg"),
+    )
+    rng = np.random.default_rng(0)
+
+    def of(i: int, j: int) -> dict:
+        plan = {"arm": ("placebo", "drug", None)[i % 3], "dose": (0.0, 5.0, None)[i % 3]}
+        return {"score": (1.0, 3.0, -2.0)[i % 3] * j + rng.normal(), **plan}
+
+    series = {f"s{i:02}": [(float(j), of(i, j)) for j in range(3)] for i in range(12)}
+    cohort = table(tmp_path_factory.mktemp("cohort") / "c", variables, series)
+    return Examples(cohort, layout(cohort.schema, ["score"]))
+
+
+def test_a_plan_that_was_never_recorded_is_masked_and_a_plan_of_level_0_is_not(planless):
+    query = planless.asked.query
+    for i in range(12):
+        assert (query.future_observed[i][query.valid[i]] == (i % 3 < 2)).all()
+
+
+PLANNERS = ("gru", "ridge", "mixed_effects", "progression")
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_a_level_of_0_is_a_plan_and_what_is_missing_is_none(planless, name):
+    """Values under the mask never matter; placebo, a dose of 0 and a missing plan are three different questions."""
+    fitted = forecaster(name).fit(planless, SPLITS[0], KEYS[0])
+    batch = asked(fitted, planless)
+    query, valid = batch.query, batch.query.valid
+
+    def answer(known: float, there: bool) -> np.ndarray:
+        planned = dataclasses.replace(
+            query, known=np.full_like(query.known, known), future_observed=np.full_like(query.future_observed, there)
+        )
+        return told(fitted, dataclasses.replace(batch, query=planned))["score"][valid]
+
+    missing = answer(0.0, False)
+    for junk in (1.0, np.nan):
+        np.testing.assert_array_equal(answer(junk, False), missing)
+    assert not np.allclose(answer(0.0, True), missing)
+    assert not np.allclose(answer(0.0, True), answer(1.0, True))

@@ -140,7 +140,9 @@ def test_beyond_the_record_a_plan_keeps_its_last_value(cohort):
     shape = layout(cohort.schema, ["score"])
     last = np.array([[2], [1], [0]])
     time = np.take_along_axis(cohort.times, last, 1) + 2
-    age, treated = (known_at(cohort, shape, last, time)[:, 0, k] for k in range(2))
+    known, there = known_at(cohort, shape, last, time)
+    age, treated = (known[:, 0, k] for k in range(2))
+    np.testing.assert_array_equal(there[:, 0], [[True, True], [True, False], [False, False]])
     np.testing.assert_array_equal(age, [999 + 2, 62 + 2, 0])
     np.testing.assert_array_equal(treated, [1, 0, 0])
 

@@ -130,8 +130,8 @@ def plain(visits: Visits, query: Query, shape: Layout, i: int, j: int) -> list[f
     row += [
         float(visits.static[i, c.index]) if visits.static_observed[i, c.index] else float("nan") for c in shape.static
     ]
-    for place, column in enumerate(shape.known):
-        row.append(float(query.known[i, j, place]) if seen(column.index) else float("nan"))
+    for place in range(len(shape.known)):
+        row.append(float(query.known[i, j, place]) if query.future_observed[i, j, place] else float("nan"))
     return row
 
 
@@ -186,7 +186,13 @@ def test_embeddings_of_the_last_scan_and_their_change(small):
     scans = Scans(voxels, np.zeros(3, int), np.array([1, 1, 0]), np.array([True, False, True]))
     one = dataclasses.replace(visits, scans={"t1": scans})
     origin = np.array([[0, 1]])
-    query = Query(np.full((1, 2), 9.0, np.float32), origin, np.zeros((1, 2, 1), np.float32), np.ones((1, 2), bool))
+    query = Query(
+        np.full((1, 2), 9.0, np.float32),
+        origin,
+        np.zeros((1, 2, 1), np.float32),
+        np.zeros((1, 2, 1), bool),
+        np.ones((1, 2), bool),
+    )
     x, observed = history_features(one, query, shape)
     of = [k for k, name in enumerate(feature_names(shape)) if name.startswith("t1")]
     np.testing.assert_allclose(x[0][:, of], [[2, 3, 0, 0, 9], [5, 1, 3, -2, 9 - visits.times[0, 1]]], rtol=1e-6)
