@@ -1,4 +1,4 @@
-"""The one exception a user meets: what was got, what was expected, how to mend it, in one line."""
+"""The two kinds of failure: what the user can fix, in one line, and a fault of the program, with its traceback."""
 
 
 class UserError(ValueError):
@@ -6,3 +6,14 @@ class UserError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(" ".join(message.split()))
+
+
+class InternalError(Exception):
+    """A fault of the program in another process; `trace` is the traceback there."""
+
+    def __init__(self, message: str, trace: str):
+        super().__init__(message, trace)
+        self.trace = trace
+
+    def __str__(self) -> str:
+        return self.args[0]

@@ -16,12 +16,13 @@ def claimed(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         held = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another process is at work in {folder}; wait until it is done, then give the same command again"
+            ) from error
         yield
-    except BlockingIOError as error:
-        raise UserError(
-            f"another process is at work in {folder}; wait until it is done, then give the same command again"
-        ) from error
     finally:
         os.close(held)
 

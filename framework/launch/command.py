@@ -50,8 +50,7 @@ def command(
             def ended(hydra: Any, value: object) -> None:
                 if isinstance(value, Exception):
                     failures.append(value)
-                reason = (explain(value, config_name) or repr(value)) if isinstance(value, Exception) else None
-                record(hydra, value, reason)
+                record(hydra, value, explain(value, config_name) if isinstance(value, Exception) else None)
 
             def shared() -> Together:
                 if together is None:
@@ -95,7 +94,7 @@ def command(
 def explain(error: BaseException, config_name: str) -> str | None:
     """One line for an error that the user can mend, None for one that is ours."""
     chain, seen = [error], {id(error)}
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and id(cause) not in seen:
+    while (cause := chain[-1].__cause__) is not None and id(cause) not in seen:  # what it was raised from
         chain.append(cause)
         seen.add(id(cause))
     for link in chain:

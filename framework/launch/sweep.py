@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from framework.errors import UserError
+from framework.errors import InternalError, UserError
 from framework.launch.workers import Processes
 
 JOBS = "jobs.jsonl"
@@ -69,17 +70,34 @@ def folder_of(hydra: Any = None) -> Path | None:
     return Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
 
 
+def summary(error: BaseException) -> str:
+    """A fault of the program in one line."""
+    if isinstance(error, InternalError):
+        return str(error)
+    return f"internal error: {' '.join(f'{type(error).__name__}: {error}'.split())}"
+
+
+def trace(error: BaseException) -> str:
+    """The traceback of a fault of the program, wherever it happened."""
+    return error.trace if isinstance(error, InternalError) else "".join(traceback.format_exception(error))
+
+
 def record(hydra: Any, value: object, reason: str | None) -> None:
-    """Add a job's line: what it changed, what came of it, where it lies."""
+    """Add a job's line: what it changed, what came of it, where it lies.
+
+    A failure has a `reason` that the user can remove, or is a fault of the program, which keeps its traceback.
+    """
     folder = folder_of(hydra)
     if folder is None:
         return
+    internal = value if isinstance(value, Exception) and reason is None else None
     line = {
         "job": hydra.job.num,
         "overrides": list(hydra.overrides.task),
-        "value": float(value) if reason is None and isinstance(value, float) else None,
+        "value": float(value) if isinstance(value, float) else None,
         "run": str(value.folder) if isinstance(value, Ran) else None,
-        "failed": reason,
+        "failed": summary(internal) if internal else reason,
+        "trace": trace(internal) if internal else None,
     }
     folder.mkdir(parents=True, exist_ok=True)
     file = os.open(folder / JOBS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)  # jobs may end side by side
@@ -97,12 +115,17 @@ def jobs(folder: Path) -> list[Mapping]:
 
 
 def conclude(folder: Path) -> bool:
-    """Say how many jobs of how many finished and which was the best; whether all did."""
+    """Say how many jobs of how many finished and which was the best; whether all did.
+
+    Tracebacks of the program's own faults come once each, however many jobs met them.
+    """
     rows = jobs(folder)
     done = [row for row in rows if row["failed"] is None]
     for row in rows:
         if row["failed"] is not None:
             print(f"job {row['job']} ({' '.join(row['overrides'])}) failed: {row['failed']}", file=sys.stderr)
+    for each in dict.fromkeys(row["trace"] for row in rows if row.get("trace")):
+        print(each, end="", file=sys.stderr)
     valued = [row for row in done if row["value"] is not None and row["value"] == row["value"]]
     best = min(valued, key=lambda row: row["value"], default=None)
     shown = "" if best is None else f"; best {best['value']:.4g}: {' '.join(best['overrides'])}"

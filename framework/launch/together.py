@@ -16,16 +16,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from framework.errors import UserError
 from framework.forecast.base import Fitted
+from framework.launch import identity
 from framework.launch.certificate import uphold
 from framework.launch.check import check
 from framework.launch.claim import claimed
 from framework.launch.folder import command_line, write_whole
+from framework.launch.identity import without
 from framework.launch.job import Job
 from framework.launch.progress import Sweep, Training
 from framework.launch.recipes import Recipes
 from framework.launch.run import forecast_job, run, use_compilation_cache
-from framework.launch.sweep import How, Ran
-from framework.launch.worker import Warm, task
+from framework.launch.sweep import How, Ran, summary
+from framework.launch.worker import Warm, raised, task
 from framework.launch.workers import BEGUN, Answer, Processes, share
 from framework.train.optimizer import Dynamic
 
@@ -33,8 +35,8 @@ Value = float | Exception
 Ended = Callable[[int, Value], None]
 Jobs = Sequence[tuple[int, Job]]  # with their places in the sweep
 WORTH = 4  # jobs for which a process more is worth starting
-# apart from `fitted`
-FREE = ("split", "seed", "resamples", "optimizer", "model", "runs", "hydra", "report", "trust", "tracking")
+# what jobs of one program may differ in besides, apart from `fitted`
+SHARED = ("split", "seed", "resamples", "optimizer", "model")
 
 
 def together(configs: Sequence[DictConfig], how: How, told: Callable[[int, object], None]) -> list[Value]:
@@ -114,12 +116,24 @@ def _alike(job: Job) -> str:
             return inner
         return [bare(item) for item in node] if isinstance(node, list) else node
 
-    same = {key: bare(value) for key, value in job.what.items() if key not in FREE}
+    same = {key: bare(value) for key, value in without(job.what, (*identity.FREE, *SHARED)).items()}
     return json.dumps([same, job.known.cohort.fingerprint, len(job.splits)], sort_keys=True)
 
 
 def _run(group: Jobs, alike: str, how: How, ended: Ended) -> None:
-    """One group: in turn where that is as fast, else side by side in waves, or alone where it cannot be one program."""
+    """One group: in turn where that is as fast, else side by side in waves, or alone where it cannot be one program.
+
+    Jobs that differ in nothing that changes results are one run, which is made once and shown to the others.
+    """
+    first_of = {job.folder.path: place for place, job in reversed(group)}
+    own = {place for place, job in group if first_of[job.folder.path] == place and not job.folder.finished}
+    if len(own) < len(group):
+        if own:
+            _run([(place, job) for place, job in group if place in own], alike, how, ended)
+        for place, job in group:
+            if place not in own:
+                ended(place, _alone(job))
+        return None
     first = group[0][1]
     turns = first.forecasters[first.studied].turns(first.known, first.splits) if len(group) > 1 else None
     workers = min(turns.workers, -(-len(group) // WORTH)) if turns else 0
@@ -151,8 +165,10 @@ def _in_turn(group: Jobs, alike: str, workers: int, processes: Processes, ended:
                 return
         if "run" in answer:
             ended(place, Ran.of(answer["value"], Path(answer["run"])))
+        elif "killed" in answer:
+            ended(place, UserError(f"{answer['killed']}, {BEGUN} times over"))
         else:
-            ended(place, UserError(answer.get("failed") or f"{answer['killed']}, {BEGUN} times over"))
+            ended(place, raised(answer))
 
     share([task(job, alike, command_line()) for _, job in group], workers, told, processes)
 
@@ -172,13 +188,30 @@ def _together(some: Jobs, ended: Ended) -> Jobs:
         try:
             fitted = _fitted([job for _, job in free])
         except (UserError, RuntimeError, MemoryError) as error:
-            reason = " ".join(str(error).split())
+            if not (isinstance(error, UserError) or out_of_memory(error)):
+                return _lost(free, error, ended)
+            reason = "out of memory" if out_of_memory(error) else " ".join(str(error).split())
             print(f"{len(free)} jobs cannot train side by side ({reason}); one by one", file=sys.stderr)
             return free
+        except Exception as error:
+            return _lost(free, error, ended)
         for (place, job), one in zip(free, fitted, strict=True):
             ended(place, _finished(job, one))
         shutil.rmtree(_folder([job for _, job in free]), ignore_errors=True)
         return []
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory was too small, of the machine or of a device (which XLA reports as an error of the run)."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _lost(some: Jobs, error: Exception, ended: Ended) -> Jobs:
+    """No job is left: a fault of the program is that of all who trained side by side."""
+    for place, job in some:
+        job.folder.stands("failed", reason=summary(error))
+        ended(place, error)
+    return []
 
 
 def _wave(job: Job, gigabytes: float) -> int:

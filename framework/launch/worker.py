@@ -17,11 +17,13 @@ from typing import Any, TextIO
 from omegaconf import DictConfig, OmegaConf
 
 from framework.data.examples import Examples
-from framework.errors import UserError
+from framework.errors import InternalError, UserError
 from framework.forecast.base import Forecaster
+from framework.launch.command import explain
 from framework.launch.job import Job
 from framework.launch.run import run, single, use_compilation_cache
 from framework.launch.study import examples_of
+from framework.launch.sweep import summary, trace
 
 
 def task(job: Job, alike: str, command: str) -> dict:
@@ -58,10 +60,21 @@ def _do(warm: Warm, told: Mapping[str, Any], said: Callable[[str], None]) -> dic
         job = warm.job(told, said)
         value = run(job, quiet=True, command=told["command"])
         return {"value": value, "run": str(value.folder)}
-    except UserError as error:
-        return {"failed": str(error), "mendable": True}
-    except Exception as error:  # told to the launcher; the next job goes on
-        return {"failed": f"{type(error).__name__}: {error}", "mendable": False}
+    except Exception as error:  # answered to the launcher; the next job goes on
+        return failure(error)
+
+
+def failure(error: Exception) -> dict:
+    """The answer of a job that failed: one line where the user can fix it, else the error with its traceback."""
+    line = explain(error, "forecast")
+    return {"failed": line} if line is not None else {"internal": summary(error), "trace": trace(error)}
+
+
+def raised(answer: Mapping[str, Any]) -> UserError | InternalError:
+    """The error that a `failure` answers."""
+    if "internal" in answer:
+        return InternalError(answer["internal"], answer["trace"])
+    return UserError(answer["failed"])
 
 
 def _listen(tasks: "queue.SimpleQueue[str]", told: TextIO) -> None:

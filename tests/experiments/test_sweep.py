@@ -111,15 +111,48 @@ def test_what_would_take_too_much_memory_goes_in_waves(tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-def test_where_a_group_fails_its_jobs_run_one_by_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UserError("no room"), "no room"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes."), "out of memory"),
+    ],
+)
+def test_where_a_group_finds_no_room_its_jobs_run_one_by_one(tmp_path, monkeypatch, error, told):
     def fails(*_):
-        raise UserError("no room")
+        raise error
 
     monkeypatch.setattr(Deep, "try_many", fails)
     write_table(tmp_path / "visits.csv", rows())
+    ended = runner(tmp_path)("forecast", *MANY, "seed=0,1")
+    assert ended.code == 0, ended.err
+    assert f"2 jobs cannot train side by side ({told}); one by one" in ended.err
+    assert len(runs_of(tmp_path, "forecast")) == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), TypeError("shapes differ")], ids=["run", "type"])
+def test_a_fault_of_ours_in_a_group_is_no_reason_to_train_one_by_one(tmp_path, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(Deep, "try_many", fails)
+    monkeypatch.setattr(Deep, "fit_many", lambda *_: pytest.fail("the slow path was taken"))
+    write_table(tmp_path / "visits.csv", rows())
     told = runner(tmp_path)("forecast", *MANY, "seed=0,1")
+    assert told.code == 1
+    reason = f"internal error: {type(error).__name__}: shapes differ"
+    assert [line["failed"] for line in lines(tmp_path)] == [reason] * 2
+    assert sum("Traceback" in line for line in told.err) == 1
+    found = [json.loads((run / "status.json").read_text()) for run in runs_of(tmp_path, "forecast")]
+    assert [(one["state"], one["reason"]) for one in found] == [("failed", reason)] * 2
+
+
+def test_jobs_that_differ_in_no_result_are_one_run(tmp_path):
+    write_table(tmp_path / "visits.csv", rows())
+    told = runner(tmp_path)("forecast", *MANY, "seed=0,1", "optimizer.checkpoint_seconds=5.0,20.0")
     assert told.code == 0, told.err
-    assert "2 jobs cannot train side by side (no room); one by one" in told.err
+    assert told.out.splitlines()[-1].startswith("sweep: 4 of 4 jobs finished")
     assert len(runs_of(tmp_path, "forecast")) == 2
 
 

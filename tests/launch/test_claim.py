@@ -29,3 +29,8 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
         claimed(tmp_path / "file" / "in"),
     ):
         pytest.fail("there is no such place")
+
+
+def test_an_error_inside_is_not_taken_for_another_process(tmp_path):
+    with pytest.raises(BlockingIOError), claimed(tmp_path):
+        raise BlockingIOError

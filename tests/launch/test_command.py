@@ -1,11 +1,16 @@
 """What a command prints and how it exits, whatever the function within it does."""
 
+import errno
+import json
+import pickle
 import sys
 
 import pytest
 
-from framework.errors import UserError
+from framework.errors import InternalError, UserError
 from framework.launch.command import command, explain
+from framework.launch.sweep import jobs
+from framework.launch.worker import failure, raised
 
 
 @pytest.fixture
@@ -84,6 +89,58 @@ def test_in_a_sweep_one_mistake_leaves_the_other_jobs_alone(run):
 
     assert run(function, "-m", "seed=0,1,2")[::2] == (1, ["job 1 (seed=1) failed: seed 1 is bad"])
     assert seen == [0, 2]
+
+
+def test_a_fault_met_while_a_user_error_is_handled_is_not_taken_for_it(run):
+    def function(config):
+        try:
+            raise UserError("theirs")
+        except UserError:
+            return 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        run(function)
+
+
+def test_in_a_sweep_a_fault_of_ours_is_called_so_and_keeps_its_traceback_once(run, tmp_path):
+    def function(config):
+        if config.seed == 1:
+            raise UserError("seed 1 is bad")
+        return 1 / 0
+
+    code, _, err = run(function, "-m", "seed=0,1,2", f"hydra.sweep.dir={tmp_path}")
+    assert code == 1
+    assert err[:3] == [
+        "job 0 (seed=0) failed: internal error: ZeroDivisionError: division by zero",
+        "job 1 (seed=1) failed: seed 1 is bad",
+        "job 2 (seed=2) failed: internal error: ZeroDivisionError: division by zero",
+    ]
+    assert sum("Traceback (most recent call last)" in line for line in err) == 1
+    assert any("return 1 / 0" in line for line in err)
+    assert [bool(job["trace"]) for job in jobs(tmp_path)] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (UserError("theirs"), UserError),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), UserError),
+        (ValueError("ours"), InternalError),
+        (RuntimeError("ours"), InternalError),
+    ],
+)
+def test_a_workers_error_comes_back_as_the_kind_it_was(error, kind):
+    def raises():
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        raises()
+    back = raised(json.loads(json.dumps(failure(caught.value))))
+    assert type(back) is kind
+    if isinstance(back, InternalError):
+        assert "in raises" in back.trace
+        assert str(back) == f"internal error: {type(error).__name__}: ours"
+        assert pickle.loads(pickle.dumps(back)).trace == back.trace
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
-from framework.errors import UserError
+from framework.errors import InternalError, UserError
 from framework.launch.together import grouped
 
 try:
@@ -78,15 +78,15 @@ def values(launcher: Any, configs: Sequence[DictConfig]) -> list[object]:
         state = Singleton.get_state()
         sent = [Group(task, how, [configs[place] for place in group], state) for group in groups]
         for group, ended in zip(groups, _run(launcher, sent), strict=True):
-            if isinstance(ended, str):
+            if isinstance(ended, Exception):
                 for place in group:
-                    task.ended(configs[place].hydra, UserError(ended))
+                    task.ended(configs[place].hydra, ended)
                 ended = [None] * len(group)
             told |= zip(group, ended, strict=True)
     return [told[place] for place in range(len(configs))]
 
 
-def _run(launcher: Any, groups: Sequence[Group]) -> list[list[object] | str]:
+def _run(launcher: Any, groups: Sequence[Group]) -> list[list[object] | Exception]:
     """What the jobs of each group returned, or why the group was lost."""
     jobs = _submitted(launcher, groups)
     print(f"slurm: {sum(len(one.configs) for one in groups)} jobs in {len(jobs)} Slurm jobs, {jobs[0].job_id} to "
@@ -115,13 +115,13 @@ def _submitted(launcher: Any, groups: Sequence[Group]) -> list["submitit.Job"]:
         raise UserError(f"Slurm did not take the jobs ({line.strip()}); see hydra.launcher of --cfg hydra") from error
 
 
-def _awaited(jobs: Sequence["submitit.Job"], patience: float) -> Iterable[list[object] | str]:
+def _awaited(jobs: Sequence["submitit.Job"], patience: float) -> Iterable[list[object] | Exception]:
     """Each job's result once it is there. One that is gone from the queue without may come back: it may be requeued.
 
     The queue is asked, not the accounting, which many clusters do not have.
     """
     gone: dict[str, float] = {}
-    results: dict[str, list[object] | str] = {}
+    results: dict[str, list[object] | Exception] = {}
     while len(results) < len(jobs):
         states = _states()
         for job in jobs:
@@ -132,7 +132,8 @@ def _awaited(jobs: Sequence["submitit.Job"], patience: float) -> Iterable[list[o
             elif states is not None and states.get(job.job_id, "gone") in ENDED | {"gone"}:
                 state = states.get(job.job_id, "gone from the queue")
                 if time.monotonic() - gone.setdefault(job.job_id, time.monotonic()) > patience:
-                    results[job.job_id] = f"Slurm job {job.job_id} is {state.lower()}; see {job.paths.stderr}"
+                    told = f"Slurm job {job.job_id} is {state.lower()}; see {job.paths.stderr}"
+                    results[job.job_id] = UserError(told)
             else:
                 gone.pop(job.job_id, None)
         time.sleep(POLL)
@@ -149,6 +150,8 @@ def _states() -> dict[str, str] | None:
     return dict(line.split(maxsplit=1) for line in asked.stdout.splitlines())
 
 
-def _result(job: "submitit.Job") -> list[object] | str:
+def _result(job: "submitit.Job") -> list[object] | Exception:
     outcome, value = pickle_load(job.paths.result_pickle)
-    return value if outcome == "success" else f"Slurm job {job.job_id}: {value.strip().splitlines()[-1]}"
+    if outcome == "success":
+        return value
+    return InternalError(f"internal error in Slurm job {job.job_id}: {value.strip().splitlines()[-1]}", value)
