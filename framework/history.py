@@ -28,6 +28,36 @@ def last_observed(
 
 
 @jax.jit
+def rates(
+    values: Float[Arr, "b t f"],
+    observed: Bool[Arr, "b t f"],
+    times: Float[Arr, "b t"],
+    resolution: Float[Arr, ""] | float,
+) -> tuple[Float[Array, "b t f"], Bool[Array, "b t f"]]:
+    """The change a year at each observation that has one before it, and where there is one.
+
+    It is counted from the last observation at least `resolution` years before. Where all lie nearer it is counted from
+    the first, as the change times gap / resolution²: it vanishes with the gap, where the quotient of two measurement
+    errors and a short gap would grow without bound.
+    """
+    visit, times = jnp.arange(values.shape[1]), jnp.asarray(times)
+    gap = times[:, :, None] - times[:, None, :]
+    apart = (visit[:, None] > visit) & (gap >= resolution)
+    reference = jnp.where(apart, visit, -1).max(2)[..., None]
+    last, has, when = (
+        jnp.take_along_axis(part, jnp.maximum(reference, 0), 1) for part in last_observed(values, observed, times)
+    )
+    first = jnp.argmax(jnp.asarray(observed), axis=1)[:, None]
+    far, begins = has & (reference >= 0), jnp.take_along_axis(jnp.where(observed, values, 0), first, 1)
+    since = times[..., None] - jnp.where(far, when, jnp.take_along_axis(times[..., None], first, 1))
+    change = jnp.where(observed, values, 0) - jnp.where(far, last, begins)
+    again = jnp.asarray(observed) & (first < visit[:, None])
+    unit = jnp.maximum(since, resolution)
+    unit = jnp.where(unit > 0, unit, 1)
+    return jnp.where(again, change / unit * (since / unit), 0), again
+
+
+@jax.jit
 def at_origin(series: Inexact[Arr, "s t ..."] | Bool[Arr, "s t ..."], query: Query) -> Array:
     """The entry of a per-visit series (s, t, ...) of the subject asked about, at each query's origin: (b, q, ...)."""
     series, origin = jnp.asarray(series), jnp.asarray(query.origin)

@@ -129,6 +129,7 @@ Answer: TypeAlias = Classes | Values | Event
 Forecast = Mapping[str, Answer]  # target -> its forecast
 Targets = Mapping[str, Truth | Interval]
 
+RESOLUTION = 0.0575  # years, three weeks: monthly visits lie apart
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # the median, the 50% and the 90% interval
 
 
@@ -172,7 +173,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns mean what: everything about a cohort that shapes a program."""
+    """Which columns mean what: everything about a cohort that shapes a program.
+
+    Visits less than `resolution` years apart are repeated measurements of one state: no rate of change is taken between
+    them.
+    """
 
     inputs: tuple[Column, ...]
     static: tuple[Column, ...]
@@ -180,3 +185,4 @@ class Layout:
     targets: tuple[Target, ...]
     modalities: tuple[str, ...]
     grids: tuple[tuple[int, int, int, int], ...]
+    resolution: float = RESOLUTION

@@ -6,7 +6,7 @@ from dataclasses import replace
 from framework.data.events import Happening
 from framework.data.schema import Schema, Variable
 from framework.errors import UserError
-from framework.types import Column, Layout, Target
+from framework.types import RESOLUTION, Column, Layout, Target
 
 NOWHERE = -(2**31)  # the column of an event: it has none
 
@@ -16,6 +16,7 @@ def layout(
     targets: Sequence[str],
     hidden: Sequence[str] = (),
     events: Mapping[str, Happening] | None = None,
+    resolution: float = RESOLUTION,
 ) -> Layout:
     """Resolve roles to columns; `hidden` variables are kept from the inputs although their role allows them.
 
@@ -52,6 +53,7 @@ def layout(
         ),
         modalities=tuple(m.name for m in schema.modalities if m.name not in hidden),
         grids=tuple((*m.shape, m.channels) for m in schema.modalities if m.name not in hidden),
+        resolution=resolution,
     )
 
 
@@ -79,6 +81,7 @@ def without(layout: Layout, hidden: Sequence[str]) -> Layout:
         targets=tuple(replace(t, seen=t.seen and t.name not in hidden) for t in layout.targets),
         modalities=tuple(modality for modality, _ in scans),
         grids=tuple(grid for _, grid in scans),
+        resolution=layout.resolution,
     )
 
 

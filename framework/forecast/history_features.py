@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from framework.history import at_origin, last_observed
+from framework.history import at_origin, last_observed, rates
 from framework.types import Arr, Column, Layout, Query, Scans, Visits
 
 Block = tuple[Array, Array]  # features (b q k), and which of them are known
@@ -23,15 +23,16 @@ def history_features(
 ) -> tuple[Float[Array, "b q f"], Bool[Array, "b q f"]]:
     """The features that `feature_names` names, and which of them are known; the others are 0.
 
-    Of each number the last value, its last change a year, the lowest and the highest so far; of each class the last
-    level and whether there was an earlier milder one (another one, where levels have no order); the years from each of
-    these to the query. What advances by itself (age) is told as of the query alone. Scans of the layout are taken for
-    embeddings. Nothing after a query's origin is read, and how many visits there were is not told.
+    Of each number the last value, its last change a year (see `rates`), the lowest and the highest so far; of each
+    class the last level and whether there was an earlier milder one (another one, where levels have no order); the
+    years from each of these to the query. What advances by itself (age) is told as of the query alone. Scans of the
+    layout are taken for embeddings. Nothing after a query's origin is read, and how many visits there were is not told.
     """
     visits = jax.tree.map(jnp.asarray, visits)
     numbers, classes = _kinds(layout)
     places = jnp.array([column.index for column in numbers], int)
-    blocks = [_years(visits, query), _numbers(visits.values[..., places], _seen(visits)[..., places], visits, query)]
+    seen = visits.values[..., places], _seen(visits)[..., places]
+    blocks = [_years(visits, query), _numbers(*seen, visits, query, layout.resolution)]
     blocks += [_class(column, visits, query) for column in classes]
     blocks += [_embedded(visits.scans[name], visits, query) for name in layout.modalities]
     blocks += [_static(column, visits, query) for column in layout.static]
@@ -80,12 +81,13 @@ def _years(visits: Visits, query: Query) -> Block:
     return x, jnp.ones_like(x, bool)
 
 
-def _numbers(values: Float[Arr, "b t k"], observed: Bool[Arr, "b t k"], visits: Visits, query: Query) -> Block:
+def _numbers(
+    values: Float[Arr, "b t k"], observed: Bool[Arr, "b t k"], visits: Visits, query: Query, resolution: float
+) -> Block:
     lows = observed & (values <= lax.cummin(jnp.where(observed, values, jnp.inf), axis=1))
     highs = observed & (values >= lax.cummax(jnp.where(observed, values, -jnp.inf), axis=1))
     ends = [_latest(values, event, visits, query) for event in (observed, lows, highs)]
-    change, year, again = _changes(values, observed, visits)
-    rate = _latest(change / jnp.where(again, year, 1), again, visits, query)
+    rate = _latest(*rates(values, observed, visits.times, resolution), visits, query)
     (last, low, high), has = ((end[0] for end in ends), ends[0][1])
     x = [last, rate[0], low, high, *(end[2] for end in ends)]
     return jnp.concatenate(x, -1), jnp.concatenate([has, rate[1], *[has] * 5], -1)
@@ -93,15 +95,11 @@ def _numbers(values: Float[Arr, "b t k"], observed: Bool[Arr, "b t k"], visits: 
 
 def _changes(
     values: Float[Arr, "b t k"], observed: Bool[Arr, "b t k"], visits: Visits
-) -> tuple[Float[Array, "b t k"], Float[Array, "b t k"], Bool[Array, "b t k"]]:
-    """At each visit the change since the observation before, the years it took, and whether there is one."""
+) -> tuple[Float[Array, "b t k"], Bool[Array, "b t k"]]:
+    """At each visit the change since the observation before, and whether there is one."""
     before = (jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0))) for x in last_observed(values, observed, visits.times))
-    value, has, when = before
-    return (
-        jnp.where(observed, values, 0) - value,
-        jnp.asarray(visits.times)[..., None] - when,
-        jnp.asarray(observed) & has,
-    )
+    value, has, _ = before
+    return jnp.where(observed, values, 0) - value, jnp.asarray(observed) & has
 
 
 def _latest(
@@ -137,7 +135,7 @@ def _embedded(scans: Scans, visits: Visits, query: Query) -> Block:
     there = jnp.zeros((b, t), bool).at[row, scans.visit].set(True, mode="drop") & visits.valid
     observed = jnp.broadcast_to(there[..., None], values.shape)
     value, has, since = _latest(values, observed, visits, query)
-    change, _, again = _changes(values, observed, visits)
+    change, again = _changes(values, observed, visits)
     change, again, _ = _latest(change, again, visits, query)
     return jnp.concatenate([value, change, since[..., :1]], -1), jnp.concatenate([has, again, has[..., :1]], -1)
 

@@ -107,15 +107,16 @@ class LastVisit(Forecaster):
         assert isinstance(truth, Interval)
         known = truth.observed & split.train[:, None]
         survival = right_censored(truth.lo[known], truth.hi[known])
-        rate = float(survival.event.sum() / survival.time.sum())
-        if self.drifts:
+        years = float(survival.time.sum())
+        rate = float(survival.event.sum()) / years if years > 0 else 0.0  # nobody followed shows no event
+        if self.drifts or not known.any():
             return Expected([], [], rate)
         curve = kaplan_meier(survival, np.ones(int(known.sum())))
         last = np.r_[np.diff(curve.time) > 0, True]  # where several came at once, the curve is told by the last
         return Expected(np.asarray(curve.time)[last].tolist(), np.asarray(curve.left)[last].tolist(), rate)
 
     def _learn(self, examples: Examples, target: Target, split: Split) -> Carried:
-        cohort, asked = examples.cohort, examples.asked
+        cohort, asked, resolution = examples.cohort, examples.asked, examples.layout.resolution
         seen = cohort.values[split.train, :, target.index][cohort.observed[split.train, :, target.index]]
         if target.levels:
             count = np.bincount(seen.astype(int), minlength=len(target.levels)) + 1.0
@@ -127,7 +128,8 @@ class LastVisit(Forecaster):
         assert isinstance(truth, Truth)
         pairs = (truth.observed & has)[split.train]
         change, years = (truth.value - value)[split.train][pairs], (asked.query.time - when)[split.train][pairs]
-        slope = float((change * years).sum() / max((years**2).sum(), 1e-12)) if self.drifts else 0.0
+        # years that do not amount to the resolution tell no slope: it vanishes with them
+        slope = float((change * years).sum() / max((years**2).sum(), resolution**2, 1e-12)) if self.drifts else 0.0
         prior = np.quantile(seen, LEVELS) if len(seen) else np.zeros(len(LEVELS))
         return Carried(slope, list(_around(np.asarray(change - slope * years))), [float(x) for x in prior])
 

@@ -44,6 +44,7 @@ SETTINGS = {  # what the experiments' configs hold beside targets, and the small
     "data.targets": (Sequence[str], None),
     "data.hidden": (Sequence[str], None),
     "data.events": (Mapping | None, None),
+    "data.resolution": (float, 0),
     "split.seed": (int, 0),
 }
 SIZES = {"width", "features", "out_features"}  # of layers

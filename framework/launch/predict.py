@@ -21,7 +21,7 @@ from framework.launch.check import check
 from framework.launch.folder import RunFolder, write_whole
 from framework.launch.identity import digest_of
 from framework.launch.run import use_compilation_cache
-from framework.launch.study import cohort_of, copy_ledger, events_of, facts
+from framework.launch.study import cohort_of, copy_ledger, events_of, facts, resolution_of
 from framework.launch.submission import submission
 from framework.types import Layout, Query
 
@@ -84,7 +84,8 @@ def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout
         raise UserError(f"the run at {run} keeps no fitted model; name a finished run of experiments.forecast")
     name = list(config.fitted)[-1]
     schema = Schema.from_json(manifest["schema"])
-    shape = layout(schema, list(config.data.targets), list(config.data.hidden), events_of(config))
+    targets, hidden = list(config.data.targets), list(config.data.hidden)
+    shape = layout(schema, targets, hidden, events_of(config), resolution_of(config))
     return name, config.fitted[name], schema, shape
 
 

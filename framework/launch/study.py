@@ -16,6 +16,7 @@ from framework.data.ingest.base import LEDGER, ingest
 from framework.data.layout import layout
 from framework.data.ledger import Entry, Ledger
 from framework.data.store import Cohort, exists, open_cohort
+from framework.types import RESOLUTION
 
 
 def cohort_of(config: DictConfig) -> Cohort:
@@ -49,13 +50,18 @@ def examples_of(config: DictConfig) -> Examples:
     """The cohort as questions and answers about `config.data.targets`."""
     cohort = cohort_of(config)
     told = events_of(config)
-    shape = layout(cohort.schema, list(config.data.targets), list(config.data.hidden), told)
+    shape = layout(cohort.schema, list(config.data.targets), list(config.data.hidden), told, resolution_of(config))
     return Examples(cohort, shape, config.ask, events={t.name: told[t.name] for t in shape.targets if t.horizons})
 
 
 def events_of(config: DictConfig) -> dict[str, Happening]:
     """What the data's configuration calls events, by name."""
     return instantiate(config.data.get("events") or {}, _convert_="all")
+
+
+def resolution_of(config: DictConfig) -> float:
+    """The gap between visits, in years, below which the data's configuration takes no rate of change."""
+    return float(config.data.get("resolution", RESOLUTION))
 
 
 def facts(config: DictConfig, cohort: Cohort) -> dict:
