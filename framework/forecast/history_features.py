@@ -87,7 +87,8 @@ def _numbers(
     lows = observed & (values <= lax.cummin(jnp.where(observed, values, jnp.inf), axis=1))
     highs = observed & (values >= lax.cummax(jnp.where(observed, values, -jnp.inf), axis=1))
     ends = [_latest(values, event, visits, query) for event in (observed, lows, highs)]
-    rate = _latest(*rates(values, observed, visits.times, resolution), visits, query)
+    change, again = rates(values, observed, visits.times, resolution)
+    rate = _latest(change, again, visits, query)
     (last, low, high), has = ((end[0] for end in ends), ends[0][1])
     x = [last, rate[0], low, high, *(end[2] for end in ends)]
     return jnp.concatenate(x, -1), jnp.concatenate([has, rate[1], *[has] * 5], -1)
