@@ -15,7 +15,9 @@ STATUSES = ("used", "missing", "excluded")
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: `item` is "subject", "visit", or the modality or variable that is missing or excluded there."""
+    """One line: `item` is "subject", "visit", or the modality or variable that is missing, excluded or, with a reason
+    though used, doubtful there.
+    """
 
     subject: str
     visit: str
@@ -25,10 +27,14 @@ class Entry:
 
 
 class Ledger:
-    """Filled while subjects are read, written beside the cohort as `ledger.csv`."""
+    """Filled while subjects are read, written beside the cohort as `ledger.csv`.
+
+    `warnings` are about the cohort as a whole, a line each.
+    """
 
     def __init__(self, entries: Iterable[Entry] = ()):
         self.entries = list(entries)
+        self.warnings: list[str] = []
 
     def add(self, subject: str, visit: str, item: str, status: str, reason: str = "") -> None:
         if status not in STATUSES or (status != "used" and not reason):
@@ -36,6 +42,10 @@ class Ledger:
                 f"ledger entry {subject, visit, item, status, reason}: {STATUSES}, with a reason unless used"
             )
         self.entries.append(Entry(subject, visit, item, status, reason))
+
+    def warn(self, text: str) -> None:
+        """Say what is likely to be wrong with the cohort, though it can be read."""
+        self.warnings.append(text)
 
     def used(self) -> dict[str, list[str]]:
         """The visits used, by subject."""

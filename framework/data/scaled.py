@@ -8,6 +8,12 @@ from framework.image.normalise import normalise
 
 
 def scaled(cohort: Cohort, modality: str, subject: int, visit: int) -> Float[np.ndarray, "x y z c"]:
-    """One scan from disk: intensities in arbitrary units on a common scale, those that have a unit as they are."""
+    """One scan from disk with its background at 0, as padding and augmentation take it to be.
+
+    Intensities in arbitrary units are brought to a scale of their own; those that have a unit keep it.
+    """
+    about = cohort.schema.modality(modality)
     voxels = cohort.voxels(modality, subject, visit)
-    return normalise(voxels) if cohort.schema.modality(modality).units == "arbitrary" else voxels
+    if about.background:
+        voxels = voxels - np.float32(about.background)
+    return normalise(voxels) if about.units == "arbitrary" else voxels

@@ -83,13 +83,17 @@ class Variable:
 
 @dataclass(frozen=True)
 class Modality:
-    """One kind of scan on its common grid: `shape` in voxels, `spacing` in mm."""
+    """One kind of scan on its common grid: `shape` in voxels, `spacing` in mm.
+
+    `background` is the value of what lies outside the patient, in the modality's units: 0, or -1000 of CT in HU.
+    """
 
     name: str
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     channels: int = 1
     units: str = "arbitrary"
+    background: float = 0.0
 
 
 @dataclass(frozen=True)

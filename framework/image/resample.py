@@ -17,12 +17,14 @@ def to_grid(
     affine: Float[np.ndarray, "4 4"],
     shape: tuple[int, int, int],
     spacing: tuple[float, float, float],
+    centre: Float[np.ndarray, " 3"] | None = None,
 ) -> Float[np.ndarray, "x y z"]:
     """`resample` for one volume of any shape: padded to a multiple of 64, so that few shapes are compiled."""
     pad = [(0, -n % BUCKET) for n in voxels.shape]
     size = np.array(voxels.shape, np.int32)
-    out = resample(np.pad(voxels, pad), affine.astype(np.float32), size, np.asarray(spacing, np.float32), tuple(shape))
-    return np.asarray(out)
+    middle = ((size - 1) / 2 if centre is None else centre).astype(np.float32)
+    steps = affine.astype(np.float32), size, np.asarray(spacing, np.float32)
+    return np.asarray(resample(np.pad(voxels, pad), *steps, tuple(shape), middle))
 
 
 @partial(jax.jit, static_argnames="shape")
@@ -32,13 +34,14 @@ def resample(
     size: Int[Array, "3"] | Int[np.ndarray, "3"],
     spacing: Float[Array, "3"] | Float[np.ndarray, "3"],
     shape: tuple[int, int, int],
+    centre: Float[Array, "3"] | Float[np.ndarray, "3"] | None = None,
 ) -> Float[Array, "x y z"]:
     """Trilinear samples of `voxels` at a grid of `shape` and `spacing` (mm) along right, anterior, superior.
 
-    The grid's centre is the centre of the volume's own field of view: nothing is registered here. `affine` takes
-    voxel indices to mm in RAS. Where the grid is coarser than the volume, each voxel axis is first smoothed by a
-    Gaussian of FWHM² = (grid's spacing)² − (volume's spacing)², so that fine detail does not alias. Outside the
-    volume is 0; zeros that pad its end, from `size` on, change nothing.
+    The grid's centre is at the voxel index `centre`, by default the centre of the volume's own field of view: nothing
+    is registered here. `affine` takes voxel indices to mm in RAS. Where the grid is coarser than the volume, each voxel
+    axis is first smoothed by a Gaussian of FWHM² = (grid's spacing)² − (volume's spacing)², so that fine detail does
+    not alias. Outside the volume is 0; zeros that pad its end, from `size` on, change nothing.
     """
     axes = affine[:3, :3]
     native = jnp.linalg.norm(axes, axis=0)
@@ -52,8 +55,8 @@ def resample(
 
     steps = [(jnp.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing, strict=True)]
     away = jnp.stack(jnp.meshgrid(*steps, indexing="ij"))  # mm from the common centre
-    centre = (size[:, None, None, None] - 1) / 2
-    indices = centre + jnp.einsum("dr,rxyz->dxyz", jnp.linalg.inv(axes), away, precision="highest")
+    middle = (size - 1) / 2 if centre is None else centre
+    indices = middle[:, None, None, None] + jnp.einsum("dr,rxyz->dxyz", jnp.linalg.inv(axes), away, precision="highest")
     return map_coordinates(voxels, list(indices), order=1, mode="constant")
 
 

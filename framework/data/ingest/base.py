@@ -1,5 +1,6 @@
 """What every way in is, and the one function that turns it into a cohort on disk with its ledger."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -56,10 +57,14 @@ def ingest(
     if progress:
         found = replace(found, subjects=_counted(found.subjects, progress))
     if there and existing == "append":
-        return _append(found, store)
+        made = _append(found, store)
+        _warn(found.ledger)
+        return made
     provenance = {"reader": type(reader).__name__, "sources": dict(found.sources)}
     if not there:
-        return write(store, found.schema, _accounted(found, store, {}), provenance, found.together)
+        made = write(store, found.schema, _accounted(found, store, {}), provenance, found.together)
+        _warn(found.ledger)
+        return made
     files, root = fsspec.url_to_fs(store.rstrip("/"))
     if files.exists(f"{root}.new"):
         files.rm(f"{root}.new", recursive=True)  # an earlier replacement that was killed
@@ -67,6 +72,7 @@ def ingest(
     write(target, found.schema, _accounted(found, target, {}), provenance, found.together)
     files.rm(root, recursive=True)
     files.mv(f"{root}.new", root, recursive=True)
+    _warn(found.ledger)
     return open_cohort(store)
 
 
@@ -88,6 +94,11 @@ def _append(found: Ingested, store: str) -> Cohort:
         if files.exists(f"{root}/.append"):
             files.rm(f"{root}/.append", recursive=True)
     return open_cohort(store)
+
+
+def _warn(ledger: Ledger) -> None:
+    for warning in ledger.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _accounted(found: Ingested, folder: str, written: dict[str, list[str]]) -> Iterator[Subject]:

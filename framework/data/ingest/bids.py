@@ -40,11 +40,12 @@ class Bids(Reader):
         run: str | None = None,
         on_error: str = "stop",
         limits: Mapping | None = None,
+        scans: Mapping | None = None,
     ):
         self.path, self.missing, self.on_error = path, tuple(map(str, missing)), on_error
         self.limits = build(Limits, limits or {}, "limits")
         self.run = None if run is None else known(run, ["first"], "run")
-        self.modalities = grids(modalities)
+        self.modalities, self.scans = grids(modalities), scans or {}
         self.layout = Layout(
             subject=SUBJECT,
             time=build(Time, time, "time"),
@@ -53,14 +54,14 @@ class Bids(Reader):
             variables=columns(variables or {}, "variables"),
             static=columns(static or {}, "static"),
         )
-        self.schema = self.layout.schema(tuple(self.modalities.values()))
+        self.schema = self.layout.schema(tuple(grid.modality(name) for name, grid in self.modalities.items()))
 
     def read(self) -> Ingested:
         root, ledger = locate(self.path), Ledger()
         folders = {folder.name: folder for folder in sorted(root.glob("sub-*")) if folder.is_dir()}
         if not folders:
             raise UserError(f"{root} has no folder sub-*; expected the root of a BIDS dataset: set data.path to it")
-        files = ScanFiles(root, self.on_error)
+        files = ScanFiles(root, self.on_error, self.modalities, ledger, self.scans)
         rows, sources = self._rows(root, folders, ledger)
         plan = self.layout.plan(rows, ledger)
         found = {(s.subject, v.id): self._files(folders, s.subject, v.id) for s in plan for v in s.visits}
@@ -68,15 +69,11 @@ class Bids(Reader):
         def scans(subject: str, visit: Planned) -> Mapping[str, Scan | Absent]:
             here: dict[str, Scan | Absent] = {}
             for name, paths in found[subject, visit.id].items():
-                here[name] = (
-                    files.read(paths[0], self.modalities[name], subject, visit.id)
-                    if paths
-                    else Absent("missing", "no file")
-                )
+                here[name] = files.read(paths[0], name, subject, visit.id) if paths else Absent("missing", "no file")
                 here |= {path.name: Absent("excluded", "not the first run") for path in paths[1:]}
             return here
 
-        return Ingested(self.schema, subjects(plan, self.layout, scans, ledger), ledger, sources)
+        return Ingested(self.schema, files.compared(subjects(plan, self.layout, scans, ledger)), ledger, sources)
 
     def _rows(self, root: Path, folders: Mapping[str, Path], ledger: Ledger) -> tuple[list[Row], dict[str, str]]:
         """A row for every session that a folder or a table names, and the tables' SHA-256."""

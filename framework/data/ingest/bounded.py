@@ -82,7 +82,7 @@ class Hashed(io.RawIOBase):
 
 
 @contextmanager
-def opened(path: Path, zipped: bool) -> Iterator[tuple[gzip.GzipFile | io.BufferedReader, Hashed]]:
+def opened(path: Path, zipped: bool) -> Iterator[tuple[io.BufferedIOBase, Hashed]]:
     """A regular file as a stream of its (unpacked) content, and its digest; a gzip stream checks itself at its end."""
     size_of(path)
     with path.open("rb") as file:

@@ -27,18 +27,21 @@ class Nifti(Reader):
         modalities: Mapping,
         files: Mapping[str, str] | None = None,
         on_error: str = "stop",
+        scans: Mapping | None = None,
     ):
         self.path, self.visits, self.modalities, self.on_error = path, visits, grids(modalities), on_error
+        self.scans = scans or {}
         unknown = set(files or {}) - set(self.modalities)
         if unknown:
             raise UserError(f"files names {sorted(unknown)}; expected some of the modalities {sorted(self.modalities)}")
         self.columns = {name: name for name in self.modalities} | {name: str(c) for name, c in (files or {}).items()}
-        self.schema = visits.layout.schema(tuple(self.modalities.values()))
+        self.schema = visits.layout.schema(tuple(grid.modality(name) for name, grid in self.modalities.items()))
 
     def read(self) -> Ingested:
         root = locate(self.path)
-        files = ScanFiles(root, self.on_error)
-        sheet, ledger = self.visits.sheet(), Ledger()
+        ledger = Ledger()
+        files = ScanFiles(root, self.on_error, self.modalities, ledger, self.scans)
+        sheet = self.visits.sheet()
         for name, column in self.columns.items():
             sheet.require(column, f"files of {name}")
         plan = self.visits.layout.plan(sheet.rows, ledger)
@@ -51,15 +54,14 @@ class Nifti(Reader):
             for name, column in self.columns.items():
                 file = visit.row.cells[column]
                 found[name] = (
-                    files.read(root / file, self.modalities[name], subject, visit.id)
+                    files.read(root / file, name, subject, visit.id)
                     if file
                     else Absent("missing", f"no file in column {column!r}")
                 )
             return found
 
-        return Ingested(
-            self.schema, subjects(plan, self.visits.layout, scans, ledger), ledger, {sheet.path.name: sheet.sha256}
-        )
+        found = files.compared(subjects(plan, self.visits.layout, scans, ledger))
+        return Ingested(self.schema, found, ledger, {sheet.path.name: sheet.sha256})
 
     def _must_exist(self, root: Path, subject: str, visit: Planned) -> None:
         """A file that is named but not there is found before the first is read."""

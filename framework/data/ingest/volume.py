@@ -1,94 +1,126 @@
 """NIfTI volumes, read with distrust: the whole stream is checked before a voxel is believed.
 
 nibabel alone never reaches a gzip stream's checksum, so a flipped bit goes unseen, and it allocates whatever a
-header claims.
+header claims. Here a file's length must be what its header says, exactly, and is known before memory is taken.
 """
 
-import gzip
-import hashlib
 import io
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from jaxtyping import Float
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
+from framework.data.ingest.bounded import CHUNK, GZIP, UNPACKABLE, opened, packed, size_of
+from framework.data.ingest.header import LONGEST, Header, parse
+from framework.data.ingest.orientation import FORMS, MM, affine_of
+from framework.data.ingest.spec import known
 from framework.errors import UserError
 
-MAX_BYTES = 2**32  # an uncompressed 1024³ volume of 4 bytes a voxel
-SLACK = 2**20  # what may follow the voxels
-MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+
+@dataclass(frozen=True)
+class Reading:
+    """How scans are read, where their files leave it open or are wrong.
+
+    `orientation` is sform or qform, where they contradict each other; `spatial_units` is mm, meter or micron, whatever
+    headers say; `nan` is what a voxel that is NaN counts as (0 for maps that are NaN outside the brain). A scan of more
+    than `voxels` is refused before memory is taken for it.
+    """
+
+    orientation: str | None = None
+    spatial_units: str | None = None
+    nan: float | None = None
+    voxels: int = 2**28
+
+    def __post_init__(self):
+        if self.orientation is not None:
+            known(self.orientation, FORMS, "scans.orientation")
+        if self.spatial_units is not None:
+            known(self.spatial_units, list(MM), "scans.spatial_units")
+        if self.nan is not None and not np.isfinite(self.nan):
+            raise UserError(f"scans.nan is {self.nan}; expected a number, such as 0")
+        if self.voxels < 1:
+            raise UserError(f"scans.voxels is {self.voxels}; expected 1 up")
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A 3-D volume with the affine from voxel indices to mm in RAS, and its file's SHA-256."""
+    """A 3-D volume with the affine from voxel indices to mm in RAS, its scaling, and its file's SHA-256.
+
+    `warning` says what was taken on trust.
+    """
 
     voxels: Float[np.ndarray, "i j k"]
     affine: Float[np.ndarray, "4 4"]
     sha256: str
+    scaling: tuple[float, float] = (1.0, 0.0)
+    warning: str | None = None
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path, reading: Reading | None = None) -> Volume:
     """Read `.nii` or `.nii.gz`; raises UserError with what is wrong with the file."""
+    reading = reading or Reading()
+    zipped = path.name.lower().endswith(".gz")
     try:
-        content = path.read_bytes()
-        data, kind = _checked(content, path.name.endswith(".gz"))
-        image = kind.from_bytes(data)
-        affine = _affine(image)
-        voxels = np.asarray(image.dataobj, dtype=np.float32)
-    except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError) as error:
+        least, most = packed(path) if zipped else (size_of(path),) * 2
+        with opened(path, zipped) as (stream, hashed):
+            head = stream.read(LONGEST)
+            if not zipped and head.startswith(GZIP):
+                raise ValueError("it is packed by gzip, though its name does not end in .gz; rename it")
+            header = parse(head)
+            _holds(header, least, most, reading.voxels)
+            affine, warning = affine_of(header, reading.orientation, reading.spatial_units)
+            stream.read(max(header.start - len(head), 0))  # extensions
+            voxels = _voxels(stream, head[header.start :], header, reading.nan)
+            if stream.read(1):  # reading to the end is what checks the gzip checksum
+                raise ValueError(_longer(header))
+            sha256 = hashed.sha256()
+    except MemoryError:
+        raise UserError("there is not enough memory for it") from None
+    except (*UNPACKABLE, ValueError) as error:
         raise UserError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
-    voxels = voxels.reshape(voxels.shape[:3])
-    broken = int(np.count_nonzero(~np.isfinite(voxels)))
-    if broken:
-        raise UserError(f"{broken} of its voxels are NaN or infinite")
-    return Volume(voxels, affine, hashlib.sha256(content).hexdigest())
+    return Volume(voxels, affine, sha256, (header.slope, header.inter), warning)
 
 
-def _checked(content: bytes, zipped: bool) -> tuple[bytes, type[nibabel.Nifti1Image]]:
-    """The decompressed file, once its size is what its header says, and the kind of image it is."""
-    stream = gzip.GzipFile(fileobj=io.BytesIO(content)) if zipped else io.BytesIO(content)
-    head = stream.read(540)
-    kind = nibabel.Nifti2Image if head[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nibabel.Nifti1Image
-    length = kind.header_class.template_dtype.itemsize
-    if len(head) < length:
-        raise ValueError(f"no NIfTI file: {len(head)} bytes are fewer than a header has")
-    header = kind.header_class(head[:length])
-    shape = header.get_data_shape()
-    if len(shape) < 3 or min(shape) < 1 or any(n > 1 for n in shape[3:]):
-        raise ValueError(f"its shape is {tuple(map(int, shape))}; expected one 3-D volume")
-    if header.get_data_dtype().kind not in "iuf":
-        raise ValueError(f"its voxels are {header.get_data_dtype()}; expected real numbers")
-    start = int(header.get_data_offset())
-    if start < length + 4:  # the 4 bytes that say whether extensions follow
-        raise ValueError(f"its voxels would start at byte {start}, within its header: no single-file NIfTI")
-    # in Python integers: a hostile header overflows anything smaller
-    claimed = start + int(np.prod([int(n) for n in shape], dtype=object)) * header.get_data_dtype().itemsize
-    if claimed > MAX_BYTES:
+def _holds(header: Header, least: int, most: int, voxels: int) -> None:
+    """Raise ValueError where the file is of another length than its header says, or holds too many voxels."""
+    claimed = header.shape[0] * header.shape[1] * header.shape[2]
+    if claimed > voxels:
         raise ValueError(
-            f"its header claims {tuple(map(int, shape))} voxels, {claimed} bytes; at most {MAX_BYTES} are read"
+            f"its header claims {header.shape} voxels, {claimed} in all; at most {voxels} are read "
+            "(data.reader.scans.voxels)"
         )
-    # reading to the end is what checks the gzip checksum
-    data = head + stream.read(claimed + SLACK - len(head))
-    if len(data) < claimed:
-        raise ValueError(f"cut short: it holds {len(data)} bytes of the {claimed} its header claims")
-    if stream.read(1):
-        raise ValueError(f"it holds more than the {claimed} bytes its header claims")
-    return data, kind
+    if most < header.end:
+        raise ValueError(f"cut short: it can hold {most} bytes of the {header.end} its header claims")
+    if least > header.end:
+        raise ValueError(_longer(header))
 
 
-def _affine(image: nibabel.Nifti1Image) -> Float[np.ndarray, "4 4"]:
-    header = image.header
-    if header["sform_code"] == 0 and header["qform_code"] == 0:
-        raise ValueError("neither sform nor qform says how it is oriented")
-    affine = np.array(image.affine, dtype=np.float64)
-    affine[:3] *= MM[str(header.get_xyzt_units()[0])]
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.all(np.isfinite(affine)) or lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
-        raise ValueError("its affine is degenerate: voxel axes of no length, not finite, or in one plane")
-    return affine
+def _longer(header: Header) -> str:
+    return f"it holds more than the {header.end} bytes its header claims"
+
+
+def _voxels(stream: io.BufferedIOBase, rest: bytes, header: Header, nan: float | None) -> Float[np.ndarray, "i j k"]:
+    """The voxels, scaled, read part by part so that a short file takes no more memory than it has."""
+    total, size = int(np.prod(header.shape)), header.dtype.itemsize
+    voxels, done, broken = np.empty(total, np.float32), 0, 0
+    while done < total:
+        wanted = min(8 * CHUNK // size, total - done) * size
+        part = rest[:wanted] + stream.read(wanted - len(rest[:wanted]))
+        rest = rest[wanted:]
+        if len(part) < wanted:
+            held = header.start + done * size + len(part)
+            raise ValueError(f"cut short: it holds {held} bytes of the {header.end} its header claims")
+        stored = np.frombuffer(part, header.dtype)
+        into = voxels[done : done + len(stored)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            into[:] = stored if (header.slope, header.inter) == (1.0, 0.0) else stored * header.slope + header.inter
+        if nan is not None:
+            into[np.isnan(stored)] = nan
+        broken += len(into) - int(np.count_nonzero(np.isfinite(into)))
+        done += len(stored)
+    if broken:
+        raise ValueError(
+            f"{broken} of its voxels are NaN or infinite; where NaN stands for outside, add data.reader.scans.nan=0"
+        )
+    return voxels.reshape(header.shape, order="F")
