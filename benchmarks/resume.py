@@ -166,10 +166,10 @@ class Run:
         return step - start
 
     def _committed(self) -> list[int]:
-        return [int(path.name) for path in (self.folder / "checkpoints").glob("*") if path.name.isdigit()]
+        return [int(path.stem) for path in (self.folder / "checkpoints").glob("*.npz")]
 
     def _unfinished(self) -> list[Path]:
-        return list((self.folder / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
+        return list((self.folder / "checkpoints").glob("*.new"))
 
 
 def differences(one: Path, other: Path) -> tuple[int, bool]:
@@ -268,11 +268,11 @@ def _watched(folder: Path, forget: bool) -> dict:
     kept: dict = {}
     save, resume, timed = Checkpoints.save, Checkpoints.resume, Meter.time
 
-    def saving(self, step, state, reader):
+    def saving(self, step, state, reader=None):
         kept["state"] = jax.tree.map(np.asarray, _bare(state))
         save(self, step, state, reader)
 
-    def resuming(self, like, reader):
+    def resuming(self, like, reader=None):
         found = resume(self, like, reader)
         if found is not None and forget:
             members = replace(found[1].members, key=jax.random.split(jax.random.key(os.getpid()), 1))

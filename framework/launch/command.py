@@ -106,7 +106,8 @@ def explain(error: BaseException, config_name: str) -> str | None:
     if isinstance(error, (ValueError, TypeError)) and _raised_by_hydra(error):
         return f"config: {' '.join(str(error).split())}; check the overrides on the command line"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}; check the path, its permissions and the space left"
+        place = "" if error.filename is None else f": {error.filename}"
+        return f"{error.strerror}{place}; check the path, its permissions and the space left"
     return None
 
 

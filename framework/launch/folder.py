@@ -21,9 +21,10 @@ import yaml
 import framework
 from framework.launch.claim import claimed, writing
 from framework.launch.identity import identity
+from framework.train.whole import write_whole
 
 SOURCES = (".py", ".cc", ".h")
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "xarray", "zarr")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "xarray", "zarr")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,15 @@ class RunFolder:
         if killed := before.get("killed", 0) + died:
             facts = {"killed": killed} | facts
         known = {"state": state, "since": datetime.now(UTC).isoformat(timespec="seconds"), "process": os.getpid()}
-        write_whole(self.path / "status.json", json.dumps(known | facts))
+        told, file = json.dumps(known | facts), self.path / "status.json"
+        try:
+            write_whole(file, told)
+        except OSError:  # a full disk has no room for another file, but the one that is there has its block
+            if not file.exists():
+                raise
+            with file.open("r+") as old:
+                old.write(told)
+                old.truncate()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -83,7 +92,7 @@ class RunFolder:
         try:
             yield
         except BaseException as error:
-            with suppress(OSError):  # a full disk is why it failed; that is what is told
+            with suppress(OSError):  # the place is gone; what is told is why it failed
                 self.stands("failed", reason=" ".join(f"{type(error).__name__}: {error}".split()))
             raise
         self.stands("finished")
@@ -110,16 +119,6 @@ class RunFolder:
         """Correct the status of a run that was killed between its last two words."""
         if self.status().get("state") not in (None, "finished"):
             self.stands("finished")
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    aside = file.with_name(file.name + ".new")
-    with aside.open("w") as new:
-        new.write(text)
-        new.flush()
-        os.fsync(new.fileno())
-    os.replace(aside, file)
 
 
 @cache

@@ -26,13 +26,14 @@ from framework.forecast.answers import answers
 from framework.forecast.base import Fitted, Forecaster
 from framework.launch import certificate
 from framework.launch.claim import claimed
-from framework.launch.folder import RunFolder, write_whole
+from framework.launch.folder import RunFolder
 from framework.launch.progress import Training
 from framework.launch.recipes import FLOORS
 from framework.launch.study import copy_ledger, examples_of, facts
 from framework.launch.tested import Tested
 from framework.train.mesh import is_first
 from framework.train.optimizer import Dynamic
+from framework.train.whole import write_whole
 from framework.types import Interval
 
 Plan = Callable[[Splitter, Cohort], Sequence[Sequence[Split]]]  # the folds of each repeat

@@ -18,11 +18,12 @@ from framework.errors import UserError
 from framework.evaluate.outcomes import answer_names
 from framework.forecast.answers import answers
 from framework.launch.check import check
-from framework.launch.folder import RunFolder, write_whole
+from framework.launch.folder import RunFolder
 from framework.launch.identity import digest_of
 from framework.launch.run import use_compilation_cache
 from framework.launch.study import cohort_of, copy_ledger, events_of, facts, resolution_of
 from framework.launch.submission import submission
+from framework.train.whole import write_whole
 from framework.types import Layout, Query
 
 

@@ -12,11 +12,12 @@ from framework.data.split import Split
 from framework.data.store import Cohort
 from framework.errors import UserError
 from framework.forecast.pretrained import SEEN, digests, save_weights
-from framework.launch.folder import RunFolder, write_whole
+from framework.launch.folder import RunFolder
 from framework.launch.progress import Training
 from framework.launch.run import use_compilation_cache
 from framework.launch.study import cohort_of, copy_ledger, facts
 from framework.train.reconstruction import Reconstruction
+from framework.train.whole import write_whole
 
 
 def pretrain(config: DictConfig) -> float:

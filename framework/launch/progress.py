@@ -11,7 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from framework.launch.folder import write_whole
+from framework.train.whole import naming, write_whole
 
 EVERY = 10.0  # seconds between plain lines where there is no terminal
 
@@ -44,9 +44,10 @@ class Training:
         total = row.pop("of")
         if self._fresh:
             self._rewind(row["step"], row["member"])
-        self._file.write(json.dumps({"model": self._model, **row}) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())  # before the checkpoint that counts on it, even where the power fails
+        with naming(self._path):
+            self._file.write(json.dumps({"model": self._model, **row}) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())  # before the checkpoint that counts on it, even where the power fails
         loss = ", ".join(f"{name} {row[name]:.3f}" for name in ("train", "validation") if row[name] == row[name])
         self._bar.update(self._task, completed=row["step"], total=total, loss=loss)
         told = f"{self._model}: step {row['step']} of at most {total}, {loss}"

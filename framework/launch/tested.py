@@ -1,13 +1,14 @@
 """What a study keeps of one forecaster once it was tested, so that a study that was stopped need not fit it again."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+
+from framework.train.whole import whole
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,9 @@ class Tested:
     def save(self, file: Path) -> None:
         """Write it so that it is there whole or not at all."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f"{file.name}.new")
         told = {f"answer {target}": numbers for target, numbers in self.answers.items()}
-        with aside.open("wb") as new:
+        with whole(file, "wb") as new:
             np.savez(new, allow_pickle=False, facts=np.array(json.dumps(self.facts)), **told)
-            new.flush()
-            os.fsync(new.fileno())
-        os.replace(aside, file)
 
     @staticmethod
     def load(file: Path) -> "Tested | None":

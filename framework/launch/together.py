@@ -20,7 +20,7 @@ from framework.launch import identity
 from framework.launch.certificate import uphold
 from framework.launch.check import check
 from framework.launch.claim import claimed
-from framework.launch.folder import command_line, write_whole
+from framework.launch.folder import command_line
 from framework.launch.identity import without
 from framework.launch.job import Job
 from framework.launch.progress import Sweep, Training
@@ -30,6 +30,7 @@ from framework.launch.sweep import How, Ran, summary
 from framework.launch.worker import Warm, raised, task
 from framework.launch.workers import BEGUN, Answer, Processes, share
 from framework.train.optimizer import Dynamic
+from framework.train.whole import write_whole
 
 Value = float | Exception
 Ended = Callable[[int, Value], None]

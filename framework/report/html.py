@@ -32,6 +32,7 @@ from framework.report.examples import trajectories
 from framework.report.learning import curves
 from framework.report.run import Run
 from framework.report.tables import Cell, Table, words
+from framework.train.whole import write_whole
 
 LONGEST = 1000  # lines of the ledger that the page holds; all of them are in ledger.csv
 
@@ -72,9 +73,9 @@ def build(folder: Path) -> Path:
     )
     tables.write(list(_tables(told)), folder / "tables")
     for name, _, text in told["methods"]["files"]:
-        (folder / name).write_text(text, encoding="utf-8")
+        write_whole(folder / name, text)
     path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path
 
 

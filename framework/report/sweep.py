@@ -13,6 +13,7 @@ from scipy.stats import t as student
 from framework.errors import UserError
 from framework.report.drawing import INK, MUTED, Panel, logarithmic, panel, pens
 from framework.report.html import environment
+from framework.train.whole import write_whole
 
 REPEATS = ("seed", "split.fold", "split.seed")  # jobs that differ in these alone are repeats of each other
 BEST = 5  # settings drawn in colour
@@ -81,7 +82,7 @@ def build(folder: Path, rows: Sequence[Mapping]) -> Path:
         )
     )
     path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path
 
 

@@ -12,6 +12,8 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from framework.train.whole import write_whole
+
 PAGE = 45  # rows that a printed page holds
 LINE = 40  # letters, beyond which a column is prose
 
@@ -123,8 +125,8 @@ def write(tables: Sequence[Table], folder: Path) -> None:
     for old in (*folder.glob("*.csv"), *folder.glob("*.tex")):
         old.unlink()
     for table in tables:
-        (folder / f"{table.file}.csv").write_text(table.csv, encoding="utf-8")
-        (folder / f"{table.file}.tex").write_text(table.latex, encoding="utf-8")
+        write_whole(folder / f"{table.file}.csv", table.csv)
+        write_whole(folder / f"{table.file}.tex", table.latex)
 
 
 def words(*texts: object) -> list[Cell]:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from framework.errors import UserError
+from framework.train.whole import whole
 
 FILE = "arrays.npz"
 
@@ -16,9 +17,8 @@ FILE = "arrays.npz"
 def save_arrays(path: Path, state: PyTree) -> None:
     """Write one pytree of arrays into the folder `path`, replacing what was there."""
     path.mkdir(parents=True, exist_ok=True)
-    aside = path / f"new-{FILE}"
-    np.savez(aside, *(np.asarray(leaf) for leaf in jax.tree.leaves(state)))
-    aside.replace(path / FILE)
+    with whole(path / FILE, "wb") as file:
+        np.savez(file, *(np.asarray(leaf) for leaf in jax.tree.leaves(state)))
 
 
 def load_arrays(path: Path, like: PyTree) -> PyTree:

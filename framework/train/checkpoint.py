@@ -1,113 +1,145 @@
 """Checkpoints of a training run, committed whole or not at all, written while it goes on."""
 
+import json
 import math
-import re
+import threading
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import BadZipFile
 
 import grain
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
-from absl import logging
+import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from framework.errors import UserError
+from framework.train.whole import whole
 
-TROUBLE = (ValueError, KeyError, OSError, RuntimeError)  # what orbax makes of a full disk or a damaged file
+DAMAGE = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error)  # what a file that is not as written raises
 
 
 class Checkpoints:
     """The last two states of a run under `folder`, by step, each with the place of its reader in the data.
 
-    No more than `seconds` of work, or `steps`, is ever lost: a save begins after half of that, and the next
-    waits for it. Raises UserError where the folder cannot be written; what it holds stays.
+    A state is one file, `<step>.npz`, with a checksum of each array; it is written aside, synchronised and renamed by a
+    thread. No more than `seconds` of work, or `steps`, is ever lost: a save begins after half of that, and the next
+    waits for it. Of several hosts the first writes what all have. Raises UserError where the folder cannot be written;
+    what it holds stays.
     """
 
     def __init__(self, folder: Path, seconds: float = math.inf, steps: int | None = None):
         self._folder, self._seconds, self._steps = folder.absolute(), seconds, steps or math.inf
-        # a write that was killed leaves a folder of another name behind
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, cleanup_tmp_directories=True)
+        self._writer: threading.Thread | None = None
+        self._failure: BaseException | None = None
         with self._writing():
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                for cut_short in self._folder.glob("*.new"):  # by a kill
+                    cut_short.unlink()
         self._clock, self._step = time.monotonic(), 0
-        self._verbosity = logging.get_verbosity()
-        logging.set_verbosity(logging.FATAL)  # what orbax logs of a failed write it raises as well
 
     def due(self, step: int) -> bool:
         """Whether half an interval has passed since the last save or resumption."""
         return 2 * (time.monotonic() - self._clock) >= self._seconds or 2 * (step - self._step) >= self._steps
 
-    def save(self, step: int, state: PyTree, reader: grain.DatasetIterator) -> None:
+    def save(self, step: int, state: PyTree, reader: grain.DatasetIterator | None = None) -> None:
         """Begin to write; the arrays may change once this returns."""
-        if step == self._manager.latest_step():
+        self._wait()
+        if step == max(self._held(), default=None):
             return
-        parts = ocp.args.Composite(
-            state=ocp.args.StandardSave(_plain(state)), reader=grain.checkpoint.CheckpointSave(reader)
-        )
-        with self._writing():
-            self._manager.save(step, args=parts)
+        arrays = [_on_host(leaf) for leaf in jax.tree.leaves(state)]
+        place = json.dumps(None if reader is None else reader.get_state())
+        if jax.process_index() == 0:
+            self._writer = threading.Thread(target=self._write, args=(step, arrays, place), daemon=True)
+            self._writer.start()
         self._clock, self._step = time.monotonic(), step
 
-    def resume(self, like: PyTree, reader: grain.DatasetIterator) -> tuple[int, PyTree] | None:
+    def resume(self, like: PyTree, reader: grain.DatasetIterator | None = None) -> tuple[int, PyTree] | None:
         """The newest step and its state, in the shape of `like`, the reader set to go on from there; None where
         there is none. Raises UserError where it cannot be read.
         """
-        step = self._manager.latest_step()
+        step = max(self._held(), default=None)
         if step is None:
             return None
-        parts = ocp.args.Composite(
-            state=ocp.args.StandardRestore(_plain(like)), reader=grain.checkpoint.CheckpointRestore(reader)
-        )
+        file, (wanted, shape) = self._file(step), jax.tree.flatten(like)
         try:
-            state = self._manager.restore(step, args=parts)["state"]
-        except (*TROUBLE, IndexError) as error:
-            self.close()
-            raise UserError(
-                f"the checkpoint of step {step} cannot be read ({_line(error)}); delete {self._folder / str(step)}"
-            ) from error
+            with np.load(file, allow_pickle=False) as held:
+                leaves = [_as_was(held[f"arr_{i}"], leaf) for i, leaf in enumerate(wanted)]
+                if len(held.files) != len(wanted) + 1:
+                    raise ValueError(f"it holds {len(held.files) - 1} arrays, not {len(wanted)}")
+                place = json.loads(str(held["reader"]))
+            if reader is not None:
+                reader.set_state(place)
+        except DAMAGE as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"the checkpoint of step {step} cannot be read ({reason}); delete {file}") from error
         self._step = step
-        return step, _restored(list(state), like)
+        return step, shape.unflatten(leaves)
 
     def close(self) -> None:
         """Wait for what is being written."""
-        try:
+        self._wait()
+
+    def _held(self) -> list[int]:
+        return [int(file.stem) for file in self._folder.glob("*.npz") if file.stem.isdigit()]
+
+    def _file(self, step: int) -> Path:
+        return self._folder / f"{step}.npz"
+
+    def _wait(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.join()
+        failure, self._failure = self._failure, None
+        if failure is not None:
             with self._writing():
-                self._manager.wait_until_finished()
-                self._manager.close()
-        finally:
-            logging.set_verbosity(self._verbosity)
+                raise failure
+
+    def _write(self, step: int, arrays: Sequence[np.ndarray], place: str) -> None:
+        """What the thread does; a failure is raised where the next save, or the end, waits for it."""
+        try:
+            with whole(self._file(step), "wb") as new:
+                np.savez(new, *arrays, allow_pickle=False, reader=np.array(place))
+            for old in sorted(self._held())[:-2]:
+                self._file(old).unlink(missing_ok=True)
+        except BaseException as error:
+            self._failure = error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except TROUBLE as error:
+        except OSError as error:
             raise UserError(
-                f"no checkpoint can be written to {self._folder} ({_line(error)}); make room there, or choose another "
-                "place with runs=...; the same command goes on from the last one"
+                f"no checkpoint can be written to {self._folder} ({error.strerror}); make room there, or choose "
+                "another place with runs=...; the same command goes on from the last one"
             ) from error
 
 
-def _plain(state: PyTree) -> list:
-    """The leaves as ordinary arrays, random keys as their data; empty ones, which orbax refuses, left out."""
-    return [jax.random.key_data(x) if _is_key(x) else x for x in jax.tree.leaves(state) if x.size]
+def _on_host(leaf: jax.Array | np.ndarray) -> np.ndarray:
+    """A copy, whole, of a random key its data."""
+    if _is_key(leaf):
+        leaf = jax.random.key_data(leaf)
+    if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+        leaf = multihost_utils.process_allgather(leaf, tiled=True)
+    return np.array(leaf)
 
 
-def _restored(leaves: list, like: PyTree) -> PyTree:
-    old, shape = jax.tree.flatten(like)
-    held = iter(leaves)
-    parts = [(next(held) if o.size else o, o) for o in old]
-    return shape.unflatten([jax.random.wrap_key_data(x) if _is_key(o) else x for x, o in parts])
-
-
-def _line(error: Exception) -> str:
-    """What the system said, where it said something; else the beginning of what the library did."""
-    text = " ".join(str(error).split())
-    system = re.search(r"([^:]+) \[os_error_code", text)
-    return system[1].strip() if system else text[:200]
+def _as_was(held: np.ndarray, like: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    """What was held in the kind of array that it was."""
+    data = jax.eval_shape(jax.random.key_data, like) if _is_key(like) else like
+    if held.dtype.kind == "V":  # types that NumPy does not know are written as bytes
+        held = held.view(data.dtype)
+    if (held.shape, held.dtype) != (data.shape, data.dtype):
+        raise ValueError(f"an array of {held.dtype}{list(held.shape)} where {data.dtype}{list(data.shape)} is expected")
+    if isinstance(like, np.ndarray):
+        return held
+    return jax.random.wrap_key_data(jnp.asarray(held)) if _is_key(like) else jnp.asarray(held)
 
 
 def _is_key(leaf: object) -> bool:

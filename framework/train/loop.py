@@ -190,6 +190,7 @@ def train(
             checkpoints = Checkpoints(folder, training.checkpoint_seconds, training.checkpoint_steps)
             stack.enter_context(closing(checkpoints))
             whole, step = _resumed(checkpoints, whole, reader, feed.chunk)
+            whole = mesh.state(whole)
         progress = whole.under_way()
         lanes = Lanes(progress.places, len(splits), (statistics, dynamics))
         termination = stack.enter_context(Termination())

@@ -1,5 +1,6 @@
 """A run's folder is found again by what the run is made of, and by nothing else."""
 
+import errno
 import json
 import os
 
@@ -8,7 +9,9 @@ import yaml
 
 import framework.launch.folder as folders
 from framework.errors import UserError
-from framework.launch.folder import RunFolder, digest, write_whole
+from framework.launch.command import explain
+from framework.launch.folder import RunFolder, digest
+from framework.train.whole import write_whole
 
 CONFIG = {
     "experiment": "forecast",
@@ -109,6 +112,55 @@ def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
     folders._commit.cache_clear()
     assert started(tmp_path).manifest()["commit"] is None
     folders._commit.cache_clear()
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """A disk on which nothing new can be written, while files that are there may be written over."""
+
+    def fails(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fails)
+
+
+def test_a_run_that_meets_a_full_disk_says_so_in_its_status_and_leaves_nothing_beside(tmp_path, request):
+    folder = started(tmp_path)
+
+    def ends() -> None:
+        request.getfixturevalue("full")
+        write_whole(folder.path / "cost.json", "{}")
+
+    with pytest.raises(OSError, match="No space left"), folder.watched():
+        ends()
+    assert folder.status()["state"] == "failed"
+    assert "No space left on device" in folder.status()["reason"]
+    assert "cost.json" in folder.status()["reason"]
+    assert not [file.name for file in folder.path.iterdir() if "new" in file.name]
+
+
+@pytest.mark.usefixtures("full")
+def test_a_full_disk_is_named_with_the_file_that_met_it(tmp_path):
+    with pytest.raises(OSError, match="No space left") as met:
+        write_whole(tmp_path / "report.html", "page")
+    line = explain(met.value, "forecast")
+    assert (
+        line == f"No space left on device: {tmp_path}/report.html; check the path, its permissions and the space left"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_the_system_names_no_file_none_is_named():
+    line = explain(OSError(errno.ENOSPC, "No space left on device"), "forecast")
+    assert line == "No space left on device; check the path, its permissions and the space left"
+
+
+def test_a_status_is_corrected_where_a_run_was_killed_between_its_last_two_words(tmp_path):
+    folder = started(tmp_path)
+    folder.stands("running")
+    folder.finish()
+    folder.once(CONFIG, {}, lambda: pytest.fail("made again"))
+    assert folder.status()["state"] == "finished"
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -97,6 +99,19 @@ def test_figures_take_all_colours_from_the_page(text):
 
 def test_the_same_run_makes_the_same_page(text, folder):
     assert html.build(folder).read_text() == text
+
+
+def test_a_page_drawn_on_a_full_disk_leaves_the_old_one_whole(folder, monkeypatch):
+    text = html.build(folder).read_text(encoding="utf-8")
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            html.build(folder)
+    assert (folder / "report.html").read_text(encoding="utf-8") == text
 
 
 def test_words_from_the_run_are_never_markup(folder):
