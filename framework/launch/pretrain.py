@@ -1,6 +1,7 @@
 """Encoders pretrained on the scans of training subjects, kept for forecasts to start from."""
 
 import json
+import shutil
 from collections.abc import Sequence
 
 import jax
@@ -19,6 +20,8 @@ from framework.launch.study import cohort_of, copy_ledger, facts
 from framework.train.reconstruction import Reconstruction
 from framework.train.whole import write_whole
 
+CHECKPOINTS = "checkpoints"
+
 
 def pretrain(config: DictConfig) -> float:
     """Train one encoder a modality; return their mean validation error, for any sweeper to use."""
@@ -31,13 +34,15 @@ def pretrain(config: DictConfig) -> float:
     what = OmegaConf.to_container(config, resolve=True)
     assert isinstance(what, dict)
     folder = RunFolder.of(what, cohort.fingerprint)
-    if not folder.finished:
-        folder.start(what, facts(config, cohort))
+
+    def make() -> None:
         told = _train(recipe, known, modalities, split, config.seed, folder)
         write_whole(folder.path / SEEN, json.dumps(_seen(known, split)))
         copy_ledger(config.data.store, folder.path)
         folder.note(encoders=told)
-        folder.finish()
+
+    folder.once(what, facts(config, cohort), make)
+    shutil.rmtree(folder.path / CHECKPOINTS, ignore_errors=True)
     told = folder.manifest()["encoders"]
     for name, facts_of in told.items():
         print(f"{name}: {_line(facts_of)}")
@@ -60,14 +65,21 @@ def _modalities(cohort: Cohort, hidden: Sequence[str]) -> list[str]:
 def _train(
     recipe: Reconstruction, cohort: Cohort, modalities: Sequence[str], split: Split, seed: int, folder: RunFolder
 ) -> dict[str, dict]:
-    """What the manifest says of each modality's encoder; the weights lie beside it."""
+    """What the manifest says of each modality's encoder; the weights lie beside it.
+
+    An encoder that an interrupted run had trained already is not trained again.
+    """
     told = {}
     for name, key in zip(modalities, jax.random.split(jax.random.key(seed), len(modalities)), strict=True):
-        with Training(name, folder.path / "metrics.jsonl") as log:
-            found = recipe.fit(cohort, name, split, key, log)
-        save_weights(folder.path, name, found.weights)
-        modality = cohort.schema.modality(name)
-        told[name] = {"grid": [*modality.shape, modality.channels], **found.facts}
+        place = folder.path / CHECKPOINTS / name
+        done = place.with_name(f"{name}.json")
+        if not done.exists():
+            with Training(name, folder.path / "metrics.jsonl") as log:
+                found = recipe.fit(cohort, name, split, key, log, place)
+            save_weights(folder.path, name, found.weights)
+            modality = cohort.schema.modality(name)
+            write_whole(done, json.dumps({"grid": [*modality.shape, modality.channels], **found.facts}))
+        told[name] = json.loads(done.read_text())
     return told
 
 

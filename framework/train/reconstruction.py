@@ -1,8 +1,11 @@
 """Encoders trained by reconstructing scans, before anything is forecast."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +21,8 @@ from framework.data.store import Cohort
 from framework.errors import UserError
 from framework.nn.encoders.autoencoder import Autoencoder
 from framework.nn.model import encoded
+from framework.train.checkpoint import Checkpoints
+from framework.train.signals import Termination
 from framework.types import Scans
 
 Log = Callable[[dict], None]
@@ -27,7 +32,8 @@ Log = Callable[[dict], None]
 class Pretraining:
     """How fast, how long and on how much: `batch` scans a step, otherwise as for a forecaster.
 
-    `dropout` hides that share of the code's numbers from the decoder. Rates warm up, then fall by half a cosine.
+    `dropout` hides that share of the code's numbers from the decoder. Rates warm up, then fall by half a cosine. A run
+    that is killed loses at most `checkpoint_seconds`, or `checkpoint_steps`.
     """
 
     learning_rate: float
@@ -40,11 +46,15 @@ class Pretraining:
     warmup: int
     clip: float
     cache_bytes: int
+    checkpoint_seconds: float = 20.0
+    checkpoint_steps: int | None = None
 
     def __post_init__(self):
         for name in ("batch", "steps", "round", "patience"):
             if getattr(self, name) < 1:
                 raise UserError(f"optimizer.{name} is {getattr(self, name)}; expected 1 or more")
+        if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
+            raise UserError(f"optimizer.checkpoint_steps is {self.checkpoint_steps}; expected 1 or more, or null")
         if not 0 <= self.dropout < 1:
             raise UserError(f"optimizer.dropout is {self.dropout}; expected 0 or more and below 1")
 
@@ -131,9 +141,18 @@ class Reconstruction:
             raise UserError("model/encoder=tabular has no image encoder to train; choose another, say autoencoder")
 
     def fit(
-        self, cohort: Cohort, modality: str, split: Split, key: Key[Array, ""], log: Log = lambda row: None
+        self,
+        cohort: Cohort,
+        modality: str,
+        split: Split,
+        key: Key[Array, ""],
+        log: Log = lambda row: None,
+        folder: Path | None = None,
     ) -> Found:
-        """Train one modality's encoder until the validation scans are reconstructed no better."""
+        """Train one modality's encoder until the validation scans are reconstructed no better.
+
+        With a folder it is checkpointed there, and the same call goes on from the last checkpoint.
+        """
         made = cohort.schema.modality(modality)
         grid, room = encoded((*made.shape, made.channels)), self.training.cache_bytes
         shelf, judge = (Shelf(cohort, modality, some, room) for some in (split.train, split.validation))
@@ -143,7 +162,7 @@ class Reconstruction:
             )
         program = _Program(partial(Autoencoder, self.encoder, self.decoder, grid=grid), self, grid)
         try:
-            return _train(program, shelf, judge, key, log)
+            return _train(program, shelf, judge, key, log, folder)
         except UserError as error:
             raise UserError(f"{modality}: {error}") from None
 
@@ -191,37 +210,68 @@ class _Program:
         return optax.apply_updates(params, change), momenta, loss
 
 
-def _train(program: _Program, shelf: Shelf, judge: Shelf, key: Key[Array, ""], log: Log) -> Found:
+def _train(program: _Program, shelf: Shelf, judge: Shelf, key: Key[Array, ""], log: Log, folder: Path | None) -> Found:
     how = program.recipe.training
     size = min(how.batch, len(shelf))
     begin, order, draws = jax.random.split(key, 3)
     params, momenta = jax.jit(program.initial)(begin)
     step, error = jax.jit(program.step, donate_argnums=(0, 1)), jax.jit(program.judge)
     mean = jnp.asarray(_mean(shelf)).reshape(program.grid)
-    best, lowest, waited, losses, number = params, np.inf, 0, [], 0
-    for number, some in enumerate(_endless(shelf, size, order), start=1):
-        key = jax.random.fold_in(draws, number)
-        params, momenta, loss = step(params, momenta, mean, shelf.batch(some, size), key)
-        losses.append(loss)
-        if number % how.round and number < how.steps:
-            continue
-        train, losses = float(np.mean(losses)), []
-        told = sum(float(error(params, mean, judge.batch(b, size))) for b in judge.batches(size)) / max(len(judge), 1)
-        if not np.isfinite(train + told):
-            raise UserError(f"the loss is no number any more by step {number}; lower optimizer.learning_rate")
-        judged = told if len(judge) else np.nan
-        log({"member": 0, "step": number, "of": how.steps, "train": train, "validation": judged})
-        if told < lowest or not len(judge):
-            best, lowest, waited = jax.tree.map(jnp.copy, params), told, 0  # the next step overwrites params
-        else:
-            waited += 1
-        if waited == how.patience or number == how.steps:
-            break
+    best, lowest, waited, number = jax.tree.map(jnp.copy, params), np.inf, 0, 0  # the next step overwrites params
+    losses: list[Array | np.ndarray] = []  # of the round under way
+    with ExitStack() as stack:
+        checkpoints = None
+        if folder is not None:
+            checkpoints = Checkpoints(folder, how.checkpoint_seconds, how.checkpoint_steps)
+            stack.enter_context(closing(checkpoints))
+            found = checkpoints.resume(_state(params, momenta, best, lowest, waited, losses, how.round))
+            if found is not None:
+                number, ((params, momenta, best), (low, waits, held)) = found
+                lowest, waited, losses = float(low), int(waits), [*held[: number % how.round]]
+        batches = islice(_endless(shelf, size, order), number, None)
+        termination = stack.enter_context(Termination())
+        while number < how.steps and waited < how.patience:
+            some, number = next(batches), number + 1
+            key = jax.random.fold_in(draws, number)
+            params, momenta, loss = step(params, momenta, mean, shelf.batch(some, size), key)
+            losses.append(loss)
+            if number % how.round == 0 or number == how.steps:
+                train, losses = float(np.mean(losses)), []
+                shown = judge.batches(size)
+                told = sum(float(error(params, mean, judge.batch(b, size))) for b in shown) / max(len(judge), 1)
+                if not np.isfinite(train + told):
+                    raise UserError(f"the loss is no number any more by step {number}; lower optimizer.learning_rate")
+                judged = told if len(judge) else np.nan
+                log({"member": 0, "step": number, "of": how.steps, "train": train, "validation": judged})
+                if told < lowest or not len(judge):
+                    best, lowest, waited = jax.tree.map(jnp.copy, params), told, 0
+                else:
+                    waited += 1
+            if checkpoints and (termination.asked or checkpoints.due(number)):
+                checkpoints.save(number, _state(params, momenta, best, lowest, waited, losses, how.round))
+            if termination.asked and number < how.steps and waited < how.patience:
+                kept = "the same command goes on from there" if checkpoints else "without a folder nothing is kept"
+                raise SystemExit(f"stopped by SIGTERM after step {number} of {how.steps}; {kept}")
     weights = nnx.state(nnx.merge(program.graph, best).encoder)
     if not len(judge):
         return Found(weights, None, None, number, len(shelf))
     floor = np.mean([np.square(scan.reshape(mean.shape) - mean).mean() for scan in judge.scans()])
     return Found(weights, lowest, float(floor), number, len(shelf))
+
+
+def _state(
+    params: PyTree,
+    momenta: PyTree,
+    best: PyTree,
+    lowest: float,
+    waited: int,
+    losses: Sequence[Array | np.ndarray],
+    round: int,
+) -> PyTree:
+    """All that a training needs to go on, in the same shapes at every step."""
+    held = np.zeros(round, np.float32)
+    held[: len(losses)] = [float(loss) for loss in losses]
+    return (params, momenta, best), (np.array(lowest, np.float64), np.array(waited), held)
 
 
 def _endless(shelf: Shelf, size: int, key: Key[Array, ""]) -> Iterator[np.ndarray]:

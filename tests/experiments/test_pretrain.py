@@ -5,6 +5,9 @@ import json
 import pytest
 
 from framework.data.ledger import Ledger
+from framework.launch import pretrain as module
+from framework.launch.claim import claimed
+from framework.train.reconstruction import Reconstruction
 from tests.cohorts import small
 from tests.experiments.conftest import QUICK, call, runs_of
 
@@ -46,6 +49,25 @@ def test_it_tells_the_error_and_keeps_the_encoders(study):
     again = call("pretrain", *places(folder), *ENCODER, *SHORT)
     assert again.out == told.out
     assert runs_of(folder, "pretrain") == [run]
+
+
+def test_a_killed_pretraining_goes_on_with_what_is_missing_and_a_finished_one_is_shown(study, tmp_path, monkeypatch):
+    folder, told = study
+    here = [*places(folder), f"runs={tmp_path}/runs", *ENCODER, *SHORT]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_seen", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        assert call("pretrain", *here).code == 130
+    [run] = runs_of(tmp_path, "pretrain")
+    assert "finished" not in json.loads((run / "manifest.json").read_text())
+    monkeypatch.setattr(Reconstruction, "fit", lambda *_: pytest.fail("an encoder was trained again"))
+    assert call("pretrain", *here).out.splitlines()[:-1] == told.out.splitlines()[:-1]
+    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+    assert not (run / "checkpoints").exists()
+    [whole] = runs_of(folder, "pretrain")
+    for weights in (run / "encoders").rglob("*.npz"):
+        assert weights.read_bytes() == (whole / weights.relative_to(run)).read_bytes()
+    with claimed(run):
+        assert call("pretrain", *here).code == 0, "what is finished is shown to everybody"
 
 
 @pytest.mark.parametrize("frozen", ["true", "false"])

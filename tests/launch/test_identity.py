@@ -69,7 +69,7 @@ def test_exactly_the_declared_settings_leave_the_hash(name):
         after = RunFolder.of(resolved(changed(config, key), fitted), "f").path.name
         assert (after == before) == free, f"{key} {'changes no result' if free else 'changes results'}"
         seen[free].append(key)
-    assert {"optimizer.cache_bytes", "runs", "data.store"} <= {*seen[True]}
+    assert {"optimizer.cache_bytes", "optimizer.checkpoint_seconds", "optimizer.checkpoint_steps"} <= {*seen[True]}
     assert {"seed", "optimizer.learning_rate", "split.fold", "data.targets", "optimizer.batch"} <= {*seen[False]}
 
 

@@ -1,6 +1,7 @@
 """Pretraining: whose scans it sees, that it learns, and that it can be repeated."""
 
 import dataclasses
+import signal
 from functools import partial
 
 import jax
@@ -98,6 +99,58 @@ def test_without_validation_it_runs_its_length_and_says_nothing_of_error(cohort)
     assert (found.error, found.floor, found.steps) == (None, None, 8)
     assert [row["step"] for row in rows] == [4, 8]
     assert all(np.isnan(row["validation"]) for row in rows)
+
+
+@pytest.mark.parametrize("stopped", [3, 4, 7])
+def test_an_interrupted_training_ends_bit_equal_to_one_that_was_not(cohort, tmp_path, monkeypatch, stopped):
+    recipe = dataclasses.replace(RECIPE, training=dataclasses.replace(SHORT, dropout=0.3, checkpoint_steps=2))
+    rows: list[dict] = []
+    whole = recipe.fit(cohort, "slice", SPLIT, KEY, rows.append)
+    batches, honest = [], Shelf.batch
+
+    def counted(self, order, size):
+        if len(order) == size:  # those that train
+            batches.append(order)
+            if len(batches) > stopped:
+                raise KeyboardInterrupt
+        return honest(self, order, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Shelf, "batch", counted)
+        with pytest.raises(KeyboardInterrupt):
+            recipe.fit(cohort, "slice", SPLIT, KEY, folder=tmp_path)
+        stopped = 99
+        batches.clear()
+        again: list[dict] = []
+        found = recipe.fit(cohort, "slice", SPLIT, KEY, again.append, tmp_path)
+    assert 0 < len(batches) < 8, "it went on from a checkpoint"
+    assert found.facts == whole.facts
+    for one, same in zip(*map(jax.tree.leaves, (found.weights, whole.weights)), strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert again == rows[-len(again) :]
+
+
+def test_sigterm_ends_after_a_checkpoint_and_the_training_goes_on_from_there(cohort, tmp_path):
+    def asks(row):
+        if row["step"] == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit, match="stopped by SIGTERM after step 4 of 8; the same command goes on"):
+        RECIPE.fit(cohort, "slice", SPLIT, KEY, asks, tmp_path)
+    rows: list[dict] = []
+    found = RECIPE.fit(cohort, "slice", SPLIT, KEY, rows.append, tmp_path)
+    assert [row["step"] for row in rows] == [8]
+    for one, same in zip(
+        *map(jax.tree.leaves, (found.weights, RECIPE.fit(cohort, "slice", SPLIT, KEY).weights)), strict=True
+    ):
+        np.testing.assert_array_equal(one, same)
+
+
+def test_what_memory_holds_changes_no_encoder(cohort):
+    little = dataclasses.replace(RECIPE, training=dataclasses.replace(SHORT, cache_bytes=0, checkpoint_steps=3))
+    one, other = (recipe.fit(cohort, "slice", SPLIT, KEY).weights for recipe in (RECIPE, little))
+    for mine, yours in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(mine, yours)
 
 
 def test_it_stops_when_validation_gets_no_better(cohort):
