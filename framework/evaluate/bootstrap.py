@@ -43,11 +43,10 @@ def scores(
 ) -> Scores:
     """The k metrics of m models, each the mean over r repeats; queries of `weight` 0 are left out (other subgroups).
 
-    Where `fold` says which model answered, metrics of survival compare no queries of different models.
+    Where `fold` says which model answered, rankings compare no queries of different models.
     Resample i is the same for all models, repeats, metrics and subgroups, whatever the chunks it is computed in.
     """
-    folds = jnp.zeros(forecasts.shape[1:3], int) if fold is None else jnp.asarray(fold)
-    score = _scorer(metrics, forecasts, truth, subject, subjects, weight, folds)
+    score = _scorer(metrics, forecasts, truth, subject, subjects, weight, fold)
     count = resamples + subjects + 1
 
     def some(number: Int[Array, " c"]) -> Float[Array, "c k m"]:
@@ -70,14 +69,17 @@ def _scorer(
     subject: Int[Arr, " q"],
     subjects: int,
     weight: Float[Arr, " q"] | None,
-    fold: Int[Array, "r q"],
+    fold: Int[Arr, "r q"] | None,
 ) -> Score:
     """All metrics as one function of how often each subject counts; what needs no counts is done here, once."""
     models, repeats, queries, _ = forecasts.shape
     flat = jnp.reshape(jnp.asarray(forecasts), (models * repeats, queries, -1))
     own = jnp.ones(queries) if weight is None else jnp.asarray(weight, float)
-    of = jnp.tile(fold, (models, 1))
-    ready = [jax.vmap(metric.prepare_within, (0, None, 0))(flat, truth, of) for metric in metrics]
+    if fold is None:
+        ready = [jax.vmap(metric.prepare, (0, None))(flat, truth) for metric in metrics]
+    else:
+        of = jnp.tile(jnp.asarray(fold), (models, 1))
+        ready = [jax.vmap(metric.prepare_within, (0, None, 0))(flat, truth, of) for metric in metrics]
     means = [isinstance(metric, Mean) for metric in metrics]
     sums = [
         _by_subject(metric, one, own, subject, subjects)

@@ -73,6 +73,7 @@ class CalibrationSlope(Metric):
 
     positive: int = 1
     title = "calibration slope"
+    undefined = "all outcomes are alike, or a threshold tells them apart, and no finite value is the likeliest"
     better = 1.0
     slope = True
 

@@ -142,6 +142,7 @@ class Matthews(Confusion):
     """
 
     title = "Matthews"
+    undefined = "all outcomes are alike"
 
     def of(self, confusion: Float[Array, "c c"]) -> Float[Array, ""]:
         true, called = confusion.sum(axis=1), confusion.sum(axis=0)

@@ -18,6 +18,7 @@ class Spread:
     a spread that changes with the value (Efron 1987). For the few there are t quantiles and n/(n - 1) (Hesterberg 2015,
     4.2), with 2n/(k - 1) degrees of freedom where the kurtosis k of what each subject adds leaves the spread itself
     unsure. A score folded at a bound (`smooth` False) keeps percentiles: its bias is none that resamples could show.
+    Every interval reaches to its estimate, which may lie beyond all resamples (a distance of 0 from the ideal).
     """
 
     value: float
@@ -41,7 +42,7 @@ class Spread:
             moved = self._bias + z
             z = self._bias + moved / (1 - self._acceleration * moved)
         low, high = np.quantile(self.draws, ndtr(z))
-        return float(low), float(high)
+        return min(float(low), self.value), max(float(high), self.value)
 
     def p_value(self, null: float = 0.0) -> float:
         """Of the score being `null`: one less the coverage of the interval that just reaches it."""

@@ -50,6 +50,8 @@ class Row:
     could not be taken (an AUC where all truths are alike), which the interval leaves out. Models that share one of the
     `letters` cannot be told apart by this metric, all pairs held to one error rate of 5%. `rank` is the place among the
     models, 1 the best, from `rank_low` to `rank_high` in 95% of the resamples; None where an older run has none.
+    `comparable` is how many pairs of forecasts a ranking compares, all within folds, in the repeat with fewest; None
+    for other scores. `reason` says why there is no value.
     """
 
     model: str
@@ -68,6 +70,8 @@ class Row:
     rank: float | None = None
     rank_low: float | None = None
     rank_high: float | None = None
+    comparable: int | None = None
+    reason: str | None = None
 
     def loss(self) -> float:
         """The smaller the better, whatever the metric; infinite where the value is undefined."""
@@ -186,6 +190,7 @@ def _metric(
         numbers = (*_numbers(paired.spread(m, floor)), between[m, floor], over_folds)
         return Difference(*map(known, numbers))
 
+    asked = [metric.why(one.truth, one.fold[:repeats], one.target.levels) for repeats in paired.took]
     return [
         Row(
             model=model,
@@ -200,6 +205,8 @@ def _metric(
             letters=told[m],
             differences={models[f]: difference(m, f) for f in floors if f != m},
             **dict(zip(("rank", "rank_low", "rank_high"), map(known, placed[m]), strict=True)),
+            comparable=asked[m][0],
+            reason=asked[m][1] if math.isnan(spreads[m].value) else None,
         )
         for m, model in enumerate(models)
     ]

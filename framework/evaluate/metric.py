@@ -1,12 +1,14 @@
 """What a metric is: a value that says its name, which way is better and how it averages."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from framework.types import Arr
 
@@ -23,6 +25,7 @@ class Metric(ABC):
     title: ClassVar[str]
     better: ClassVar[str | float]  # "lower", "higher", or the number that is best to be near to (a nominal coverage)
     smooth: ClassVar[bool] = True  # False where it is folded at a bound (a distance from the ideal), so biased upwards
+    undefined: ClassVar[str] = "these outcomes and forecasts leave it undefined"  # why it may be NaN
 
     unit: str | None = None
     averaging: Literal["pair", "subject"] = "pair"
@@ -31,8 +34,27 @@ class Metric(ABC):
     def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q ..."]) -> PyTree: ...
 
     def prepare_within(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q ..."], fold: Int[Arr, " q"]) -> PyTree:
-        """`prepare` where each fold was answered by a model of its own; the same, but for rankings of survival."""
+        """`prepare` where each fold was answered by a model of its own; the same, but for rankings."""
         return self.prepare(prediction, truth)
+
+    def comparable(self, truth: Shaped[np.ndarray, "q ..."], fold: Int[np.ndarray, " q"]) -> int | None:
+        """How many pairs of queries a ranking compares, each of one fold; None for a score that compares no queries."""
+        return None
+
+    def unestimable(
+        self, truth: Shaped[np.ndarray, "q ..."], fold: Int[np.ndarray, " q"], levels: Sequence[str]
+    ) -> str | None:
+        """Why a ranking cannot be taken of these outcomes, whatever was forecast; None where it can."""
+        return None
+
+    def why(
+        self, truth: Shaped[np.ndarray, "q ..."], folds: Int[np.ndarray, "r q"], levels: Sequence[str]
+    ) -> tuple[int | None, str]:
+        """The number of pairs compared, of the repeat with fewest; and why a score that is NaN is so."""
+        counts = [self.comparable(truth, fold) for fold in folds]
+        reasons = [self.unestimable(truth, fold, levels) for fold in folds]
+        fewest = min((count for count in counts if count is not None), default=None)
+        return fewest, next((reason for reason in reasons if reason), self.undefined)
 
     @abstractmethod
     def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]: ...

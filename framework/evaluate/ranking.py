@@ -1,8 +1,15 @@
-"""Scores of how well probabilities rank: sorted once, then one pass up the ranking for each weighting."""
+"""Scores of how well probabilities rank: sorted once, then one pass up the ranking for each weighting.
 
+Rankings compare queries of one fold alone. Each fold has a model of its own, and leaving a subject out moves the
+intercept of that model against it: ranked across folds, forecasts of random labels have an AUC far below 1/2.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
@@ -15,20 +22,70 @@ Ranking = tuple[Int[Array, " q"], Bool[Array, " q"], Int[Array, " q"], Bool[Arra
 
 @dataclass(frozen=True)
 class Ranks(Metric):
-    """A metric of rankings; with `positive` that of P(level >= positive), else a mean over the levels."""
+    """A metric of rankings within folds; with `positive` that of P(level >= positive), else a mean over the levels."""
 
     positive: int | None = None
     better = "higher"
 
     def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> PyTree:
+        return self._ranked(prediction, truth, None)
+
+    def prepare_within(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"], fold: Int[Arr, " q"]) -> PyTree:
+        return self._ranked(prediction, truth, jnp.asarray(fold))
+
+    def _ranked(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"], fold: Array | None) -> PyTree:
         said, came = split_at(self.positive, jnp.asarray(prediction), jnp.asarray(truth))
         levels = range(said.shape[1]) if self.positive is None else (1,)
-        return tuple(ranking(said[:, level], came, level) for level in levels)
+        return tuple(ranking(said[:, level], came, level, fold) for level in levels)
+
+    def comparable(self, truth: Shaped[np.ndarray, "q ..."], fold: Int[np.ndarray, " q"]) -> int:
+        counts = self._counts(truth, fold)
+        return sum(int(counts[:, i] @ counts[:, j]) for i, j in combinations(range(counts.shape[1]), 2))
+
+    def unestimable(
+        self, truth: Shaped[np.ndarray, "q ..."], fold: Int[np.ndarray, " q"], levels: Sequence[str]
+    ) -> str | None:
+        names = levels if self.positive is None else _of_event(self.positive, levels)
+        counts = self._counts(truth, fold, len(names))
+        if (counts.sum(0) > 0).sum() < 2:
+            return "all outcomes are alike"
+        for apart, one, other in self._contrasts(counts, names):
+            for name, some in zip(apart, (one, other), strict=True):
+                if not some.any():
+                    return f"no outcome is {name}"
+            if not one @ other:
+                return f"no fold has both outcomes, {apart[0]} and {apart[1]}"
+        return None
+
+    def _counts(
+        self, truth: Shaped[np.ndarray, "q ..."], fold: Int[np.ndarray, " q"], classes: int = 0
+    ) -> Int[np.ndarray, "f c"]:
+        """How many queries of each class each fold has."""
+        came = np.asarray(truth).astype(int) if self.positive is None else (np.asarray(truth) >= self.positive) * 1
+        table = np.zeros((int(np.max(fold, initial=-1)) + 1, max(classes, int(came.max(initial=0)) + 1)), int)
+        np.add.at(table, (np.asarray(fold), came), 1)
+        return table
+
+    def _contrasts(
+        self, counts: Int[np.ndarray, "f c"], names: Sequence[str]
+    ) -> Iterator[tuple[tuple[str, str], Int[np.ndarray, " f"], Int[np.ndarray, " f"]]]:
+        """Each two classes that the score sets against each other: their names, and their queries in each fold."""
+        for i, j in combinations(range(len(names)), 2):
+            yield (names[i], names[j]), counts[:, i], counts[:, j]
+
+
+def _of_event(positive: int, levels: Sequence[str]) -> tuple[str, str]:
+    """The rest and the event in words."""
+    rest = levels[0] if positive == 1 else f"below {levels[positive]}"
+    return rest, levels[positive] if positive == len(levels) - 1 else f"{levels[positive]} or beyond"
 
 
 @dataclass(frozen=True)
 class AUC(Ranks):
-    """Area under the ROC curve of P(level >= positive), ties counting half; NaN unless both outcomes occur."""
+    """Area under the ROC curve of P(level >= positive), ties counting half; NaN unless a fold has both outcomes.
+
+    The chance that of two queries of a fold, all such pairs counting alike, the one with the event scores above.
+    """
 
     positive: int | None = 1
     title = "AUC"
@@ -39,7 +96,7 @@ class AUC(Ranks):
 
 @dataclass(frozen=True)
 class MAUC(Ranks):
-    """Mean over pairs of classes of the AUC between them, with mid-ranks; NaN unless every class occurs.
+    """Mean over pairs of classes of the AUC between them, with mid-ranks; NaN unless each pair meets in a fold.
 
     Hand & Till 2001, Eq. 7: A(i|j) ranks the members of i and j by the probability of i.
     """
@@ -54,13 +111,23 @@ class MAUC(Ranks):
 
 @dataclass(frozen=True)
 class AUPRC(Ranks):
-    """Average precision: over the thresholds, precision weighted by the recall each adds; NaN unless events occur.
+    """Average precision: the mean over events of the precision at their score, within their fold.
 
     No line is drawn between thresholds, which would flatter (Davis & Goadrich 2006). Without `positive` the mean over
-    the levels, each against the rest.
+    the levels, each against the rest. A fold without events, or of events alone, ranks nothing and does not count; NaN
+    where no other is left. By chance alone it is above the share of events, the more so the smaller the folds.
     """
 
     title = "AUPRC"
+
+    def _contrasts(
+        self, counts: Int[np.ndarray, "f c"], names: Sequence[str]
+    ) -> Iterator[tuple[tuple[str, str], Int[np.ndarray, " f"], Int[np.ndarray, " f"]]]:
+        if self.positive is not None:
+            yield from super()._contrasts(counts, names)
+            return
+        for k, name in enumerate(names):
+            yield (name, f"not {name}"), counts[:, k], counts.sum(1) - counts[:, k]
 
     def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
         levels = range(len(prepared)) if self.positive is None else (1,)
@@ -121,17 +188,32 @@ def areas(one: Ranking, weight: Float[Arr, " q"], level: int, classes: int) -> F
 
 
 def average_precision(one: Ranking, weight: Float[Arr, " q"], level: int) -> Float[Array, ""]:
-    """The mean over members of `level` of the precision at their score, equals among the called."""
-    order, fresh, true, _ = one
+    """The mean over members of `level` of the precision at their score in their fold, equals among the called.
+
+    From the top a group of equals ends where, from below, it began; so does a fold, whose sum counts where it has both
+    members and others.
+    """
+    order, fresh, true, opens = one
+
+    def settled(fold: tuple[Array, ...], whole: tuple[Array, ...], ends: Array | bool) -> tuple[Array, ...]:
+        (_, hit, missed, total), (events, sums) = fold, whole
+        counts = ends & (hit > 0) & (missed > 0)
+        return jnp.where(counts, events + hit, events), jnp.where(counts, sums + total, sums)
 
     def descend(carry, row):
-        (tied, hit, called, total), (is_last, true, weight) = carry, row
+        (tied, hit, missed, total), whole = carry
+        is_last, opening, true, weight = row
         event = jnp.where(true == level, weight, 0)
-        tied, hit, called = tied + event, hit + event, called + weight
-        settled = total + tied * hit / jnp.maximum(called, jnp.finfo(called.dtype).tiny)
-        return (jnp.where(is_last, 0, tied), hit, called, jnp.where(is_last, settled, total)), None
+        tied, hit, missed = tied + event, hit + event, missed + weight - event
+        reached = total + tied * hit / jnp.maximum(hit + missed, jnp.finfo(hit.dtype).tiny)
+        fold = jnp.where(is_last, 0, tied), hit, missed, jnp.where(is_last, reached, total)
+        if opening is not None:
+            whole = settled(fold, whole, opening)
+            fold = tuple(jnp.where(opening, 0, x) for x in fold)
+        return (fold, whole), None
 
-    start = (jnp.zeros((), weight.dtype),) * 4
-    # from the top a group of equals ends where, from below, it began
-    (_, hit, _, total), _ = lax.scan(descend, start, (fresh, true, jnp.asarray(weight)[order]), reverse=True)
-    return total / hit
+    none = jnp.zeros((), weight.dtype)
+    start = (none,) * 4, (none,) * 2
+    (fold, whole), _ = lax.scan(descend, start, (fresh, opens, true, jnp.asarray(weight)[order]), reverse=True)
+    events, total = whole if opens is not None else settled(fold, whole, True)
+    return total / events

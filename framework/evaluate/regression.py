@@ -118,6 +118,7 @@ class R2(Mean):
     """Share of the truths' variance that the median explains; NaN where the truths are all alike."""
 
     title = "R²"
+    undefined = "all outcomes are alike"
     better = "higher"
 
     def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> PyTree:
@@ -143,6 +144,7 @@ class WES(Interval):
 
     inner: int = 1
     title = "WES"
+    undefined = "an interval has no width"
     better = "lower"
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:

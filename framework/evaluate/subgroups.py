@@ -27,7 +27,8 @@ BAND = 10  # years of age
 class Group:
     """A model's headline metric in one subgroup, less that of all others (paired resamples of the subjects).
 
-    `p` is of no difference, all subgroups of a target and model held to one error rate (Holm).
+    `p` is of no difference, all subgroups of a target and model held to one error rate (Holm). `comparable` and
+    `reason` are those of a leaderboard's row.
     """
 
     target: str
@@ -44,6 +45,8 @@ class Group:
     difference_low: float | None
     difference_high: float | None
     p: float | None
+    comparable: int | None = None
+    reason: str | None = None
 
 
 def told_by(cohort: Cohort, subjects: Sequence[str]) -> dict[str, list[str]]:
@@ -132,7 +135,9 @@ def _part(one: Outcomes, by: str, level: str, here: Bool[np.ndarray, " q"], resa
         spread, gap = Spread.of(*own), Spread.of(*(a - b for a, b in zip(own, rest, strict=True)))
         numbers = (spread.value, *spread.interval(), gap.value, *gap.interval(), gap.p_value())
         facts = one.target.name, metric.name, by, level, int(here.sum()), _count(one, here), model
-        rows.append(Group(*facts, *map(known, numbers)))
+        count, reason = metric.why(one.truth[here], one.fold[: len(told), here], one.target.levels)
+        reason = reason if np.isnan(spread.value) else None
+        rows.append(Group(*facts, *map(known, numbers), comparable=count, reason=reason))
     return rows
 
 

@@ -10,11 +10,14 @@ with many early events in a fold the others' curve is higher, so that pooled fol
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from framework.baselines.cox import Survival
 from framework.baselines.kaplan_meier import kaplan_meier, right_censored
@@ -35,8 +38,33 @@ class SurvivalMetric(Metric):
 class Ranked(SurvivalMetric):
     """One that compares queries with each other."""
 
+    lost_outlive: ClassVar[bool] = False  # whether someone lost at the very time of an event counts as outliving it
+
     def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"]) -> PyTree:
         return self.prepare_within(prediction, truth, jnp.zeros(len(truth), int))
+
+    @abstractmethod
+    def begins(self, time: Float[np.ndarray, " q"], event: Bool[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
+        """Those followed beyond this time are compared with a query whose event was seen; NaN where nobody is."""
+
+    def comparable(self, truth: Shaped[np.ndarray, "q ..."], fold: Int[np.ndarray, " q"]) -> int:
+        survival = truths(truth)
+        time, event = np.asarray(survival.time), np.asarray(survival.event)
+        begins, found = self.begins(time, event), 0
+        for k in np.unique(fold):
+            own, lost = np.sort(time[fold == k]), np.sort(time[(fold == k) & ~event])
+            first = begins[(fold == k) & ~np.isnan(begins)]
+            found += sum(len(own) - np.searchsorted(own, first, "right"))
+            if self.lost_outlive:
+                found += sum(np.searchsorted(lost, first, "right") - np.searchsorted(lost, first, "left"))
+        return int(found)
+
+    def unestimable(
+        self, truth: Shaped[np.ndarray, "q ..."], fold: Int[np.ndarray, " q"], levels: Sequence[str]
+    ) -> str | None:
+        if not np.asarray(truths(truth).event).any():
+            return "no event was observed"
+        return None if self.comparable(truth, fold) else "in no fold was anybody followed beyond another's event"
 
 
 @dataclass(frozen=True)
@@ -47,6 +75,7 @@ class Concordance(Ranked):
     """
 
     better = "higher"
+    lost_outlive = True
 
     def prepare_within(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"], fold: Int[Arr, " q"]) -> PyTree:
         return truths(truth), -jnp.mean(jnp.asarray(prediction), axis=1), jnp.asarray(fold)
@@ -54,6 +83,9 @@ class Concordance(Ranked):
     @abstractmethod
     def counts(self, survival: Survival, weight: Float[Arr, " q"]) -> Float[Array, " q"]:
         """What a pair counts by the one of its two whose event comes first."""
+
+    def begins(self, time: Float[np.ndarray, " q"], event: Bool[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
+        return np.where(event, time, np.nan)
 
     def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
         survival, risk, fold = prepared
@@ -89,6 +121,9 @@ class Uno(Concordance):
 
     title = "C-index (Uno)"
 
+    def begins(self, time: Float[np.ndarray, " q"], event: Bool[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
+        return np.where(event & (time < self.horizons[-1]), time, np.nan)
+
     def counts(self, survival: Survival, weight: Float[Arr, " q"]) -> Float[Array, " q"]:
         return jnp.where(survival.time < self.horizons[-1], ipcw(survival, weight, survival.time) ** 2, 0)
 
@@ -101,6 +136,7 @@ class IntegratedBrier(SurvivalMetric):
     """
 
     title = "integrated Brier"
+    undefined = "nobody was followed beyond the first horizon"
     better = "lower"
 
     def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"]) -> PyTree:
@@ -124,6 +160,10 @@ class DynamicAUC(Ranked):
 
     title = "AUC(t)"
     better = "higher"
+
+    def begins(self, time: Float[np.ndarray, " q"], event: Bool[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
+        ends = np.append(np.asarray(self.horizons, time.dtype), np.nan)
+        return np.where(event, ends[np.searchsorted(ends[:-1], time)], np.nan)  # the first horizon not before the event
 
     def prepare_within(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"], fold: Int[Arr, " q"]) -> PyTree:
         survival, risk = truths(truth), -jnp.asarray(prediction)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
 from framework.errors import UserError
+from framework.evaluate.interval import Spread
 
 DIAGNOSES = ("CN", "MCI", "AD")
 PROBABILITIES = tuple(f"{name} relative probability" for name in DIAGNOSES)
@@ -77,7 +78,7 @@ def read_truth(path: Path) -> pd.DataFrame:
 def score(
     submission: pd.DataFrame, truth: pd.DataFrame, resamples: int = 1000, seed: int = 0, official_ties: bool = False
 ) -> dict[str, dict[str, float]]:
-    """Every score with its 95% interval over subjects: percentiles of a bootstrap of them.
+    """Every score with its 95% interval over subjects, by the same bootstrap as a leaderboard's (`Spread`).
 
     With `official_ties` equal probabilities are ranked in the order of their rows, as the challenge's script does.
     Raises UserError where a subject of D4 has no forecast.
@@ -87,17 +88,21 @@ def score(
     values = _scores(columns, official_ties)
     subjects = [rows.to_numpy() for _, rows in pd.Series(np.arange(len(pairs))).groupby(pairs["RID"].to_numpy())]
     rng = np.random.default_rng(seed)
-    draws = []
-    for drawn in rng.integers(0, len(subjects), (resamples, len(subjects))):
-        rows = np.concatenate([subjects[i] for i in drawn])
-        draws.append(_scores({name: column[rows] for name, column in columns.items()}, official_ties))
-    told = {}
+
+    def of(drawn: Sequence[int] | Int[np.ndarray, " n"]) -> dict[str, float]:
+        rows = np.concatenate([subjects[i] for i in drawn]) if len(drawn) else np.zeros(0, int)
+        return _scores({name: column[rows] for name, column in columns.items()}, official_ties)
+
+    draws = [of(drawn) for drawn in rng.integers(0, len(subjects), (resamples, len(subjects)))]
+    without = [of(np.delete(np.arange(len(subjects)), i)) for i in range(len(subjects))]
+    found = {}
     for name, value in values.items():
-        drawn = np.array([draw[name] for draw in draws])
-        drawn = drawn[~np.isnan(drawn)]  # a resample of one class alone has no mAUC
-        low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
-        told[name] = {"value": value, "low": float(low), "high": float(high)}
-    return told
+        each = (np.array([one[name] for one in some], float) for some in (draws, without))
+        # a resample of one class alone has no mAUC
+        spread = Spread.of(value, *each, smooth=not name.endswith("CPA"))
+        low, high = spread.interval()
+        found[name] = {"value": value, "low": low, "high": high}
+    return found
 
 
 def matched(submission: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:

@@ -14,21 +14,46 @@ from framework.evaluate.leaderboard import Estimate, Row
 from framework.evaluate.metrics import FIRST
 from framework.evaluate.subgroups import Group
 
+UNESTIMABLE = "not estimable"
+
 
 def as_text(rows: Sequence[Row]) -> str:
     """One block a target: the headline metric with its 95% interval and differences to the floors, then further ones.
 
-    The best value of each metric is marked with a star. Models that share a letter cannot be told apart.
+    The best value of each metric is marked with a star. Models that share a letter cannot be told apart. What is not
+    estimable is said with its reason.
     """
     page = io.StringIO()
     console = Console(file=page, width=200, color_system=None, highlight=False)
     for target, block in groupby(rows, key=lambda row: row.target):
         metrics = [list(group) for _, group in groupby(block, key=lambda row: row.metric)]
         head = metrics[0][0]
-        console.print(f"\n{target}: {head.pairs} forecasts of {head.subjects} subjects", markup=False)
+        said = f"{head.pairs} forecasts of {head.subjects} subjects{compared(metrics[0])}"
+        console.print(f"\n{target}: {said}", markup=False)
         console.print(_headline(metrics[0]))
         console.print(_others(metrics[1:FIRST]))
+        for line in reasons(metrics[:FIRST]):
+            console.print(line, markup=False)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
+
+
+def compared(rows: Sequence[Row]) -> str:
+    """How many pairs a ranking compares, as the end of a sentence; nothing for other scores."""
+    counts = [row.comparable for row in rows if row.comparable is not None]
+    return f"; {rows[0].metric} compares {min(counts)} pairs, each within a fold" if counts else ""
+
+
+def reasons(metrics: Sequence[Sequence[Row]]) -> list[str]:
+    """Why some scores are not estimable, a line a reason."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for row in (row for rows in metrics for row in rows if row.value is None):
+        said.setdefault((row.metric, row.reason or "the run does not say why"), []).append(row.model)
+    everybody = {row.model for rows in metrics for row in rows}
+    lines = []
+    for (metric, reason), models in said.items():
+        whose = "" if set(models) == everybody else f" of {', '.join(models)}"
+        lines.append(f"{metric}{whose} is not estimable: {reason}")
+    return lines
 
 
 def _headline(rows: list[Row]) -> Table:
@@ -36,7 +61,7 @@ def _headline(rows: list[Row]) -> Table:
     table = _table("model", heading(rows[0]), "", *(f"against {name}" for name in floors))
     places, best = decimals(rows), min(row.loss() for row in rows)
     for row in rows:
-        mark = "* " if row.loss() == best else "  "
+        mark = "* " if row.value is not None and row.loss() == best else "  "
         value = mark + bracketed(Estimate(row.value, row.low, row.high), places)
         differences = [bracketed(row.differences.get(name), places, "+") for name in floors]
         table.add_row(Text(row.model), Text(value), Text(row.letters), *map(Text, differences))
@@ -48,7 +73,7 @@ def _others(metrics: list[list[Row]]) -> Table:
     scales = [(decimals(rows), min(row.loss() for row in rows)) for rows in metrics]
     for rows in zip(*metrics, strict=True):
         cells = [
-            number(row.value, places) + ("*" if row.loss() == best else " ")
+            number(row.value, places) + ("*" if row.value is not None and row.loss() == best else " ")
             for row, (places, best) in zip(rows, scales, strict=True)
         ]
         table.add_row(Text(rows[0].model), *map(Text, cells))
@@ -86,8 +111,10 @@ def number(value: float | None, places: int, sign: str = "") -> str:
 
 
 def bracketed(estimate: Estimate | None, places: int, sign: str = "") -> str:
-    """ "2.31 [2.02, 2.60]", or nothing where there is no estimate."""
+    """ "2.31 [2.02, 2.60]", "not estimable", or nothing where none was wanted."""
     if estimate is None:
         return ""
+    if estimate.value is None:
+        return UNESTIMABLE
     value, low, high = (number(x, places, sign) for x in (estimate.value, estimate.low, estimate.high))
     return f"{value} [{low}, {high}]"

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from framework.evaluate.leaderboard import Estimate, Row
-from framework.evaluate.text import bracketed, decimals, heading
+from framework.evaluate.text import bracketed, decimals, heading, reasons
 from framework.report.drawing import INK, PAPER, Panel, Pen, panel
 
 WAYS = {"lower": "lower is better", "higher": "higher is better"}
@@ -88,7 +88,7 @@ def sentence(rows: Sequence[Row], floors: Sequence[str]) -> str:
     """What the headline metric says, in words that claim no more than the intervals do."""
     best, places = min(rows, key=Row.loss), decimals(rows)
     if best.value is None:
-        return f"{best.metric} is undefined here: the truths are all alike."
+        return f"{reasons([rows])[0]}."
     value = bracketed(Estimate(best.value, best.low, best.high), places)
     said = f"{best.model} has the {'lowest' if best.better == 'lower' else 'highest'} {heading(best)}: {value}."
     if best.model in floors:

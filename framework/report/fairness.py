@@ -31,13 +31,15 @@ def _table(target: str, rows: list[Group]) -> Table:
             Cell(bracketed(Estimate(cell.value, cell.low, cell.high), places), mark="best" if apart(cell) else "")
             for cell in cells
         ]
-        return [*words(row.by, row.level, row.subjects, row.pairs), *told]
+        pairs = [] if row.comparable is None else words(min(cell.comparable or 0 for cell in cells))
+        return [*words(row.by, row.level, row.subjects, row.pairs), *pairs, *told]
 
+    compared = [] if rows[0].comparable is None else ["Comparable pairs"]
     parts = [list(part) for _, part in groupby(rows, key=lambda row: (row.by, row.level))]
     return Table(
         f"subgroups-{target}",
         f"{rows[0].metric} of {target} by subgroup",
-        ("By", "Subgroup", "Subjects", "Forecasts", *(row.model for row in parts[0])),
+        ("By", "Subgroup", "Subjects", "Forecasts", *compared, *(row.model for row in parts[0])),
         [line(part[0], part) for part in parts],
         pd.DataFrame([asdict(row) for row in rows]),
         words=2,

@@ -10,6 +10,7 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, S
 from markupsafe import Markup
 
 from framework.evaluate.outcomes import Outcomes
+from framework.evaluate.text import compared, reasons
 from framework.report import (
     bibliography,
     checklist,
@@ -112,6 +113,8 @@ def _target(run: Run, one: Outcomes, drawn: dict[str, Pen], name: str) -> dict:
         "horizons": one.target.horizons,
         "pairs": len(one.truth),
         "subjects": len(one.subjects),
+        "compared": compared(metrics[0]),
+        "reasons": reasons(metrics),
         "sentence": sentence(metrics[0], run.floors),
         "forest": [values(metrics[0], drawn, name), *(panel for panel in panels if panel)],
         "metrics": standings.metrics(one.target.name, metrics, run.floors),

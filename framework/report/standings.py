@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from framework.evaluate.leaderboard import Estimate, Row
-from framework.evaluate.text import bracketed, decimals, number
+from framework.evaluate.text import UNESTIMABLE, bracketed, decimals, number
 from framework.report.comparison import includes_zero
 from framework.report.tables import Cell, Table
 
@@ -47,6 +47,8 @@ def metrics(target: str, rows: Sequence[Sequence[Row]], floors: Sequence[str]) -
 
 def _metric(rows: Sequence[Row], floors: Sequence[str]) -> list[list[Cell]]:
     places, best = decimals(rows), min(row.loss() for row in rows)
+    counts = [row.comparable for row in rows if row.comparable is not None]
+    pairs = f" ({min(counts)} pairs)" if counts else ""
 
     def difference(row: Row, floor: str) -> Cell:
         one = row.differences.get(floor)
@@ -54,10 +56,10 @@ def _metric(rows: Sequence[Row], floors: Sequence[str]) -> list[list[Cell]]:
 
     return [
         [
-            Cell(f"{row.metric} {_arrow(row)}"),
+            Cell(f"{row.metric} {_arrow(row)}{pairs}"),
             Cell(row.model),
-            Cell(number(row.value, places), mark=_best(row, best)),
-            Cell(f"[{number(row.low, places)}, {number(row.high, places)}]"),
+            Cell(UNESTIMABLE if row.value is None else number(row.value, places), mark=_best(row, best)),
+            Cell("–" if row.value is None else f"[{number(row.low, places)}, {number(row.high, places)}]"),
             Cell(rank(row)),
             Cell(row.letters),
             *(difference(row, floor) for floor in floors),

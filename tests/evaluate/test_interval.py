@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from framework.evaluate.interval import Spread
@@ -57,3 +59,16 @@ def test_undefined_resamples_are_left_out():
     one = Spread.of(1.0, np.array([np.nan, 1.0, np.nan]), np.array([1.0, np.nan]))
     assert one.interval() == (1.0, 1.0)
     assert np.isnan(Spread.of(np.nan, np.full(3, np.nan), np.full(3, np.nan)).interval()).all()
+
+
+@given(
+    value=st.floats(-1, 1),
+    draws=st.lists(st.floats(-1, 1), min_size=1, max_size=30),
+    without=st.lists(st.floats(-1, 1), max_size=9),
+    smooth=st.booleans(),
+)
+@example(value=0.0, draws=[0.001, 0.02, 0.047], without=[0.01, 0.02], smooth=False)  # nearer to the ideal than any
+@settings(max_examples=200, deadline=None)
+def test_an_interval_holds_its_estimate(value, draws, without, smooth):
+    low, high = Spread.of(value, np.array(draws, float), np.array(without, float), smooth).interval()
+    assert low <= value <= high

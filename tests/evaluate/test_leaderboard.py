@@ -17,9 +17,13 @@ def rows(study):
 def test_there_is_a_row_for_each_metric_and_model(study, rows):
     expected = [(o.target.name, m.name, model) for o in study() for m in metrics_for(o.target) for model in o.forecasts]
     assert [(row.target, row.metric, row.model) for row in rows] == expected
-    assert all(row.low <= row.value <= row.high for row in rows if row.metric == "MAE")
     assert {row.pairs for row in rows} == {len(study()[0].truth)}
     assert {row.subjects for row in rows} == {40}
+
+
+def test_every_interval_holds_its_estimate(rows):
+    for one in (*rows, *(difference for row in rows for difference in row.differences.values())):
+        assert one.low <= one.value <= one.high, one
 
 
 def test_differences_are_paired(rows):
@@ -52,7 +56,10 @@ def test_what_is_undefined_is_none(study):
     rows = board.leaderboard([one], ["slope"], resamples=20)
     auc = [row for row in rows if row.metric == "AUC"]
     assert all(row.value is None and row.low is None and row.undefined == 20 for row in auc)
-    assert "–" in as_text(rows)
+    assert {(row.comparable, row.reason) for row in auc} == {(0, "all outcomes are alike")}
+    assert "CDR: 243 forecasts of 40 subjects; AUC compares 0 pairs, each within a fold" in as_text(rows)
+    assert "AUC is not estimable: all outcomes are alike" in as_text(rows)
+    assert "–*" not in as_text(rows)
 
 
 def test_reading_what_was_written(rows, tmp_path):
@@ -75,3 +82,26 @@ def test_text_marks_the_best(rows):
     assert [line.split()[0] for line in marked] == list(best.values())
     assert "MAE (points)" in text
     assert "against last_visit" in text
+
+
+def test_a_ranking_without_two_forecasts_of_one_fold_is_not_estimable(study, tmp_path):
+    one = study()[1]
+    first = np.unique(one.subject, return_index=True)[1]  # a forecast a subject, a subject a fold
+    columns = ("subject", "origin", "origin_time", "time", "truth")
+    alone = replace(
+        one,
+        fold=np.tile(np.arange(len(first)), (5, 1)),
+        forecasts={model: told[:, first] for model, told in one.forecasts.items()},
+        **{name: getattr(one, name)[first] for name in columns},
+    )
+    rows = board.leaderboard([alone], ["slope"], resamples=20)
+    board.write(rows, 20, tmp_path)
+    assert board.read(tmp_path)[0] == rows
+    said = {row.metric: (row.value, row.comparable, row.reason) for row in rows if row.model == "slope"}
+    for metric in ("AUC", "AUPRC"):
+        assert said[metric] == (None, 0, "no fold has both outcomes, 0.0 and 0.5 or beyond")
+    assert said["Brier"][0] > 0
+    assert said["Brier"][1:] == (None, None)
+    text = as_text(rows)
+    assert "AUC is not estimable: no fold has both outcomes" in text
+    assert "nan" not in text

@@ -233,3 +233,64 @@ def test_compiled_or_not():
         all_of(EVENT)(prediction, truth, weight, subject),
         [m(prediction, truth, weight, subject) for m in metrics_for(EVENT)],
     )
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_rankings_compare_forecasts_of_one_fold_alone(seed):
+    p, y, w, _ = cases(EVENT, seed, n=90)
+    fold = np.random.default_rng(seed).integers(0, 30, 90)
+    kinds = AUC(), AUPRC(positive=1), MAUC()
+    auc, auprc, mauc = (float(kind.score(kind.prepare_within(p, y, fold), w.astype(np.float32))) for kind in kinds)
+    event, said = y >= 1, p[:, 1:].sum(1)
+    of = [fold == k for k in range(30) if len(np.unique(event[(fold == k) & (w > 0)])) == 2]
+    each = [sk.roc_auc_score(event[own], said[own], sample_weight=w[own]) for own in of]
+    assert near(auc, np.average(each, weights=[w[own & event].sum() * w[own & ~event].sum() for own in of]))
+    each = [sk.average_precision_score(event[own], said[own], sample_weight=w[own]) for own in of]
+    assert near(auprc, np.average(each, weights=[w[own & event].sum() for own in of]))
+    assert 10 < len(of) < 28  # others have one outcome alone
+    right, pairs = np.zeros((3, 3)), np.zeros((3, 3))
+    for i, j in ((i, j) for i in range(3) for j in range(3) if i != j):
+        a, b = np.flatnonzero(y == i), np.flatnonzero(y == j)
+        both = np.outer(w[a], w[b]) * (fold[a][:, None] == fold[b])
+        above = (p[a, i][:, None] > p[b, i]) + 0.5 * (p[a, i][:, None] == p[b, i])
+        right[i, j], pairs[i, j] = (both * above).sum(), both.sum()
+    assert near(mauc, np.mean((right / np.where(pairs, pairs, 1))[~np.eye(3, dtype=bool)]))
+
+
+@pytest.mark.parametrize("kind", [AUC(), AUPRC(positive=1), AUPRC(), MAUC()], ids=lambda kind: kind.name)
+def test_an_intercept_of_its_own_in_each_fold_changes_no_ranking(kind):
+    p, y, w, s = cases(EVENT, 1, n=80)
+    fold = np.random.default_rng(5).integers(0, 5, 80)
+    if kind.positive is None:
+        moved = p * (1 + fold[:, None])  # a ranking asks for no sum of one
+    else:
+        event = (p[:, 1:].sum(1) + 10 * fold) / 60
+        moved = np.stack([1 - event, event, 0 * event], 1)
+    w = w.astype(np.float32)
+    score = jax.jit(lambda p, fold: kind.score(kind.prepare_within(p, y, fold), w))
+    assert near(score(moved, fold), score(p, fold))
+    assert not near(score(moved, 0 * fold), score(p, 0 * fold))
+    assert near(score(p, 0 * fold), kind(p, y, w, s))  # one fold is none
+
+
+def test_comparable_pairs_are_counted_and_their_lack_is_explained():
+    levels = EVENT.levels
+    _, y, _, _ = cases(EVENT, 2)
+    fold = np.random.default_rng(2).integers(0, 7, 60)
+    same = fold[:, None] == fold
+    assert AUC().comparable(y, fold) == (same & ((y >= 1)[:, None] & (y < 1))).sum()
+    assert MAUC().comparable(y, fold) == (same & (y[:, None] > y)).sum()
+    assert MAE().comparable(y, fold) is None
+    alone, truth = np.arange(4), np.array([0, 1, 2, 2])
+    assert [kind.comparable(truth, alone) for kind in (AUC(), MAUC(), AUPRC())] == [0, 0, 0]
+    assert AUC().unestimable(truth, 0 * alone, levels) is None
+    assert AUC().unestimable(truth, alone, levels) == "no fold has both outcomes, 0 and 0.5 or beyond"
+    assert AUC().unestimable(0 * truth, alone, levels) == "all outcomes are alike"
+    assert MAUC().unestimable(truth, np.array([0, 0, 1, 1]), levels) == "no fold has both outcomes, 0 and 1"
+    assert MAUC().unestimable(np.array([0, 1, 1]), np.zeros(3, int), levels) == "no outcome is 1"
+    assert AUPRC().unestimable(truth, np.array([0, 0, 1, 1]), levels) == "no fold has both outcomes, 1 and not 1"
+    kinds = AUC(), MAUC(), AUPRC()
+    told, came, weight = np.eye(3)[truth], truth.astype(float), np.ones(4, np.float32)
+    score = jax.jit(lambda fold: [kind.score(kind.prepare_within(told, came, fold), weight) for kind in kinds])
+    for fold in (alone, 0 * alone, np.array([0, 0, 1, 1])):
+        assert np.isnan(score(fold)).tolist() == [kind.unestimable(truth, fold, levels) is not None for kind in kinds]

@@ -158,3 +158,23 @@ def test_pairs_are_of_one_fold():
 def test_survival_of_one_row():
     curve = kaplan_meier(Survival(np.array([2.0]), np.array([True])), np.ones(1))
     np.testing.assert_array_equal(curve.at(np.array([1.0, 2.0, 3.0])), [1, 0, 0])
+
+
+def test_comparable_pairs_are_counted_and_their_lack_is_explained():
+    _, truth, _, _ = cases(6)
+    truth[:40] = truth[:40].round()  # ties of events and of those lost
+    fold = np.random.default_rng(6).integers(0, 4, 80)
+    survival = right_censored(*truth.T)
+    time, event = np.asarray(survival.time), np.asarray(survival.event)
+    pairs = event[:, None] & (fold[:, None] == fold)
+    later = (time[:, None] < time) | ((time[:, None] == time) & ~event)
+    horizon = np.array(HORIZONS, np.float32)
+    apart = ((time[:, None] <= horizon)[:, None] & (time[:, None] > horizon)[None]).any(-1)
+    harrell, uno, dynamic = (kind(horizons=HORIZONS) for kind in (Harrell, Uno, DynamicAUC))
+    assert harrell.comparable(truth, fold) == (pairs & later).sum()
+    assert uno.comparable(truth, fold) == (pairs & later & (time < 3.5)[:, None]).sum()
+    assert dynamic.comparable(truth, fold) == (pairs & apart).sum()
+    assert harrell.unestimable(truth, fold, ()) is None
+    assert harrell.unestimable(truth, np.arange(80), ()) == "in no fold was anybody followed beyond another's event"
+    lost = np.stack([truth[:, 0], np.full(80, np.inf)], 1)
+    assert harrell.unestimable(lost, fold, ()) == "no event was observed"

@@ -180,7 +180,7 @@ def test_what_is_undefined_is_said(folder):
     outcomes.write(made, folder)
     leaderboard.write(leaderboard.leaderboard(made, ["slope"], resamples=20), 20, folder)
     words = " ".join(Page(html.build(folder).read_text()).words)
-    assert "AUC is undefined here" in words
+    assert "AUC is not estimable: all outcomes are alike." in words
     assert "AUC of CDR (20 of 20)" in words
 
 
