@@ -47,6 +47,10 @@ class Ledger:
         """Say what is likely to be wrong with the cohort, though it can be read."""
         self.warnings.append(text)
 
+    def names(self, subject: str) -> bool:
+        """Whether a subject is accounted for already."""
+        return any(entry.item == "subject" and entry.subject == subject for entry in self.entries)
+
     def used(self) -> dict[str, list[str]]:
         """The visits used, by subject."""
         used = {entry.subject: [] for entry in self.entries if entry.item == "subject" and entry.status == "used"}

@@ -1,12 +1,15 @@
 """BIDS with sessions: `sub-*/ses-*/anat`, `participants.tsv`, and a `sessions.tsv` per subject that says when."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from framework.data.ingest.base import Ingested, Reader
+from framework.data.ingest.bids_names import Name, differences, first, parse, resembles, unwanted, wanted
 from framework.data.ingest.bounded import Limits
 from framework.data.ingest.columns import Time, columns
+from framework.data.ingest.ignored import Ignored
 from framework.data.ingest.scans import ScanFiles, grids
 from framework.data.ingest.series import Absent, Layout, Planned, subjects
 from framework.data.ingest.sheet import MISSING, Row, Sheet, locate, read_sheet
@@ -16,9 +19,6 @@ from framework.data.schema import Scan
 from framework.errors import UserError
 
 SUBJECT, SESSION, ORDER = "participant_id", "session_id", "the session labels"
-NAME = re.compile(
-    r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?(?:_[a-zA-Z]+-[A-Za-z0-9]+)*_([A-Za-z0-9]+)\.nii(?:\.gz)?"
-)
 
 
 class Bids(Reader):
@@ -26,7 +26,9 @@ class Bids(Reader):
 
     `modalities` maps a BIDS suffix (T1w) to its `Grid`. `time` names the column of the sessions table. `static` and
     `variables` map columns of the participants and the sessions table; where both have a column, the session's wins.
-    Sessions labelled by numbers must come in the order of time. Of several runs, `run` "first" takes the first by name.
+    Sessions labelled by numbers must come in the order of time. Of files that differ in their run alone, `run` "first"
+    takes the first by number; `entities` says what names must hold (`{ce: null}`: no contrast agent). What
+    `.bidsignore` sets aside is not read; tables are.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class Bids(Reader):
         on_error: str = "stop",
         limits: Mapping | None = None,
         scans: Mapping | None = None,
+        entities: Mapping | None = None,
     ):
         self.path, self.missing, self.on_error = path, tuple(map(str, missing)), on_error
         self.limits = build(Limits, limits or {}, "limits")
+        self.entities = entities or {}
         self.run = None if run is None else known(run, ["first"], "run")
         self.modalities, self.scans = grids(modalities), scans or {}
         self.layout = Layout(
@@ -58,26 +62,53 @@ class Bids(Reader):
 
     def read(self) -> Ingested:
         root, ledger = locate(self.path), Ledger()
-        folders = {folder.name: folder for folder in sorted(root.glob("sub-*")) if folder.is_dir()}
+        ignored = Ignored.of(root)
+        folders = self._subjects(root, ignored, ledger)
         if not folders:
             raise UserError(f"{root} has no folder sub-*; expected the root of a BIDS dataset: set data.path to it")
         files = ScanFiles(root, self.on_error, self.modalities, ledger, self.scans)
-        rows, sources = self._rows(root, folders, ledger)
+        rows, sources = self._rows(root, folders, ignored, ledger)
         plan = self.layout.plan(rows, ledger)
-        found = {(s.subject, v.id): self._files(folders, s.subject, v.id) for s in plan for v in s.visits}
+        found = {(s.subject, v.id): self._files(folders[s.subject], v.id, ignored) for s in plan for v in s.visits}
+        self._must_occur(found.values())
+        _warn_once([line for anat in found.values() for line in anat.near_misses], ledger)
+        for name in self.modalities:
+            _contrasts(name, {s.subject: [found[s.subject, v.id] for v in s.visits] for s in plan}, ledger)
 
         def scans(subject: str, visit: Planned) -> Mapping[str, Scan | Absent]:
             here: dict[str, Scan | Absent] = {}
-            for name, paths in found[subject, visit.id].items():
-                here[name] = files.read(paths[0], name, subject, visit.id) if paths else Absent("missing", "no file")
-                here |= {path.name: Absent("excluded", "not the first run") for path in paths[1:]}
+            anat = found[subject, visit.id]
+            for name, names in anat.taken.items():
+                here[name] = (
+                    files.read(anat.folder / names[0].text, name, subject, visit.id)
+                    if names
+                    else Absent("missing", "no file")
+                )
+                here |= {other.text: Absent("excluded", "not the first run") for other in names[1:]}
+            here |= {text: Absent("excluded", reason) for text, reason in anat.left.items()}
             return here
 
         return Ingested(self.schema, files.compared(subjects(plan, self.layout, scans, ledger)), ledger, sources)
 
-    def _rows(self, root: Path, folders: Mapping[str, Path], ledger: Ledger) -> tuple[list[Row], dict[str, str]]:
+    def _subjects(self, root: Path, ignored: Ignored, ledger: Ledger) -> dict[str, Path]:
+        """The folders of subjects by name; those set aside, or nearly so called, are entered in the ledger."""
+        folders = {}
+        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+            if folder.name.startswith("sub-"):
+                reason = ignored.reason(folder)
+                if reason:
+                    ledger.add(folder.name, "", "subject", "excluded", reason)
+                else:
+                    folders[folder.name] = folder
+            elif _nearly(folder.name, "sub", "ject"):
+                ledger.warn(f"the folder {folder.name} is not read: a subject's is called sub-<label>")
+        return folders
+
+    def _rows(
+        self, root: Path, folders: Mapping[str, Path], ignored: Ignored, ledger: Ledger
+    ) -> tuple[list[Row], dict[str, str]]:
         """A row for every session that a folder or a table names, and the tables' SHA-256."""
-        sheets = {name: self._sessions(folder) for name, folder in folders.items()}
+        sheets = {name: self._sessions(folder, ignored) for name, folder in folders.items()}
         participants = self._sheet(root / "participants.tsv", SUBJECT)
         tables = [sheet for sheet in (participants, *sheets.values()) if sheet]
         header = sorted({column for sheet in tables for column in sheet.header})
@@ -88,7 +119,15 @@ class Bids(Reader):
         for name, folder in folders.items():
             # a session's column wins over a participant's of the same name
             blank = dict.fromkeys((*header, ORDER, self.layout.time.column)) | people.get(name, {}) | {SUBJECT: name}
-            rows += [Row(row.where, blank | dict(row.cells)) for row in _visits(folder, sheets[name], self.layout.time)]
+            visits = _visits(folder, sheets[name], self.layout.time, ignored)
+            kept = _set_aside(folder, visits, ignored, ledger)
+            odd = [
+                path.name for path in sorted(folder.iterdir()) if path.is_dir() and _nearly(path.name, "ses", "sion")
+            ]
+            for label in odd:
+                ledger.add(name, label, "visit", "excluded", "name of its folder not understood")
+                ledger.warn(f"the folder {label} of {name} is not read: a session's is called ses-<label>")
+            rows += [Row(row.where, blank | dict(row.cells)) for row in kept]
         return rows, {sheet.path.relative_to(root).as_posix(): sheet.sha256 for sheet in tables}
 
     def _people(
@@ -105,15 +144,15 @@ class Bids(Reader):
                 )
             else:
                 people[person] = row
-                if person not in folders:
+                if person not in folders and not ledger.names(person):
                     ledger.add(
                         person, "", "subject", "excluded", "in participants.tsv, but there is no folder of that name"
                     )
         return {person: dict(row.cells) for person, row in people.items()}
 
-    def _sessions(self, folder: Path) -> Sheet | None:
+    def _sessions(self, folder: Path, ignored: Ignored) -> Sheet | None:
         """A subject's sessions table; it may be absent only where there is one session, at time zero."""
-        file, labels = f"{folder.name}_sessions.tsv", _labels(folder)
+        file, labels = f"{folder.name}_sessions.tsv", _labels(folder, ignored)
         sheet = self._sheet(folder / file, SESSION)
         if sheet is None and len(labels) > 1:
             raise UserError(
@@ -136,35 +175,124 @@ class Bids(Reader):
         sheet.require(key, "its key")
         return sheet
 
-    def _files(self, folders: Mapping[str, Path], subject: str, session: str) -> dict[str, list[Path]]:
-        """Each modality's files at one session, in order of name."""
-        folder = folders[subject] / session / "anat" if session.startswith("ses-") else folders[subject] / "anat"
-        found: dict[str, list[Path]] = {name: [] for name in self.modalities}
-        for file in sorted(folder.glob("*.nii*")):
-            name = NAME.fullmatch(file.name)
-            if name and name[3] in found:
-                if name[1] != subject or (name[2] or session) != session:
+    def _files(self, folder: Path, session: str, ignored: Ignored) -> "Anat":
+        """What lies in one session's anat: the files of each modality in order of their runs, and what is left out."""
+        above = folder / session if session.startswith("ses-") else folder
+        found, left = dict[str, list[Name]]((name, []) for name in self.modalities), dict[str, str]()
+        near_misses = list[str]()
+        for file in _nifti(above / "anat"):
+            name = parse(file.name)
+            near = next((modality for modality in self.modalities if resembles(file.name, modality)), None)
+            if name and name.suffix in found:
+                if name.subject != folder.name or (name.session or session) != session:
                     raise UserError(
-                        f"{file} lies with {subject}, session {session}, but is named otherwise; move or rename it"
+                        f"{file} lies with {folder.name}, session {session}, but is named otherwise; move or rename it"
                     )
-                found[name[3]].append(file)
-        for modality, files in found.items():
-            if len(files) > 1 and self.run is None:
-                raise UserError(
-                    f"subject {subject!r}, visit {session!r} has {len(files)} files of {modality}: "
-                    f"{[file.name for file in files]}; "
-                    "keep one, or add data.reader.run=first"
-                )
-        return found
+                reason = ignored.reason(file) or unwanted(name, wanted(self.entities, name.suffix))
+                if reason:
+                    left[file.name] = reason
+                else:
+                    found[name.suffix].append(name)
+            elif near or name is None:
+                left[file.name] = ignored.reason(file) or "name not understood"
+                if near and not ignored.reason(file):
+                    near_misses.append(
+                        f"{file.name} of {folder.name}, {session}, is not read: a scan of {near} ends in _{near}.nii.gz"
+                    )
+        for file in [] if above == folder and _labels(folder, ignored) else _nifti(above):
+            left[file.name] = f"it lies in {above.name}, not in its folder anat"
+            near_misses.append(
+                f"{file.name} of {folder.name}, {session}, is not read: it lies in {above.name}, not in anat"
+            )
+        where = f"subject {folder.name!r}, visit {session!r}"
+        taken = {
+            modality: first(names, modality, self.run, where) if len(names) > 1 else names
+            for modality, names in found.items()
+        }
+        return Anat(above / "anat", taken, left, near_misses)
+
+    def _must_occur(self, found: Iterable["Anat"]) -> None:
+        """Raise UserError for an entity that is asked for and that no file has."""
+        names = [name for anat in found for text in (*_texts(anat), *anat.left) if (name := parse(text))]
+        present = sorted({key for name in names for key in name.entities})
+        for modality in self.modalities:
+            for key, value in wanted(self.entities, modality).items():
+                if value is not None:
+                    known(key, present, "entities: entity")
 
 
-def _labels(folder: Path) -> list[str]:
-    return sorted(session.name for session in folder.glob("ses-*") if session.is_dir())
+@dataclass(frozen=True)
+class Anat:
+    """The files of a session: of each modality in order of their runs, and why others are left out."""
+
+    folder: Path
+    taken: Mapping[str, list[Name]]
+    left: Mapping[str, str]
+    near_misses: list[str]
 
 
-def _visits(folder: Path, sheet: Sheet | None, time: Time) -> list[Row]:
+def _texts(anat: Anat) -> list[str]:
+    return [name.text for names in anat.taken.values() for name in names]
+
+
+def _contrasts(modality: str, found: Mapping[str, Sequence[Anat]], ledger: Ledger) -> None:
+    """Warn of subjects whose visits have files of one modality that differ in more than their run."""
+    changed = dict[str, dict[str, list[str]]]()
+    for subject, visits in found.items():
+        changes = differences([anat.taken[modality][0] for anat in visits if anat.taken[modality]])
+        if changes:
+            changed[subject] = changes
+    if changed:
+        subject, (key, values) = next(iter(changed)), next(iter(next(iter(changed.values())).items()))
+        ledger.warn(
+            f"{modality} of {len(changed)} subjects differs in {key} from visit to visit ({subject}: "
+            f"{', '.join(values)}), as if another contrast were a change; +data.reader.entities.{key}=<value or null> "
+            "takes one of them"
+        )
+
+
+def _nifti(folder: Path) -> list[Path]:
+    """What may be a scan by its name, in order of name; not the ._ files of macOS."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        file for file in folder.iterdir() if ".nii" in file.name.lower() and file.name[0] != "." and not file.is_dir()
+    )
+
+
+def _set_aside(folder: Path, rows: Sequence[Row], ignored: Ignored, ledger: Ledger) -> list[Row]:
+    """The visits but for those that .bidsignore sets aside, which the ledger then accounts for."""
+    reasons = {row.where: ignored.reason(folder / (row.cells[SESSION] or "")) for row in rows}
+    kept = [row for row in rows if not reasons[row.where]]
+    for row in rows:
+        if reasons[row.where]:
+            ledger.add(folder.name, row.cells[SESSION] or row.where, "visit", "excluded", reasons[row.where] or "")
+    if not kept:
+        why = "all of its sessions are set aside by .bidsignore" if rows else "it has no session"
+        ledger.add(folder.name, "", "subject", "excluded", why)
+    return kept
+
+
+def _nearly(name: str, prefix: str, rest: str) -> bool:
+    """Whether a folder is named nearly as one of a subject or session: Sub-01, session_2, sub01."""
+    odd = re.match(rf"{prefix}({rest})?[-_ ]?[0-9]|{prefix}({rest})?[-_ ]\w", name, re.IGNORECASE)
+    return odd is not None and not name.startswith(f"{prefix}-")
+
+
+def _warn_once(lines: Sequence[str], ledger: Ledger) -> None:
+    """Say the first of several lines, and how many more the ledger has."""
+    if lines:
+        ledger.warn(lines[0] + (f" ({len(lines) - 1} more: see the ledger)" if len(lines) > 1 else ""))
+
+
+def _labels(folder: Path, ignored: Ignored) -> list[str]:
+    """The sessions that have a folder, but for those set aside."""
+    return sorted(session.name for session in folder.glob("ses-*") if session.is_dir() and not ignored.reason(session))
+
+
+def _visits(folder: Path, sheet: Sheet | None, time: Time, ignored: Ignored) -> list[Row]:
     """A row per session of the table, then one per session that has only a folder."""
-    labels = _labels(folder)
+    labels = _labels(folder, ignored)
     if sheet is None:  # at most one session, or none at all: one visit, at time zero
         label = labels[0] if labels else "1"
         return [Row(f"{folder.name}/{label}", {SESSION: label, time.column: time.zero})]

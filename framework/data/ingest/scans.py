@@ -106,8 +106,8 @@ class ScanFiles:
 
     def _read(self, file: Path, shown: str, name: str, subject: str, visit: str) -> Scan:
         # jax is loaded for scans alone: a table needs none of it
-        from framework.data.ingest.plausible import check_background, check_extent, range_of
         from framework.data.ingest.volume import Reading, read_volume
+        from framework.data.ingest.volume_checks import check_background, check_extent, range_of
         from framework.image.foreground import foreground
         from framework.image.resample import to_grid
 
