@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from framework.errors import UserError
 from framework.launch.check import check
+from framework.launch.stopping import LINES, Stop
 from framework.launch.sweep import How, conclude, folder_of, jobs, record
 
 Together = Callable[[Sequence[DictConfig], How, Callable[[int, object], None]], Sequence[object]]
@@ -67,13 +69,21 @@ def command(
             task.__module__ = f"experiments.{config_name}"  # what Hydra calls the program in its help
             HydraConfig.instance().cfg = None  # of another command in the same process
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its own exceptions on instead of printing them
-            try:
-                hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()
-            except KeyboardInterrupt:
-                print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-                sys.exit(130)
-            except Exception as error:
-                failures.append(error)
+            with Stop() as stop:
+                try:
+                    hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()
+                except KeyboardInterrupt:
+                    stop.said = True
+                    print(LINES[signal.SIGINT], file=sys.stderr)
+                    sys.exit(128 + signal.SIGINT)
+                except SystemExit as stopped:
+                    if not isinstance(stopped.code, str):
+                        raise
+                    stop.said = True
+                    print(stopped.code, file=sys.stderr)
+                    sys.exit(128 + signal.SIGTERM)
+                except Exception as error:
+                    failures.append(error)
             sweep = folder_of()
             if sweep is not None and not failures and not jobs(sweep):
                 failures.append(UserError("the sweep has no jobs; give each key that is swept a value or more"))

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ import yaml
 import framework
 from framework.launch.claim import claimed, writing
 from framework.launch.identity import identity
+from framework.launch.stopping import REASONS, Stop
 from framework.train.whole import write_whole
 
 SOURCES = (".py", ".cc", ".h")
@@ -64,7 +66,7 @@ class RunFolder:
         write_whole(self.path / "manifest.json", json.dumps({**self.manifest(), **facts}, indent=1))
 
     def status(self) -> dict:
-        """How it stands: its state (running, finished, failed), since when, in which process, and why if it failed."""
+        """How it stands: its state (running, finished, stopped, failed), since when, in which process, and why."""
         file = self.path / "status.json"
         return json.loads(file.read_text()) if file.exists() else {}
 
@@ -86,16 +88,31 @@ class RunFolder:
                 old.truncate()
 
     @contextmanager
+    def underway(self, **facts: object) -> Iterator[None]:
+        """Running, then stopped or failed where what happens inside does not end well, even within a computation."""
+        with Stop(self._stopped):
+            self.stands("running", **facts)
+            try:
+                yield
+            except BaseException as error:
+                with suppress(OSError):  # the place is gone; what is told is why it failed
+                    if isinstance(error, KeyboardInterrupt):
+                        self._stopped(REASONS[signal.SIGINT])
+                    elif isinstance(error, SystemExit):
+                        self._stopped(str(error))
+                    else:
+                        self.stands("failed", reason=" ".join(f"{type(error).__name__}: {error}".split()))
+                raise
+
+    @contextmanager
     def watched(self) -> Iterator[None]:
-        """The status file tells of what happens inside; whoever is killed is left as running."""
-        self.stands("running")
-        try:
+        """The status file tells of what happens inside; whoever is killed by SIGKILL is left as running."""
+        with self.underway():
             yield
-        except BaseException as error:
-            with suppress(OSError):  # the place is gone; what is told is why it failed
-                self.stands("failed", reason=" ".join(f"{type(error).__name__}: {error}".split()))
-            raise
-        self.stands("finished")
+            self.stands("finished")
+
+    def _stopped(self, reason: str) -> None:
+        self.stands("finished") if self.finished else self.stands("stopped", reason=reason)
 
     def finish(self) -> None:
         """Say that all is there; from now on the run is shown, not made."""

@@ -26,7 +26,7 @@ from framework.launch.job import Job
 from framework.launch.progress import Sweep, Training
 from framework.launch.recipes import Recipes
 from framework.launch.run import forecast_job, run, use_compilation_cache
-from framework.launch.sweep import How, Ran, summary
+from framework.launch.sweep import How, Ran
 from framework.launch.worker import Warm, raised, task
 from framework.launch.workers import BEGUN, Answer, Processes, share
 from framework.train.optimizer import Dynamic
@@ -209,8 +209,7 @@ def out_of_memory(error: Exception) -> bool:
 
 def _lost(some: Jobs, error: Exception, ended: Ended) -> Jobs:
     """No job is left: a fault of the program is that of all who trained side by side."""
-    for place, job in some:
-        job.folder.stands("failed", reason=summary(error))
+    for place, _ in some:
         ended(place, error)
     return []
 
@@ -229,10 +228,11 @@ def _fitted(jobs: Sequence[Job]) -> Sequence[Fitted | UserError]:
     keys = jnp.concatenate([job.keys for job in jobs])
     each = [job.dynamics for job in jobs]
     dynamics = None if each[0] is None else jax.tree.map(lambda *x: jnp.concatenate(x), *each)
-    for job in jobs:
-        job.start()
-        job.folder.stands("running", beside=len(jobs) - 1)
-    with Training(name, folder / "metrics.jsonl", first.said) as log:
+    with ExitStack() as stack:
+        for job in jobs:
+            job.start()
+            stack.enter_context(job.folder.underway(beside=len(jobs) - 1))
+        log = stack.enter_context(Training(name, folder / "metrics.jsonl", first.said))
         checkpoints = folder / "checkpoints"
         fitted = first.forecasters[name].try_many(first.known, splits, keys, dynamics, checkpoints, log)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -5,7 +5,6 @@ left to read the answers it ends at once.
 """
 
 import json
-import os
 import queue
 import signal
 import sys
@@ -22,6 +21,7 @@ from framework.forecast.base import Forecaster
 from framework.launch.command import explain
 from framework.launch.job import Job
 from framework.launch.run import run, single, use_compilation_cache
+from framework.launch.stopping import Stop
 from framework.launch.study import examples_of
 from framework.launch.sweep import summary, trace
 
@@ -77,10 +77,10 @@ def raised(answer: Mapping[str, Any]) -> UserError | InternalError:
     return UserError(answer["failed"])
 
 
-def _listen(tasks: "queue.SimpleQueue[str]", told: TextIO) -> None:
+def _listen(tasks: "queue.SimpleQueue[str]", told: TextIO, stop: Stop) -> None:
     for line in told:
         tasks.put(line)
-    os._exit(0)  # the launcher is gone; what is under way goes on from its checkpoint another time
+    stop.end("its launcher has ended", 0)  # what is under way goes on from its checkpoint another time
 
 
 def main() -> None:
@@ -89,7 +89,13 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
     use_compilation_cache()
     warm, tasks = Warm(), queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(tasks, sys.stdin), daemon=True).start()
+    with Stop() as stop:
+        threading.Thread(target=_listen, args=(tasks, sys.stdin, stop), daemon=True).start()
+        _answer(warm, tasks, answers)
+
+
+def _answer(warm: Warm, tasks: "queue.SimpleQueue[str]", answers: TextIO) -> None:
+    """One task after another, for as long as somebody listens."""
 
     def say(line: Mapping) -> None:
         print(json.dumps(line), file=answers, flush=True)
