@@ -5,9 +5,9 @@
 `experiments.forecast` on OASIS-2 gets SIGINT, and as often SIGTERM, at random moments between the first word of its
 status and the end that an undisturbed run comes to; nothing compiled is kept, so that many of them meet the compiler.
 Measured are the seconds until the process has ended. What must hold: one line on standard error, a status that says
-stopped (or finished, where it was), no file half-written, and of the last run, which is left alone, the forecasts of the
-undisturbed one, byte for byte. `ratio` is the share of signals of which all that holds and that ended the process within
-two seconds.
+stopped (or finished, where it was), no file half-written, and of the last run, which is left alone, the forecasts of
+the undisturbed one, byte for byte. `ratio` is the share of signals of which all that holds and that ended the process
+within two seconds.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def measure(folder: Path, kind: str, times: int, more: tuple[str, ...] = ()) -> 
             taken.append(seconds)
             found["signals"] += 1
             found["well"] += true and seconds < SOON
-            if true and life.ended:  # before the signal came
+            if life.ended:  # before the signal came
                 life.forget()
         found[name] = {"median_s": round(float(np.median(taken)), 3), "worst_s": round(max(taken), 3)}
     last = Life(folder / f"{kind}-stopped", words)

@@ -8,18 +8,21 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_module
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from framework.errors import UserError
 from framework.launch.check import check
+from framework.launch.quoting import unquoted
 from framework.launch.stopping import LINES, Stop
 from framework.launch.sweep import How, conclude, folder_of, jobs, record
 
@@ -135,15 +138,32 @@ def _config_error(error: BaseException, chain: list[BaseException], config_name:
         if near == [key]:  # there is such a mapping, into which Hydra puts nothing new unless told so
             return f"{key!r} has no such entries yet; add them one by one: +{key}.<name>=..."
         return f"no key {key!r} in the config of this command; {hint}"
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        near = difflib.get_close_matches(name, error.options, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        options = f"Available options in '{group}': {', '.join(error.options)}"
+        return f"config: Could not find '{group}/{name}'; {hint}{options}"
+    if quotes := unquoted(sys.argv[1:]):
+        return f"config: signs in a path mean something to Hydra; quote it for Hydra and for the shell: {quotes[0]}"
     return f"config: {text.split(' full_key:')[0].split(' Config search path:')[0]}"
 
 
 def _keys(config_name: str) -> list[str]:
     """Every dotted key of the config with the groups that the command line chose, for suggestions."""
-    chosen = [word for word in sys.argv[1:] if "=" in word and files("conf").joinpath(word.split("=")[0]).is_dir()]
+    told = get_args_parser().parse_known_args(sys.argv[1:])[0]
+    own = [] if told.config_dir is None else [Path(told.config_dir).absolute()]
+    chosen = [
+        word
+        for word in told.overrides
+        if "=" in word
+        and "," not in word
+        and any(root.joinpath(word.split("=")[0]).is_dir() for root in (files("conf"), *own))
+    ]
+    where = [f"hydra.searchpath=['{folder.as_uri()}']" for folder in own]
     GlobalHydra.instance().clear()
     with initialize_config_module("conf", version_base="1.3"):
-        tree = OmegaConf.to_container(compose(config_name, [word for word in chosen if "," not in word]), resolve=False)
+        tree = OmegaConf.to_container(compose(config_name, [*where, *chosen]), resolve=False)
 
     def walk(node: object, prefix: str) -> list[str]:
         if not isinstance(node, dict):

@@ -22,6 +22,7 @@ import yaml
 import framework
 from framework.launch.claim import claimed, writing
 from framework.launch.identity import identity
+from framework.launch.quoting import pasted
 from framework.launch.stopping import REASONS, Stop
 from framework.train.whole import write_whole
 
@@ -169,7 +170,7 @@ def command_line() -> str:
     """The command as it can be typed again."""
     main = sys.modules["__main__"].__spec__
     program = f"python -m {main.name.removesuffix('.__main__')}" if main else Path(sys.argv[0]).name
-    return " ".join([program, *sys.argv[1:]])
+    return " ".join([program, pasted(sys.argv[1:])]).strip()
 
 
 @cache

@@ -1,12 +1,14 @@
 """The forecasters of a study: what Hydra composes for a name, and what the tables call what was composed."""
 
+import difflib
 from collections.abc import Sequence
-from importlib.resources import files
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from framework.errors import UserError
 from framework.launch.check import check
 
 FLOORS = ("last_visit", "slope")
@@ -53,7 +55,13 @@ class Recipes:
 
 
 def _chosen(name: str) -> list[str]:
-    models = files("conf").joinpath("model")
-    if models.joinpath("head", f"{name}.yaml").is_file() and not models.joinpath(f"{name}.yaml").is_file():
+    """What stands for a name: a model, or the deep one with that head. Raises UserError where neither is found."""
+    loader = GlobalHydra.instance().config_loader()  # which knows the user's own folder as well
+    models, heads = (loader.get_group_options(group) for group in ("model", "model/head"))
+    if name in models:
+        return [f"model={name}"]
+    if name in heads:
         return ["model=deep", f"model/head={name}"]
-    return [f"model={name}"]
+    near = difflib.get_close_matches(name, [*models, *heads], n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "choose one, or say in settings what it stands for"
+    raise UserError(f"no model and no head is called {name!r}; {hint} There are {', '.join([*models, *heads])}")

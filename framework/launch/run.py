@@ -13,6 +13,7 @@ from framework.evaluate import leaderboard
 from framework.evaluate.text import as_text
 from framework.launch.certificate import uphold
 from framework.launch.job import Job
+from framework.launch.quoting import override, pasted
 from framework.launch.recipes import FLOORS, Recipes
 from framework.launch.study import examples_of
 from framework.launch.sweep import Ran
@@ -87,7 +88,9 @@ def run(job: Job, quiet: bool = False, **facts: object) -> Ran:
 def told(run: Path) -> str:
     """Where a run's report is, or how to have it drawn."""
     page = run / "report.html"
-    return f"report: {page}" if page.exists() else f"report: python -m experiments.report run={run}"
+    if page.exists():
+        return f"report: {page}"
+    return f"report: python -m experiments.report {pasted([override('run', str(run))])}"
 
 
 def use_compilation_cache() -> None:

@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from framework.errors import InternalError, UserError
+from framework.launch.quoting import override, pasted
 from framework.launch.workers import Processes
 
 JOBS = "jobs.jsonl"
@@ -94,6 +95,7 @@ def record(hydra: Any, value: object, reason: str | None) -> None:
     line = {
         "job": hydra.job.num,
         "overrides": list(hydra.overrides.task),
+        "command": ["python", "-m", f"experiments.{hydra.job.config_name}", *_folders(hydra)],
         "value": float(value) if isinstance(value, float) else None,
         "run": str(value.folder) if isinstance(value, Ran) else None,
         "failed": summary(internal) if internal else reason,
@@ -105,6 +107,12 @@ def record(hydra: Any, value: object, reason: str | None) -> None:
         os.write(file, (json.dumps(line) + "\n").encode())
     finally:
         os.close(file)
+
+
+def _folders(hydra: Any) -> list[str]:
+    """The options that name the user's own folder of configurations."""
+    told = [one.path for one in hydra.runtime.config_sources if one.provider == "command-line"]
+    return [word for folder in told for word in ("--config-dir", folder)]
 
 
 def jobs(folder: Path) -> list[Mapping]:
@@ -123,11 +131,12 @@ def conclude(folder: Path) -> bool:
     done = [row for row in rows if row["failed"] is None]
     for row in rows:
         if row["failed"] is not None:
-            print(f"job {row['job']} ({' '.join(row['overrides'])}) failed: {row['failed']}", file=sys.stderr)
+            print(f"job {row['job']} ({pasted(row['overrides'])}) failed: {row['failed']}", file=sys.stderr)
     for each in dict.fromkeys(row["trace"] for row in rows if row.get("trace")):
         print(each, end="", file=sys.stderr)
     valued = [row for row in done if row["value"] is not None and row["value"] == row["value"]]
     best = min(valued, key=lambda row: row["value"], default=None)
-    shown = "" if best is None else f"; best {best['value']:.4g}: {' '.join(best['overrides'])}"
-    print(f"sweep: {len(done)} of {len(rows)} jobs finished{shown}; python -m experiments.report sweep={folder}")
+    shown = "" if best is None else f"; best {best['value']:.4g}: {pasted(best['overrides'])}"
+    page = pasted(["python", "-m", "experiments.report", override("sweep", str(folder))])
+    print(f"sweep: {len(done)} of {len(rows)} jobs finished{shown}; {page}")
     return len(done) == len(rows)

@@ -17,6 +17,7 @@ from framework.train.whole import write_whole
 
 REPEATS = ("seed", "split.fold", "split.seed")  # jobs that differ in these alone are repeats of each other
 BEST = 5  # settings drawn in colour
+PROGRAM = ("python", "-m", "experiments.forecast")  # of a sweep that does not say
 MOST = 8  # values of a number that have a median each; more share it with their neighbours
 
 
@@ -25,6 +26,7 @@ class Job:
     """One job: what it set, its validation loss (None where it failed or nobody validated), why it failed."""
 
     number: int
+    program: tuple[str, ...]
     overrides: tuple[str, ...]
     settings: Mapping[str, str]
     value: float | None
@@ -36,7 +38,7 @@ class Job:
     @property
     def command(self) -> str:
         """What runs it alone."""
-        return shlex.join(["python", "-m", "experiments.forecast", *self.overrides])
+        return shlex.join([*self.program, *self.overrides])
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,8 @@ def _job(row: Mapping) -> Job:
         costs = json.loads(cost.read_text()).values()
         seconds = sum(one["seconds"] / one["members"] for one in costs)
         compiling = sum(one["compile_seconds"] / one["members"] for one in costs)
-    return Job(
-        row["job"], tuple(row["overrides"]), settings, row["value"], row["run"], row["failed"], seconds, compiling
-    )
+    program, overrides = tuple(row.get("command", PROGRAM)), tuple(row["overrides"])
+    return Job(row["job"], program, overrides, settings, row["value"], row["run"], row["failed"], seconds, compiling)
 
 
 def _pair(override: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_it_says_how_many_finished_and_which_is_best(swept):
     best = min(lines(folder), key=lambda line: line["value"])
     last = told.out.splitlines()[-1]
     assert last.startswith("sweep: 8 of 8 jobs finished; best ")
-    assert " ".join(best["overrides"]) in last
+    assert shlex.join(best["overrides"]) in last
 
 
 def test_every_job_has_the_run_it_would_have_alone(swept, tmp_path):

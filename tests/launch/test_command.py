@@ -1,16 +1,20 @@
 """What a command prints and how it exits, whatever the function within it does."""
 
 import errno
+import html
 import json
 import pickle
+import shlex
 import sys
 
 import pytest
 
 from framework.errors import InternalError, UserError
 from framework.launch.command import command, explain
+from framework.launch.quoting import override
 from framework.launch.sweep import jobs
 from framework.launch.worker import failure, raised
+from framework.report import sweep as sweep_page
 
 
 @pytest.fixture
@@ -162,7 +166,8 @@ def test_a_misspelt_key_is_told_with_what_was_meant(run, arguments, complaint):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["model=gruu"], "Available options in 'model': "),
+        (["model=gruu"], "Could not find 'model/gruu'; did you mean 'gru'? Available options in 'model': "),
+        (["model/head=gru_e"], "Could not find 'model/head/gru_e'; did you mean 'gru_d'? Available options in"),
         (["+experiment=none"], "Could not find 'experiment/none'"),
         (["optimizer.steps=[1"], "no viable alternative"),
         (["seed=${nothing}"], "nothing"),
@@ -179,6 +184,39 @@ def test_whatever_hydra_makes_of_a_mistake_is_one_line(run, arguments, complaint
     assert (code, out, len(err)) == (1, "", 1), err
     assert err[0].startswith("error: ")
     assert complaint in err[0]
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder of one's own configurations, as `--config-dir` names it."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text("defaults: [table, _self_]\nname: mine\npath: x.csv\n")
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("form", [["--config-dir", "{}"], ["--config-dir={}"], ["-cd", "{}"]])
+def test_a_misspelt_key_beside_ones_own_configurations_is_told_as_well(run, own, form):
+    words = [*(word.format(own) for word in form), "data=mine", "data.pth=y"]
+    complaint = "error: no key 'data.pth' in the config of this command; did you mean 'data.path'?"
+    assert run(pytest.fail, *words) == (1, "", [complaint])
+
+
+def test_what_a_sweep_prints_and_keeps_can_be_pasted(run, own, tmp_path):
+    def function(config):
+        if config.seed:
+            raise UserError("bad")
+        return 1.0
+
+    sweep, words = tmp_path / "a b", ["data=mine", 'data.targets=["a;b"]']
+    code, out, err = run(function, "-m", "--config-dir", own, *words, "seed=0,1", f"hydra.sweep.dir={sweep}")
+    assert code == 1
+    assert err == [f"job 1 ({shlex.join([*words, 'seed=1'])}) failed: bad"]
+    page = shlex.quote(override("sweep", str(sweep)))
+    assert out.rstrip().endswith(f"best 1: {shlex.join([*words, 'seed=0'])}; python -m experiments.report {page}")
+    command = ["python", "-m", "experiments.forecast", "--config-dir", own]
+    assert jobs(sweep)[0]["command"] == command
+    drawn = html.unescape(sweep_page.build(sweep, jobs(sweep)).read_text())
+    assert shlex.join([*command, *words, "seed=0"]) in drawn
 
 
 def test_nothing_but_user_errors_are_explained():
