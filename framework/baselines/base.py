@@ -41,6 +41,12 @@ class Estimator(ABC):
     def predict(self, params: PyTree, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> Float[Array, "n p"]:
         """A probability for each of p = `classes` levels; for a number p = 1, or one for each quantile asked of it."""
 
+    def shortfall(self, params: PyTree) -> str:
+        """What these parameters (of one fit, or of several) fall short of, in words; nothing where they solve the
+        problem posed. A fit is pure: whoever asked for it says so.
+        """
+        return ""
+
     def fit_many(
         self,
         x: Float[Arr, "n f"],

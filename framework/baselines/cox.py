@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Bool, Float, Key
@@ -91,6 +92,10 @@ class Cox:
         """The log hazard relative to the training mean."""
         return outputs(params.linear, x, observed)
 
+    def shortfall(self, params: CoxParams) -> str:
+        """As of `Estimator`."""
+        return "" if np.all(params.linear.converged) else "Cox regression did not converge; give a larger penalty"
+
     def loss(
         self,
         params: CoxParams,
@@ -136,7 +141,7 @@ def _path(efron: bool, tolerance: float, steps: int, x, observed, survival: Surv
     z, share = table.z[order.by], table.share[order.by]
     gram = (z * share[:, None]).T @ z
 
-    def fit(at: Array, penalty: Array) -> tuple[Array, Array]:
+    def fit(at: Array, penalty: Array) -> tuple[Array, tuple[Array, Array]]:
         l2 = penalty / table.total / table.scale**2
 
         def objective(at: Array) -> Array:
@@ -144,20 +149,20 @@ def _path(efron: bool, tolerance: float, steps: int, x, observed, survival: Surv
 
         guard = 4 * len(gram) * jnp.finfo(gram.dtype).eps * jnp.maximum(jnp.diag(gram), 1e-6)
         factor = jnp.linalg.cholesky(gram + jnp.diag(guard + l2))
-        at = newton(objective, at, lambda right: cho_solve((factor, True), right), tolerance, steps)
-        return at, at
+        at, solved = newton(objective, at, lambda right: cho_solve((factor, True), right), tolerance, steps)
+        return at, (at, solved)
 
     sequence = jnp.argsort(-penalties)
-    found = lax.scan(fit, jnp.zeros_like(table.scale), penalties[sequence])[1]
-    found = jnp.zeros_like(found).at[sequence].set(found)
+    each = lax.scan(fit, jnp.zeros_like(table.scale), penalties[sequence])[1]
+    found, solved = (jnp.zeros_like(part).at[sequence].set(part) for part in each)
 
-    def params(at: Array) -> CoxParams:
+    def params(at: Array, solved: Array) -> CoxParams:
         at_risk, peak = _at_risk(z @ at, share, order)
         step = jnp.where(order.share > 0, order.share / jnp.where(order.share > 0, at_risk, 1), 0) * jnp.exp(-peak)
         time = jnp.where(share > 0, survival.time[order.by], -jnp.inf)
-        return CoxParams(table.back(jnp.zeros(1), at[:, None]), time[::-1], jnp.cumsum(step[::-1]))
+        return CoxParams(table.back(jnp.zeros(1), at[:, None], solved), time[::-1], jnp.cumsum(step[::-1]))
 
-    return jax.vmap(params)(found)
+    return jax.vmap(params)(found, solved)
 
 
 def _ordered(survival: Survival, share: Array, efron: bool) -> _Order:

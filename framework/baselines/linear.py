@@ -1,9 +1,11 @@
 """What the linear models share: their parameters, and coordinates in which float32 is enough."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from framework.baselines.base import Estimator
@@ -13,10 +15,11 @@ from framework.types import Arr, pytree
 
 @pytree
 class Linear:
-    """An intercept and one coefficient a feature, for each of p outputs."""
+    """An intercept and one coefficient a feature, for each of p outputs; whether they solve their problem."""
 
     intercept: Float[Array, "*m p"]
     coef: Float[Array, "*m f p"]
+    converged: Bool[Array, "*m"]
 
 
 class Penalised(Estimator):
@@ -24,6 +27,10 @@ class Penalised(Estimator):
 
     penalty: float | Float[Arr, ""]
     DYNAMIC = ("penalty",)
+    UNSOLVED: ClassVar[str] = "a linear model did not converge"
+
+    def shortfall(self, params: Linear) -> str:
+        return "" if np.all(params.converged) else self.UNSOLVED
 
     def fit(
         self,
@@ -63,10 +70,10 @@ class Standard:
     share: Float[Array, " n"]
     total: Float[Array, ""]
 
-    def back(self, intercept: Float[Array, " p"], coef: Float[Array, "f p"]) -> Linear:
+    def back(self, intercept: Float[Array, " p"], coef: Float[Array, "f p"], converged: Bool[Array, ""]) -> Linear:
         """Parameters for x from those for z."""
         coef = coef / self.scale[:, None]
-        return Linear(intercept - self.mean @ coef, coef)
+        return Linear(intercept - self.mean @ coef, coef, converged)
 
 
 def standard(x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], weight: Float[Arr, " n"]) -> Standard:

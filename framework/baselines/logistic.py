@@ -33,6 +33,7 @@ class Logistic(Penalised):
     l1_ratio: float = 0.0
     tolerance: float = 1e-7
     steps: int = 20_000
+    UNSOLVED = "logistic regression did not converge; give a larger penalty, or fewer features that tell of each other"
 
     def path(
         self,
@@ -63,7 +64,7 @@ def _path(
         """Something for each feature as a vector like the parameters, 0 for the intercepts."""
         return jnp.concatenate([flat, jnp.broadcast_to(each[:, None], (len(each), shape[1]))]).reshape(-1)
 
-    def fit(at: Array, penalty: Array) -> tuple[Array, Array]:
+    def fit(at: Array, penalty: Array) -> tuple[Array, tuple[Array, Array]]:
         l1 = of_coefficients(penalty * l1_ratio / table.total / table.scale)
         l2 = penalty * (1 - l1_ratio) / table.total / table.scale**2
         half = of_coefficients(l2) / 2
@@ -74,15 +75,14 @@ def _path(
         if l1_ratio:
             bound = of_coefficients(jnp.full_like(table.scale, 1.01 * jnp.linalg.eigvalsh(gram)[-1]) + l2)
             bound = jnp.where(bound > 0, bound, 0.5 + shape[1])
-            at = proximal(objective, at, l1, bound, tolerance, steps)
+            at, solved = proximal(objective, at, l1, bound, tolerance, steps)
         else:
-            at = newton(objective, at, _preconditioner(gram + jnp.diag(l2), shape), tolerance, steps)
-        return at, at
+            at, solved = newton(objective, at, _preconditioner(gram + jnp.diag(l2), shape), tolerance, steps)
+        return at, (at, solved)
 
     order = jnp.argsort(-penalties)
-    found = lax.scan(fit, start, penalties[order])[1]
-    found = jnp.zeros_like(found).at[order].set(found).reshape(-1, *shape)
-    return jax.vmap(lambda at: table.back(at[0], at[1:]))(found)
+    found, solved = (jnp.zeros_like(part).at[order].set(part) for part in lax.scan(fit, start, penalties[order])[1])
+    return jax.vmap(lambda at, solved: table.back(at[0], at[1:], solved))(found.reshape(-1, *shape), solved)
 
 
 def logistic_loss(table: Standard, y: Arr, classes: int) -> tuple[Loss, tuple[int, int], Array]:

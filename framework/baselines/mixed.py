@@ -16,11 +16,13 @@ from framework.types import Arr, pytree
 
 GUARD = 1e-5  # the share added to the diagonal of the fixed effects' normal equations: some may be redundant
 FLOOR = 1e-10  # of the mean square left over, so that outcomes foretold without error have a likelihood
+LEAST = 1e-3  # the least standard deviation of the noise, in spreads of the outcome: below it a variance has collapsed
 
 
 @pytree
 class Mixed:
-    """Fixed effects b, L, the variance s², and H with H'H the fixed effects' covariance over s².
+    """Fixed effects b, L, the variance s² (at least `LEAST`² of the outcome's), and H with H'H the fixed effects'
+    covariance over s²; whether the likelihood is at its maximum, and whether the variance would have fallen below.
 
     Kept as a root because it is large where columns are redundant (age and time): products with the whole would be
     differences of large numbers.
@@ -30,6 +32,8 @@ class Mixed:
     root: Float[Array, "*m r r"]
     variance: Float[Array, "*m"]
     doubt: Float[Array, "*m p p"]
+    converged: Bool[Array, "*m"]
+    collapsed: Bool[Array, "*m"]
 
     @property
     def covariance(self) -> Float[Array, "*m r r"]:
@@ -100,10 +104,15 @@ def fit(
         return (log + more + free * jnp.log(squares + FLOOR * jnp.maximum(count, 1))) / jnp.maximum(count, 1)
 
     with jax.default_matmul_precision("highest"):
-        at = newton(criterion, jnp.eye(effects, dtype=y.dtype)[lower], lambda right: right, tolerance, steps)
+        at, converged = newton(criterion, jnp.eye(effects, dtype=y.dtype)[lower], lambda right: right, tolerance, steps)
         fixed, factor, squares, _ = solved(at)
         half = jax.scipy.linalg.solve_triangular(factor, jnp.eye(len(factor), dtype=y.dtype), lower=True)
-        return Mixed(fixed, root(at), squares / free, half)
+        mean = jnp.einsum("n,nt->", weight, y) / jnp.maximum(count, 1)
+        spread = jnp.einsum("n,nt->", weight, jnp.where(seen, (y - mean) ** 2, 0)) / jnp.maximum(count, 1)
+        variance, least = squares / free, LEAST**2 * jnp.where(spread > 0, spread, 1)
+        # without noise the likelihood has no maximum to be found: what counts then is that the variance collapsed
+        collapsed = ~(variance >= least)
+        return Mixed(fixed, root(at), jnp.maximum(variance, least), half, converged | collapsed, collapsed)
 
 
 def own_effects(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 Objective = Callable[[Float[Array, " d"]], Float[Array, ""]]
 INNER = 200  # products with the Hessian that one step may take
@@ -18,8 +18,9 @@ def newton(
     precondition: Callable[[Float[Array, " d"]], Float[Array, " d"]],
     tolerance: float,
     steps: int,
-) -> Float[Array, " d"]:
-    """Where no component of the gradient exceeds `tolerance`, or where rounding lets no step go on.
+) -> tuple[Float[Array, " d"], Bool[Array, ""]]:
+    """Where no component of the gradient exceeds `tolerance`, or where rounding lets no step go on; and whether it is
+    one of the two (see `vanishes`), rather than where `steps` ran out or the search got stuck.
 
     Truncated Newton with backtracking (Nocedal & Wright 2006, Algorithm 7.1). A step is only judged by the objective
     while that can tell: below its rounding the gradient decides.
@@ -39,7 +40,15 @@ def newton(
 
     start = lax.optimization_barrier(start)  # XLA folds a loss at constant zeros while it compiles, now and then to NaN
     value, gradient = slope(start)
-    return lax.while_loop(go_on, move, (start, value, gradient, jnp.array(0), jnp.array(True)))[0]
+    at, value, gradient, *_ = lax.while_loop(go_on, move, (start, value, gradient, jnp.array(0), jnp.array(True)))
+    return at, vanishes(jnp.abs(gradient).max(initial=0), tolerance, value)
+
+
+def vanishes(size: Float[Array, ""], tolerance: float, value: Float[Array, ""] | float = 1.0) -> Bool[Array, ""]:
+    """Whether a gradient's largest component is 0 as far as a function of this value can tell: by the tolerance, or by
+    the root of the rounding, below which the function itself does not change.
+    """
+    return size <= jnp.maximum(tolerance, jnp.sqrt(jnp.finfo(size.dtype).eps) * jnp.maximum(jnp.abs(value), 1))
 
 
 def _search(slope: Callable, at: Array, value: Array, gradient: Array, direction: Array) -> tuple[Array, Array, Array]:

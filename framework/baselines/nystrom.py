@@ -7,7 +7,7 @@ something (Keerthi & DeCoste 2005); with C weighted like scikit-learn's LinearSV
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from framework.baselines.dual import Problems
 from framework.baselines.kernels import Kernel, lengths
@@ -30,8 +30,9 @@ def solve(
     known: Float[Arr, " m"],
     gamma: Float[Arr, ""],
     problems: Problems,
-) -> tuple[Float[Array, "p m"], Float[Array, " p"], Float[Array, "p n"]]:
-    """Of each problem the coefficients over the landmarks, the offset, and the decisions on all rows.
+) -> tuple[Float[Array, "p m"], Float[Array, " p"], Float[Array, "p n"], Bool[Array, ""]]:
+    """Of each problem the coefficients over the landmarks, the offset, and the decisions on all rows; whether all are
+    solved.
 
     A landmark that is not known (1, else 0) takes no part.
     """
@@ -42,12 +43,14 @@ def solve(
     features = kernel.values(kernel.products(x, marks), lengths(x), lengths(marks), gamma) @ (known[:, None] * white)
     wide = jnp.concatenate([features, jnp.ones((len(x), 1), features.dtype)], 1)
     each = (problems.linear, problems.low, problems.high)
-    lines = lax.map(lambda one: _primal(wide, one[0], one[1], one[2], problems.epsilon), each)
-    return lines[:, :-1] @ (known[:, None] * white).T, lines[:, -1], lines @ wide.T
+    lines, solved = lax.map(lambda one: _primal(wide, one[0], one[1], one[2], problems.epsilon), each)
+    return lines[:, :-1] @ (known[:, None] * white).T, lines[:, -1], lines @ wide.T, solved.all()
 
 
-def _primal(x: Float[Arr, "n m"], linear: Arr, low: Arr, high: Arr, epsilon: Arr) -> Float[Array, " m"]:
-    """The weights, the last of them the offset: ½|w|² + Σ C r², r by how far a row is on the wrong side."""
+def _primal(x: Float[Arr, "n m"], linear: Arr, low: Arr, high: Arr, epsilon: Arr) -> tuple[Array, Array]:
+    """The weights, the last of them the offset, and whether no step lowers the loss any more: ½|w|² + Σ C r², r by how
+    far a row is on the wrong side.
+    """
     cost, target = jnp.maximum(high, -low), -linear
     sides = (low < 0) & (high > 0)  # a number may be missed on either side, a class on one
     penalty = jnp.ones(x.shape[1], x.dtype).at[-1].set(1e-6)
@@ -75,4 +78,5 @@ def _primal(x: Float[Arr, "n m"], linear: Arr, low: Arr, high: Arr, epsilon: Arr
         return line + size * way, answer + size * ahead, step + 1, helps & (now - losses[best] > 1e-6 * jnp.abs(now))
 
     start = (jnp.zeros_like(penalty), jnp.zeros_like(cost), jnp.int32(0), jnp.bool_(True))
-    return lax.while_loop(lambda state: state[3] & (state[2] < 50), newton, start)[0]
+    line, _, _, falling = lax.while_loop(lambda state: state[3] & (state[2] < 50), newton, start)
+    return line, ~falling

@@ -112,6 +112,9 @@ class Prepared(Estimator):
 
         return by_group(some, fold, weights, keys, dict(settings or {}))
 
+    def shortfall(self, params: PreparedParams) -> str:
+        return self.inner.shortfall(params.inner)
+
     def given(self, settings: Mapping[str, int | float | Arr]) -> "Prepared":
         return replace(self, inner=self.inner.given(settings))
 

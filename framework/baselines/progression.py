@@ -25,6 +25,9 @@ from framework.types import Arr, pytree
 REACH = 3.0  # how far the grid reaches, in spreads of a and v among subjects
 TOLERANCE = 1e-4  # nats that a step can still gain, by parameter
 STUCK = 1e8  # damping at which rounding lets no step go on
+BEGIN = (
+    0.1  # the least noise from which a fit begins, in spreads: it can shrink, but without any no step is short enough
+)
 BLOCK = 32  # subjects whose likelihoods are computed at once
 # |v| and the logarithm of how much noise grows are held below this, those of an event's rate below five times this
 FASTEST = 4.0
@@ -139,7 +142,7 @@ def begin(
         jnp.log(jnp.array([0.5, 0.5])),
         models.fixed,
         models.root,
-        jnp.log(models.variance) / 2,
+        jnp.maximum(jnp.log(models.variance) / 2, jnp.log(BEGIN)),
         jnp.zeros(numbers),
         jnp.stack([slope, jnp.full(numbers, -1.0), jnp.zeros(numbers)], 1),
         {name: of_levels(name, count, ordered) for name, count, ordered in levels},
@@ -150,8 +153,9 @@ def begin(
 @partial(jax.jit, static_argnames=("nodes", "steps"))
 def fit(
     course: Course, ends: Ends, start: Progression, weight: Float[Arr, " n"], *, nodes: int, steps: int
-) -> Progression:
-    """The largest posterior under weak priors (`_far`), from `start`; subjects of weight 0 are not read.
+) -> tuple[Progression, Bool[Array, ""]]:
+    """The largest posterior under weak priors (`_far`), from `start`, and whether it was reached: no step gains more
+    than `TOLERANCE` a parameter, or than rounding shows. Subjects of weight 0 are not read.
 
     Scoring: the curvature is that of the subjects' own gradients (Berndt et al. 1974), damped after Marquardt (1963).
     """
@@ -191,7 +195,21 @@ def fit(
 
     with jax.default_matmul_precision("highest"):
         nothing = jnp.array(jnp.inf), jnp.zeros_like(flat), jnp.eye(len(flat))
-        return made(lax.while_loop(go_on, move, (flat, nothing, jnp.array(0.1), jnp.array(0), jnp.array(jnp.inf)))[0])
+        first = (flat, nothing, jnp.array(0.1), jnp.array(0), jnp.array(jnp.inf))
+        at, (value, gradient, curve), *_, left = lax.while_loop(go_on, move, first)
+        gain = gradient @ jnp.linalg.solve(curve + 1e-3 * jnp.diag(jnp.diag(curve)), gradient) / 2
+        blur = 8 * jnp.finfo(flat.dtype).eps * jnp.abs(value)
+        return made(at), jnp.minimum(gain, left) <= jnp.maximum(TOLERANCE * len(flat), blur)
+
+
+def noise(model: Progression) -> Float[Array, " o"]:
+    """The logarithm of each number's noise at stage 0, which no data without any can make less than `LEAST` spreads."""
+    return jnp.logaddexp(2 * model.noise, 2 * jnp.log(mixed.LEAST)) / 2
+
+
+def collapsed(model: Progression) -> Bool[Array, " o"]:
+    """Which numbers were fitted as if they had no noise."""
+    return jnp.exp(model.noise) < mixed.LEAST
 
 
 def likelihood(model: Progression, course: Course, ends: Ends, nodes: int) -> Float[Array, ""]:
@@ -218,7 +236,7 @@ def foretold(
     return Mixture(
         weight,
         (model.fixed @ x)[:, None] + jnp.einsum("r,org->og", z, own) + curves,
-        jnp.exp(2 * model.noise[:, None]) * (restless(model, stage) ** 2 + jnp.einsum("r,ogrs,s->og", z, spread, z)),
+        jnp.exp(2 * noise(model)[:, None]) * (restless(model, stage) ** 2 + jnp.einsum("r,ogrs,s->og", z, spread, z)),
         {name: jnp.exp(_chances(levels, stage, x)) @ weight for name, levels in model.levels.items()},
     )
 
@@ -294,7 +312,7 @@ def _numbers(model: Progression, course: Course, stages: Float[Array, "t g"]) ->
         size = size / 2 + jnp.where(seen, noise + 0.5 * jnp.log(2 * jnp.pi) + jnp.log(louder), 0).sum(0)
         return -size - squares / 2 * jnp.exp(-2 * noise), root @ u.T, root @ inverse @ root.T
 
-    each = model.fixed, model.root, model.noise, model.curve, restless(model, stages)
+    each = model.fixed, model.root, noise(model), model.curve, restless(model, stages)
     return jax.vmap(of_number)(*each, course.y.T, course.seen.T)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from framework.baselines.newton import vanishes
 from framework.types import Arr
 
 
@@ -22,8 +23,8 @@ def proximal(
     bound: Float[Array, " d"],
     tolerance: float,
     steps: int,
-) -> Float[Array, " d"]:
-    """Where no component of the generalised gradient exceeds `tolerance`.
+) -> tuple[Float[Array, " d"], Bool[Array, ""]]:
+    """Where no component of the generalised gradient exceeds `tolerance`, and whether it is there (see `vanishes`).
 
     `bound` are curvatures that the objective nowhere exceeds, in the sense that diag(bound) - Hessian is positive.
     FISTA (Beck & Teboulle 2009), started again where the momentum points uphill (O'Donoghue & Candès 2015, Eq. 13).
@@ -45,4 +46,5 @@ def proximal(
 
     start = lax.optimization_barrier(start)  # see newton
     one = jnp.ones((), start.dtype)
-    return lax.while_loop(go_on, move, (start, start, one, one * jnp.inf, jnp.array(0)))[0]
+    at, _, _, size, _ = lax.while_loop(go_on, move, (start, start, one, one * jnp.inf, jnp.array(0)))
+    return at, vanishes(size, tolerance)

@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from framework.baselines.linear import Linear, Penalised, outputs, standard
+from framework.baselines.newton import vanishes
 from framework.baselines.proximal import soft
 from framework.types import LEVELS, Arr
 
@@ -28,6 +29,7 @@ class Quantile(Penalised):
     tolerance: float = 1e-5
     steps: int = 5_000
     classes: int = 0
+    UNSOLVED = "quantile regression did not converge; give more `steps`, or a larger penalty"
 
     def path(
         self,
@@ -62,16 +64,17 @@ def _path(
         # the loss is divided by the spread as well: b is measured in spreads of y and of x
         l1 = jnp.full_like(table.scale, penalty * l1_ratio) / table.total / table.scale
         l2 = penalty * (1 - l1_ratio) * spread / table.total / table.scale**2
-        intercept, coef = _admm(table.z, target, table.share, level, l1, l2, tolerance, steps)
-        return table.back(middle + spread * intercept, spread * coef)
+        intercept, coef, solved = _admm(table.z, target, table.share, level, l1, l2, tolerance, steps)
+        return table.back(middle + spread * intercept, spread * coef, solved)
 
     return jax.vmap(fit)(penalties)
 
 
 def _admm(
     z: Array, target: Array, share: Array, level: Array, l1: Array, l2: Array, tolerance: float, steps: int
-) -> tuple[Array, Array]:
-    """Intercepts and coefficients (f, l); residuals and coefficients each have a copy that bears the kinks.
+) -> tuple[Array, Array, Array]:
+    """Intercepts and coefficients (f, l), and whether they are the solution's; residuals and coefficients each have a
+    copy that bears the kinks.
 
     Boyd et al. 2011, §3: rows are weighted by their share in the quadratic terms too, so that one factorisation serves
     all levels and steps. Over-relaxed by 1.6; `stiff` is the multiplier's step, in units in which y has spread 1.
@@ -102,4 +105,4 @@ def _admm(
     rows, columns = jnp.zeros((len(z), len(level)), z.dtype), jnp.zeros((z.shape[1], len(level)), z.dtype)
     start = (rows, columns, rows, columns, columns[:1].sum(0), columns, jnp.array(jnp.inf, z.dtype), jnp.array(0))
     found = lax.while_loop(lambda s: (s[-2] > tolerance) & (s[-1] < steps), move, start)
-    return found[4], jnp.where((l1 > 0)[:, None], found[1], found[5])
+    return found[4], jnp.where((l1 > 0)[:, None], found[1], found[5]), vanishes(found[6], tolerance)

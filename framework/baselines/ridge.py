@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -12,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from framework.baselines.base import Estimator
 from framework.baselines.lanes import by_group, groups
 from framework.baselines.linear import Linear, Standard, outputs, standard
+from framework.baselines.newton import vanishes
 from framework.types import Arr
 
 REFINEMENTS = 8  # each multiplies what float32 left of the error by the error of its factorisation
@@ -27,6 +29,7 @@ class Ridge(Estimator):
 
     penalty: float | Float[Arr, ""] = 1.0
     classes: int = 0
+    UNSOLVED = "ridge regression did not converge: features tell of each other; give a larger penalty"
     DYNAMIC = ("penalty",)
 
     def fit(
@@ -42,8 +45,11 @@ class Ridge(Estimator):
             table, target, middle = _table(x, observed, y, weight)
             ridge = jnp.asarray(self.penalty, target.dtype) / table.total / table.scale**2
             factor = _factor(table, ridge)
-            coef = _refined(table, target, ridge, lambda gradient: cho_solve((factor, True), gradient))
-            return table.back(middle[None], coef[:, None])
+            coef, solved = _refined(table, target, ridge, lambda gradient: cho_solve((factor, True), gradient))
+            return table.back(middle[None], coef[:, None], solved)
+
+    def shortfall(self, params: Linear) -> str:
+        return "" if np.all(params.converged) else self.UNSOLVED
 
     def predict(self, params: Linear, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> Float[Array, "n p"]:
         return outputs(params, x, observed)
@@ -96,7 +102,8 @@ def _path(x: Arr, observed: Arr, y: Arr, weight: Arr, penalties: Array) -> Linea
             inner = vectors @ (shrunk * (vectors.T @ solve_triangular(factor, gradient, lower=True)))
             return solve_triangular(factor, inner, lower=True, trans=1)
 
-        return table.back(middle[None], _refined(table, target, penalty * one, solve)[:, None])
+        coef, solved = _refined(table, target, penalty * one, solve)
+        return table.back(middle[None], coef[:, None], solved)
 
     return jax.vmap(fit)(penalties)
 
@@ -117,9 +124,13 @@ def _factor(table: Standard, ridge: Array) -> Array:
     return jnp.linalg.cholesky(gram + jnp.diag(jnp.where(guard > 0, guard, 1)))
 
 
-def _refined(table: Standard, target: Array, ridge: Array, solve) -> Array:
-    def step(_, coef: Array) -> Array:
-        gradient = table.z.T @ (table.share * (target - table.z @ coef)) - ridge * coef
-        return coef + solve(gradient)
+def _refined(table: Standard, target: Array, ridge: Array, solve) -> tuple[Array, Array]:
+    """The coefficients, and whether the gradient vanishes at them, the target in units of its spread."""
 
-    return lax.fori_loop(0, REFINEMENTS, step, jnp.zeros_like(ridge))
+    def gradient(coef: Array) -> Array:
+        return table.z.T @ (table.share * (target - table.z @ coef)) - ridge * coef
+
+    coef = lax.fori_loop(0, REFINEMENTS, lambda _, coef: coef + solve(gradient(coef)), jnp.zeros_like(ridge))
+    spread = jnp.sqrt((table.share * target**2).sum())
+    left = jnp.abs(gradient(coef)).max(initial=0) / jnp.where(spread > 0, spread, 1)
+    return coef, vanishes(left, 0.0)

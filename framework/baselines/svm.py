@@ -31,7 +31,7 @@ Shared: TypeAlias = tuple[Float[Array, " f"], Float[Array, "n n"] | None]
 @pytree
 class Machine:
     """What was learnt: rows (none of a precomputed kernel) and their coefficients in each pair; a line from decision to
-    log-odds; classes seen.
+    log-odds; classes seen; whether the conditions of all optima hold to the tolerance.
     """
 
     rows: Float[Array, "n r"]
@@ -41,6 +41,7 @@ class Machine:
     offset: Float[Array, " p"]
     lines: Float[Array, "p 2"]
     seen: Bool[Array, " c"]
+    converged: Bool[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,10 @@ class SVM(Estimator):
 
         return _by_blocks(some, jnp.where(observed, x, 0).astype(jnp.float32))
 
+    def shortfall(self, params: Machine) -> str:
+        told = "a support vector machine did not converge; give a smaller C, or standardise the features"
+        return "" if np.all(params.converged) else told
+
     def labels(self, params: Machine, x: Float[Arr, "t f"], observed: Bool[Arr, "t f"]) -> Int[Array, " t"]:
         """The class with most votes, the first of equals: what libsvm answers."""
         return self.votes(self.decision(params, x, observed), params.seen).argmax(1).astype(jnp.int32)
@@ -185,10 +190,10 @@ class SVM(Estimator):
         many = [jnp.tile(bound, (len(out) + 1, 1)) for bound in (problems.linear, problems.low, problems.high)]
         every = dual.Problems(many[0], many[1] * kept, many[2] * kept, problems.epsilon)
         if gram is None:
-            rows, beta, offset, decisions = self._approximate(rows - centre, weight, gamma, every, key)
+            rows, beta, offset, decisions, solved = self._approximate(rows - centre, weight, gamma, every, key)
         else:
             found = dual.solve(self._form, self.tolerance, gram, gamma, every)
-            beta, offset = found.beta, found.offset
+            beta, offset, solved = found.beta, found.offset, (found.gap <= 2 * self.tolerance).all()
             decisions = dual.sums(self._form, gram, gamma, beta, wanted) + offset[:, None]
             rows = jnp.where(used[:, None], rows - centre, 0)[:, : 0 if self.kernel == "precomputed" else None]
         decisions = jnp.where(wanted, decisions, 0.0)
@@ -196,7 +201,7 @@ class SVM(Estimator):
         if out:
             apart = decisions[p:].reshape(len(out), p, -1).sum(0)
             lines = jax.vmap(platt.calibrate)(apart, problems.high > 0, weight * part)
-        return Machine(rows, centre, gamma, beta[:p], offset[:p], lines, seen), decisions[:p].T
+        return Machine(rows, centre, gamma, beta[:p], offset[:p], lines, seen, solved), decisions[:p].T
 
     def _approximate(self, rows, weight, gamma, problems, key):
         at = nystrom.landmarks(key, weight, self.nystrom)

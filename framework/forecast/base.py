@@ -31,6 +31,11 @@ class Fitted(ABC):
     def chosen(self) -> Mapping[str, Any]:
         return {}
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader of its forecasts should be warned of: fits that did not converge, variances that collapsed."""
+        return ()
+
     @abstractmethod
     def predict(self, history: Visits, query: Query) -> Forecast:
         """Answer each query from the visits up to its origin, in original units."""

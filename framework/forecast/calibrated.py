@@ -113,6 +113,10 @@ class FittedCalibrated(Fitted):
         """What the member cost; correcting costs next to nothing."""
         return self.member.cost
 
+    @property
+    def notes(self) -> Sequence[str]:
+        return self.member.notes
+
     def predict(self, history: Visits, query: Query) -> Forecast:
         told = self.member.predict(history, query)
         return {target.name: self._one(target, told[target.name]) for target in self.layout.targets}

@@ -123,6 +123,10 @@ class FittedEnsemble(Fitted):
     combine: str
     weights: Mapping[str, Sequence[float]] | None = None
 
+    @property
+    def notes(self) -> Sequence[str]:
+        return [*dict.fromkeys(note for one in self.members.values() for note in one.notes)]
+
     def predict(self, history: Visits, query: Query) -> Forecast:
         told = [one.predict(_seen(history, one.layout), query) for one in self.members.values()]
         return {t.name: self._one(t, [forecast[t.name] for forecast in told]) for t in self.layout.targets}

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from framework.baselines.mixed import LEAST
 from framework.data.examples import Examples
 from framework.errors import UserError
 from framework.history import last_observed
@@ -118,6 +119,11 @@ class Design:
 def numbers(target: Target) -> int:
     """How many numbers a target is modelled as."""
     return len(target.levels) if len(target.levels) > 2 and not target.ordered else 1
+
+
+def collapse(target: str) -> str:
+    """What is to be said of a target whose noise was fitted as none."""
+    return f"{target}: no noise was left to estimate; it was held at {LEAST} of the target's spread"
 
 
 def known_of_two(examples: Examples, targets: Sequence[Target], learns: Bool[np.ndarray, " n"], who: str) -> None:

@@ -20,7 +20,7 @@ from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.kinds import without_events
-from framework.forecast.mixed_design import Design, Scales, history_of, known_of_two, numbers
+from framework.forecast.mixed_design import Design, Scales, collapse, history_of, known_of_two, numbers
 from framework.train.arrays import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
 from framework.types import LEVELS, Arr, Classes, Forecast, Layout, Query, Target, Truth, Values, Visits, pytree
@@ -124,6 +124,8 @@ class MixedEffects(Forecaster):
             jnp.zeros((outcomes, effects, effects)),
             jnp.zeros(outcomes),
             jnp.zeros((outcomes, p, p)),
+            jnp.zeros(outcomes, bool),
+            jnp.zeros(outcomes, bool),
         )
 
         def blank(target: Target) -> PyTree:
@@ -142,6 +144,19 @@ class FittedMixedEffects(Fitted):
     layout: Layout
     design: Design
     learnt: Learnt
+
+    @property
+    def notes(self) -> Sequence[str]:
+        models, told = self.learnt.models, []
+        for target in self.layout.targets:
+            places = self.design.places[target.name]
+            if np.asarray(models.collapsed)[places].any():
+                told.append(collapse(target.name))
+            if not np.asarray(models.converged)[places].all():
+                told.append(f"{target.name}: mixed effects did not converge; leave out trends or covariates")
+            if target.levels and (short := _levels(target).shortfall(self.learnt.levels[target.name])):
+                told.append(f"{target.name}: {short}")
+        return told
 
     def predict(self, history: Visits, query: Query) -> Forecast:
         seen = replace(history, scans={})

@@ -19,7 +19,7 @@ from framework.data.split import Split
 from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.kinds import without_events
-from framework.forecast.mixed_design import Design, Scales, history_of, known_of_two
+from framework.forecast.mixed_design import Design, Scales, collapse, history_of, known_of_two
 from framework.history import at_origin
 from framework.train.arrays import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
@@ -42,10 +42,11 @@ HALVINGS = 22  # of the stretch in which quantiles lie: that of all normals' own
 
 @pytree
 class Learnt:
-    """What brings numbers to unit spread, and the course in those units."""
+    """What brings numbers to unit spread, the course in those units, and whether its fit converged."""
 
     scales: Scales
     model: Progression
+    converged: Bool[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class DiseaseProgression(Forecaster):
         scales = reading.design.scales(history, learns)
         course, ends = reading.course(scales, history, every=True), reading.ends(examples, float(scales.time[1]))
         start = progression.begin(course, ends, weight, columns=reading.design.width, levels=reading.levels)
-        return Learnt(scales, progression.fit(course, ends, start, weight, nodes=self.nodes, steps=self.steps))
+        return Learnt(scales, *progression.fit(course, ends, start, weight, nodes=self.nodes, steps=self.steps))
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ class Reading:
         course = Course(one, x, z, numbers, numbers > 0, levels, told)
         ends = Ends(events[0], events[0], events[0], events[0] > 0)
         scales = Scales(jnp.zeros(2), jnp.zeros((2, width)), jnp.zeros((2, len(self.numbers))))
-        return Learnt(scales, progression.begin(course, ends, jnp.ones(1), columns=width, levels=self.levels))
+        begun = progression.begin(course, ends, jnp.ones(1), columns=width, levels=self.levels)
+        return Learnt(scales, begun, jnp.array(False))
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,15 @@ class FittedProgression(Fitted):
     layout: Layout
     reading: Reading
     learnt: Learnt
+
+    @property
+    def notes(self) -> Sequence[str]:
+        flat = np.asarray(progression.collapsed(self.learnt.model))
+        names = [target.name for target, none in zip(self.reading.numbers, flat, strict=True) if none]
+        told = [collapse(name) for name in names]
+        if not self.learnt.converged:
+            told.append("the progression model did not converge; give more model.steps, or fewer targets")
+        return told
 
     def predict(self, history: Visits, query: Query) -> Forecast:
         return _forecast(self.reading, self.learnt, replace(history, scans={}), query)

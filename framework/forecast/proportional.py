@@ -131,6 +131,11 @@ class FittedProportional(Fitted):
     layout: Layout
     learnt: Mapping[str, Hazards]
 
+    @property
+    def notes(self) -> Sequence[str]:
+        short = {name: COX.shortfall(one.cox) for name, one in self.learnt.items()}
+        return [f"{name}: {what}" for name, what in short.items() if what]
+
     def predict(self, history: Visits, query: Query) -> Forecast:
         x, observed = history_features(
             replace(history, scans={}), asked_at_origin(query, history.times, self.layout.known), self.layout
@@ -172,7 +177,7 @@ def _standard(of: Moments, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> 
 
 def _blank(rows: int, features: int) -> Hazards:
     zeros = jnp.zeros(features)
-    linear = Linear(jnp.zeros(1), zeros[:, None])
+    linear = Linear(jnp.zeros(1), zeros[:, None], jnp.array(False))
     return Hazards(
         Moments(zeros, zeros, jnp.zeros(features, bool)), CoxParams(linear, jnp.zeros(rows), jnp.zeros(rows))
     )

@@ -187,6 +187,11 @@ class FittedTabular(Fitted):
     def chosen(self) -> Mapping[str, Any]:
         return {name: one.settings for name, one in self.learnt.items()}
 
+    @property
+    def notes(self) -> Sequence[str]:
+        short = {name: one.program.estimator.shortfall(one.params) for name, one in self.learnt.items()}
+        return [f"{name}: {what}" for name, what in short.items() if what]
+
     @cached_property
     def _features(self) -> Layout:
         return self.layout if self.frozen is None else self.frozen.layout(self.layout)

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -156,10 +158,13 @@ class Job:
         facts = {
             "cost": None if members[0].cost is None else asdict(members[0].cost),
             "chosen": [member.chosen for member in members],
+            "notes": _counted([member.notes for member in members]),
             "blind": certificate.blindness(self.examples, self.splits[0], name, members[0]),
         }
         made = Tested(_answers(self.examples, self.took_part(name), members), facts)
         made.save(self._kept(name))
+        for note in facts["notes"]:
+            print(f"warning: {name}: {note}", file=sys.stderr)
         return made
 
     def _kept(self, name: str) -> Path:
@@ -186,7 +191,8 @@ class Job:
         copy_ledger(self.config.data.store, path, examples.left_out())
         subjects = {subject for one in found for subject in one.subjects}
         targets = [target.name for target in examples.layout.targets]
-        self.folder.note(targets=targets, models=list(tested), test_subjects=len(subjects))
+        warnings = {name: one.facts["notes"] for name, one in tested.items() if one.facts["notes"]}
+        self.folder.note(targets=targets, models=list(tested), test_subjects=len(subjects), warnings=warnings)
         if self.config.report:
             from framework.report import html  # loaded here, so that figures do not hold up the first step
 
@@ -210,6 +216,12 @@ class Job:
             best[key] = float(np.fmin(best.get(key, np.nan), row["validation"]))
         by_model = {model: np.mean([v for (m, _), v in best.items() if m == model]) for model, _ in best}
         return float(min(by_model.values(), default=np.nan))
+
+
+def _counted(notes: Sequence[Sequence[str]]) -> list[str]:
+    """Each note once, with how many of the fits it is about."""
+    often = Counter(note for each in notes for note in each)
+    return [f"{note} ({count} of {len(notes)} fits)" for note, count in often.items()]
 
 
 def _join(config: DictConfig) -> None:

@@ -15,8 +15,8 @@ from framework.train.whole import whole
 class Tested:
     """A forecaster's answers to every question about the tested subjects, by target, and what is to be told of it.
 
-    `facts` are what its training cost (None: nothing to tell), which candidate each member chose, and whether it was
-    blind to the future.
+    `facts` are what its training cost (None: nothing to tell), which candidate each member chose, what its reader is to
+    be warned of, and whether it was blind to the future.
     """
 
     answers: Mapping[str, Float[np.ndarray, "r n q p"]]

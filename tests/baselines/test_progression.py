@@ -192,7 +192,9 @@ def found():
     course, ends = singles(drawn(300))
     weight = np.ones(300, np.float32)
     start = progression.begin(course, ends, weight, columns=1, levels=LEVELS)
-    return course, ends, start, progression.fit(course, ends, start, weight, nodes=NODES, steps=200)
+    fitted, converged = progression.fit(course, ends, start, weight, nodes=NODES, steps=200)
+    assert converged
+    return course, ends, start, fitted
 
 
 def test_a_fit_is_likelier_than_the_truth_and_near_it(found):

@@ -1,5 +1,6 @@
 """A pure estimator behind scikit-learn's conventions: tables checked, padded to shared shapes, fitted and asked."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -90,6 +92,8 @@ class Table(BaseEstimator, ABC):
         table = *self._padded(x, rows), longer(y, rows), longer(weight.astype(self._dtype), rows)
         with jax.enable_x64(self._dtype is np.float64):
             params = fitted(self.recipe_, self.settings_, *table, jax.random.key(seed))
+            if short := self.recipe_.shortfall(params):
+                warnings.warn(short, ConvergenceWarning, stacklevel=3)
             # NumPy keeps float64 wherever they are unpickled; JAX would cut them to float32
             self.params_ = jax.tree.map(np.asarray, params) if self._dtype is np.float64 else params
 
