@@ -10,6 +10,7 @@ from framework.data.ingest.bids_names import Name, differences, first, parse, re
 from framework.data.ingest.bounded import Limits
 from framework.data.ingest.columns import Time, columns
 from framework.data.ingest.ignored import Ignored
+from framework.data.ingest.reading import Reading
 from framework.data.ingest.scans import ScanFiles, grids
 from framework.data.ingest.series import Absent, Layout, Planned, subjects
 from framework.data.ingest.sheet import MISSING, Row, Sheet, locate, read_sheet
@@ -49,7 +50,7 @@ class Bids(Reader):
         self.limits = build(Limits, limits or {}, "limits")
         self.entities = entities or {}
         self.run = None if run is None else known(run, ["first"], "run")
-        self.modalities, self.scans = grids(modalities), scans or {}
+        self.modalities, self.scans = grids(modalities), build(Reading, scans or {}, "scans")
         self.layout = Layout(
             subject=SUBJECT,
             time=build(Time, time, "time"),

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from framework.data.ingest.base import Ingested, Reader
+from framework.data.ingest.reading import Reading
 from framework.data.ingest.scans import ScanFiles, grids
 from framework.data.ingest.series import Absent, Planned, subjects
 from framework.data.ingest.sheet import locate
+from framework.data.ingest.spec import build
 from framework.data.ingest.table import Table
 from framework.data.ledger import Ledger
 from framework.data.schema import Scan
@@ -30,7 +32,7 @@ class Nifti(Reader):
         scans: Mapping | None = None,
     ):
         self.path, self.visits, self.modalities, self.on_error = path, visits, grids(modalities), on_error
-        self.scans = scans or {}
+        self.scans = build(Reading, scans or {}, "scans")
         unknown = set(files or {}) - set(self.modalities)
         if unknown:
             raise UserError(f"files names {sorted(unknown)}; expected some of the modalities {sorted(self.modalities)}")

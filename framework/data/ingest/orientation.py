@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Float
 
 from framework.data.ingest.header import Header
+from framework.data.ingest.reading import FORMS, MM
 
-MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 UNITS = ("mm", "meter", "mm", "micron")  # by code; 0 says nothing
-FORMS = ("sform", "qform")
 TEMPLATE = 2  # codes above it name a template's space
 SIZE, ANGLE, AXIS = 0.01, 1.0, 45.0  # relative; degrees within one space; degrees between two spaces
 CHOICE = "say which is right: data.reader.scans.orientation=sform or =qform"

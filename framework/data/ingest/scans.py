@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from framework.data.ingest.reading import Reading
 from framework.data.ingest.series import Absent
 from framework.data.ingest.siblings import CENTRE, Seen, compare
 from framework.data.ingest.spec import build, known
@@ -69,7 +70,7 @@ class ScanFiles:
     on_error: str
     grids: Mapping[str, Grid]
     ledger: Ledger
-    reading: Mapping = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
     seen: list[Seen] = field(default_factory=list)
     doubts: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
@@ -81,7 +82,7 @@ class ScanFiles:
         shown = file.relative_to(self.root).as_posix() if file.is_relative_to(self.root) else str(file)
         try:
             return self._read(file, shown, name, subject, visit)
-        except (UserError, ValueError) as error:
+        except UserError as error:
             if self.on_error == "exclude":
                 return Absent("excluded", f"{shown}: {error}")
             raise UserError(
@@ -105,17 +106,17 @@ class ScanFiles:
         self.doubts.setdefault((kind, name), []).append(line)
 
     def _read(self, file: Path, shown: str, name: str, subject: str, visit: str) -> Scan:
-        # jax is loaded for scans alone: a table needs none of it
-        from framework.data.ingest.volume import Reading, read_volume
+        from framework.data.ingest.volume import read_volume
         from framework.data.ingest.volume_checks import check_background, check_extent, range_of
         from framework.image.foreground import foreground
-        from framework.image.resample import to_grid
 
         grid, modality = self.grids[name], self.grids[name].modality(name)
-        volume = read_volume(file, build(Reading, self.reading, "scans"))
+        volume = read_volume(file, self.reading)
         check_extent(volume, modality, grid.cover, grid.extent)
         found = range_of(volume.voxels)
         check_background(found, modality)
+        from framework.image.resample import to_grid  # and jax, for scans alone that can be used
+
         voxels, axes = volume.voxels, volume.affine[:3, :3]
         if modality.background:
             voxels -= np.float32(modality.background)

@@ -13,34 +13,9 @@ from jaxtyping import Float
 
 from framework.data.ingest.bounded import CHUNK, GZIP, UNPACKABLE, opened, packed, size_of
 from framework.data.ingest.header import LONGEST, Header, parse
-from framework.data.ingest.orientation import FORMS, MM, affine_of
-from framework.data.ingest.spec import known
+from framework.data.ingest.orientation import affine_of
+from framework.data.ingest.reading import Reading
 from framework.errors import UserError
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How scans are read, where their files leave it open or are wrong.
-
-    `orientation` is sform or qform, where they contradict each other; `spatial_units` is mm, meter or micron, whatever
-    headers say; `nan` is what a voxel that is NaN counts as (0 for maps that are NaN outside the brain). A scan of more
-    than `voxels` is refused before memory is taken for it.
-    """
-
-    orientation: str | None = None
-    spatial_units: str | None = None
-    nan: float | None = None
-    voxels: int = 2**28
-
-    def __post_init__(self):
-        if self.orientation is not None:
-            known(self.orientation, FORMS, "scans.orientation")
-        if self.spatial_units is not None:
-            known(self.spatial_units, list(MM), "scans.spatial_units")
-        if self.nan is not None and not np.isfinite(self.nan):
-            raise UserError(f"scans.nan is {self.nan}; expected a number, such as 0")
-        if self.voxels < 1:
-            raise UserError(f"scans.voxels is {self.voxels}; expected 1 up")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from framework.data.ingest.volume import Volume
 from framework.data.schema import Modality
+from framework.errors import UserError
 
 ARBITRARY, HU = "arbitrary", "HU"
 SAMPLED = 2**21  # voxels that percentiles are taken of
@@ -30,17 +31,17 @@ class Range:
 
 
 def range_of(voxels: Float[np.ndarray, "i j k"]) -> Range:
-    """The range of a volume; of a large one percentiles of every n-th voxel. Raises ValueError where all are alike."""
+    """The range of a volume; of a large one percentiles of every n-th voxel. Raises UserError where all are alike."""
     least, most = float(voxels.min()), float(voxels.max())
     if least == most:
-        raise ValueError(f"all of its voxels are {least:g}: it is empty")
+        raise UserError(f"all of its voxels are {least:g}: it is empty")
     flat = voxels.reshape(-1, order="F")
     low, high = np.percentile(flat[:: -(-flat.size // SAMPLED)], (1, 99))
     return Range(least, float(low), float(high), most)
 
 
 def check_extent(volume: Volume, modality: Modality, cover: float, extent: float) -> None:
-    """Raise ValueError for a field of view that covers too little of the grid, or is larger than scanners are."""
+    """Raise UserError for a field of view that covers too little of the grid, or is larger than scanners are."""
     steps = np.linalg.norm(volume.affine[:3, :3], axis=0)
     sides = steps * volume.voxels.shape
     lean = np.abs(volume.affine[:3, :3] / steps)
@@ -48,13 +49,13 @@ def check_extent(volume: Volume, modality: Modality, cover: float, extent: float
     wanted = np.array(modality.shape) * np.array(modality.spacing)
     shown = f"its field of view is {' x '.join(f'{side:.4g}' for side in sides)} mm"
     if sides.max() > max(extent, 2 * wanted.max()):
-        raise ValueError(
+        raise UserError(
             f"{shown}, larger than {max(extent, 2 * wanted.max()):g} mm: correct its unit of length "
             "(data.reader.scans.spatial_units=mm where all headers are wrong), or raise extent of "
             f"{modality.name}'s grid (data.grid.extent)"
         )
     if np.any(sides < cover * wanted[list(axis)]):
-        raise ValueError(
+        raise UserError(
             f"{shown}, less than {cover:g} of the grid's {' x '.join(f'{side:.4g}' for side in wanted[list(axis)])} mm "
             f"along one axis, as of a localizer or a wrong unit of length: lower cover of {modality.name}'s grid "
             "(data.grid.cover) to take it, or correct data.reader.scans.spatial_units"
@@ -62,7 +63,7 @@ def check_extent(volume: Volume, modality: Modality, cover: float, extent: float
 
 
 def check_background(found: Range, modality: Modality) -> None:
-    """Raise ValueError where values in arbitrary units or HU do not begin at the modality's background."""
+    """Raise UserError where values in arbitrary units or HU do not begin at the modality's background."""
     if modality.units not in (ARBITRARY, HU):
         return
     # a sparse map may be background in more than 99% of its voxels
@@ -74,8 +75,8 @@ def check_background(found: Range, modality: Modality) -> None:
     )
     # below air in HU there is only what scanners fill in, which counts as background
     if span <= 0 or (modality.units != HU and found.low < modality.background - BELOW * span):
-        raise ValueError(f"{named}, below the background of {modality.background:g} {modality.units}: {ways}")
+        raise UserError(f"{named}, below the background of {modality.background:g} {modality.units}: {ways}")
     if found.least > modality.background + (AIR if modality.units == HU else ABOVE * span):
-        raise ValueError(
+        raise UserError(
             f"{named} and none of them near the background of {modality.background:g} {modality.units}: {ways}"
         )

@@ -10,7 +10,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from framework.data.ingest.volume import Reading, read_volume
+from framework.data.ingest.reading import Reading
+from framework.data.ingest.volume import read_volume
 from framework.errors import UserError
 
 VOXELS = np.random.default_rng(0).integers(0, 1000, (11, 12, 13)).astype(np.int16)
