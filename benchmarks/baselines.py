@@ -25,7 +25,7 @@ from benchmarks import measure
 from benchmarks.measure import Turn
 from benchmarks.sides import SHARED, others_share
 from benchmarks.tables import CASES
-from benchmarks.worker import Worker
+from benchmarks.worker import Worker, entered
 
 OURS, ASKED = "prognax", " predict"
 SLOW = 0.5  # s; from here on a turn is one call, whose cold caches do not matter
@@ -70,28 +70,34 @@ def one(ours: Worker, peer: Worker | None, name: str, rounds: int) -> dict[str, 
     labels, facts = ours.prepare("fit", name)
     turns = {label: partial(ours.turn, label) for label in labels}
     losses, _ = facts.pop("losses"), facts.pop("peak_bytes")
+    failed: dict[str, str] = {}
     if peer is not None:
-        theirs, known = peer.prepare("fit", name)
-        turns |= {label: partial(peer.turn, label) for label in theirs}
-        losses |= known["losses"]
+        theirs, known = entered(peer, failed, "fit", name)
+        turns |= theirs
+        losses |= known.get("losses", {})
     share = others_share([ours] if peer is None else [ours, peer])
     rows = {}
     for suffix in ("", ASKED):
         some = {label: turn for label, turn in turns.items() if label.endswith(ASKED) == bool(suffix)}
         if some:
-            rows[name + suffix] = _timed(some, rounds, suffix, losses) | (facts if not suffix else {})
+            rows[name + suffix] = _timed(some, rounds, suffix, losses, failed) | (facts if not suffix else {})
     # GridSearchCV's processes are its own, but would be counted as others
     return rows if "GridSearchCV" in turns else {row: case | {"others_share": share()} for row, case in rows.items()}
 
 
-def _timed(turns: Mapping[str, Turn], rounds: int, suffix: str, losses: Mapping[str, float]) -> dict:
+def _timed(
+    turns: Mapping[str, Turn], rounds: int, suffix: str, losses: Mapping[str, float], failed: Mapping[str, str]
+) -> dict:
     slow = {label: turn(1)[0] > SLOW for label, turn in turns.items()}
     fair = {label: _single(turn) if slow[label] else turn for label, turn in turns.items()}
     seconds = measure.interleave(fair, rounds, calls=1 if any(slow.values()) else 3)
+    seconds = {label: taken for label, taken in seconds.items() if label not in failed}
     names = {label: label.removesuffix(suffix) for label in turns}
     times = {names[label]: measure.summary(taken) for label, taken in seconds.items()}
     case = {"times": times, "losses": {name: round(loss, 5) for name, loss in losses.items()}}
-    others = [label for label in turns if names[label] != OURS]
+    if failed:
+        case["failed"] = dict(failed)
+    others = [label for label in seconds if names[label] != OURS]
     if others:
         best = min(others, key=lambda label: np.median(seconds[label]))
         case |= {"peer": names[best], **measure.against(seconds[OURS + suffix], seconds[best])}

@@ -10,7 +10,9 @@ which compiles, stands apart. The ratio is the worst case's. Writes results/boot
 
 import argparse
 import time
+import traceback
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import numpy as np
@@ -68,14 +70,19 @@ def one(target: Target, visits: int, told: argparse.Namespace) -> dict:
         from benchmarks.peers.bootstrap import resample  # loaded here, so that nothing else needs scikit-learn
 
         own = np.random.default_rng(1)
-        each = [_seconds(lambda: resample(target, forecasts[:, 0], truth, subject, own)) for _ in range(told.loops + 1)]
-        peer = float(np.mean(each[1:])) * told.resamples
-        case |= {
-            "peer": "scikit-learn",
-            "peer_ms": round(1e3 * peer),
-            "ratio": round(peer / float(np.median(taken)), 1),
-        }
+        loop = partial(resample, target, forecasts[:, 0], truth, subject, own)
+        case |= _beside(loop, told, float(np.median(taken)))
     return case
+
+
+def _beside(loop: Callable[[], object], told: argparse.Namespace, ours: float) -> dict:
+    """The peer's milliseconds and the ratio; or that it failed, and how."""
+    try:
+        peer = float(np.mean([_seconds(loop) for _ in range(told.loops + 1)][1:])) * told.resamples
+    except Exception as error:
+        traceback.print_exc()
+        return {"failed": {"scikit-learn": " ".join(f"{type(error).__name__}: {error}".split())}}
+    return {"peer": "scikit-learn", "peer_ms": round(1e3 * peer), "ratio": round(peer / ours, 1)}
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -91,7 +98,7 @@ def main() -> None:
     for visits in told.visits:
         for name, target in TARGETS.items():
             case = cases[f"{name}, {visits} a subject"] = one(target, visits, told)
-            peer = f"  scikit-learn {case['peer_ms'] / 1e3:.0f} s  ratio {case['ratio']:.0f}" if told.peers else ""
+            peer = f"  scikit-learn {case['peer_ms'] / 1e3:.0f} s  ratio {case['ratio']:.0f}" if "peer" in case else ""
             shown = f"{case['times']['prognax']['median_ms'] / 1e3:6.2f} s  (first {case['first_seconds']:.1f} s)"
             print(f"{name:8} {visits} a subject  {case['metrics']:2} metrics  {shown}{peer}", flush=True)
     versions = {"jax": jax.__version__, "numpy": np.__version__, "scikit-learn": sklearn.__version__}

@@ -32,7 +32,7 @@ from benchmarks import measure
 from benchmarks.cases import RATE, Contenders
 from benchmarks.networks import environment as environment  # the worker asks this module for it
 from benchmarks.sides import SHARED
-from benchmarks.worker import Worker
+from benchmarks.worker import Worker, entered
 from framework.nn.layers import Dense
 from framework.types import Query, Sequence
 
@@ -141,16 +141,20 @@ def main() -> None:
 def _one(ours: Worker, peer: Worker | None, name: str, told: argparse.Namespace) -> dict:
     labels, facts = ours.prepare("step", name)
     turns = {label: partial(ours.turn, label) for label in labels}
+    failed: dict[str, str] = {}
     if peer is not None:
-        others, theirs = peer.prepare("step", name, compiled=told.compiled)
-        turns |= {label: partial(peer.turn, label) for label in others}
-        facts |= {"peer_parameters": theirs["parameters"]}
+        others, theirs = entered(peer, failed, "step", name, compiled=told.compiled)
+        turns |= others
+        facts |= {"peer_parameters": theirs.get("parameters")}
     for turn in turns.values():
         turn(told.warmup)
     seconds = measure.interleave(turns, told.rounds, told.calls)
+    seconds = {label: taken for label, taken in seconds.items() if label not in failed}
     times = {label: measure.summary(taken) for label, taken in seconds.items()}
     case = {**facts, "steps_per_second": round(float(1e3 / times[labels[0]]["median_ms"]), 1), "times": times}
-    if peer is not None:
+    if failed:
+        case |= {"failed": failed}
+    if others := [label for label in seconds if label not in labels]:
         best = min(others, key=lambda label: times[label]["median_ms"])
         case |= {"peer": best, **measure.against(seconds[labels[0]], seconds[best])}
     return case

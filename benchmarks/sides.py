@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 from benchmarks import measure
 from benchmarks.cases import CASES
-from benchmarks.worker import Worker
+from benchmarks.worker import Worker, entered
 
 SHARED = {"GLIBC_TUNABLES": measure.ALLOCATOR, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # both sides on one device
 
@@ -30,20 +31,22 @@ def main(task: str, more: Sequence[str], description: str) -> None:
 
 
 def one(ours: Worker, peer: Worker | None, task: str, name: str, told: argparse.Namespace) -> dict:
-    """One case: each contender's times, and the ratio to ours of the fastest other one."""
+    """One case: each contender's times, and the ratio to ours of the fastest other one; peers that fail are named."""
     labels, facts = ours.prepare(task, name)
     turns = {label: partial(ours.turn, label) for label in labels}
+    failed: dict[str, str] = {}
     if peer is not None:
-        turns |= {label: partial(peer.turn, label) for label in peer.prepare(task, name, compiled=not told.eager)[0]}
+        turns |= entered(peer, failed, task, name, compiled=not told.eager)[0]
     for turn in turns.values():
         turn(told.warmup)
     share = others_share([ours] if peer is None else [ours, peer])
     seconds = measure.interleave(turns, told.rounds, told.calls)
+    seconds = {label: taken for label, taken in seconds.items() if label not in failed}
     times = {label: measure.summary(taken) for label, taken in seconds.items()}
-    case = {**facts, "times": times, "others_share": share()}
+    case: dict[str, Any] = {**facts, "times": times, "others_share": share()} | ({"failed": failed} if failed else {})
     if "flops" in facts:
         case["flops_per_second"] = facts["flops"] / (case["times"][labels[0]]["median_ms"] / 1e3)
-    others = [label for label in turns if label != labels[0]]
+    others = [label for label in seconds if label != labels[0]]
     if others:
         best = min(others, key=lambda label: case["times"][label]["median_ms"])
         case |= {"peer" if peer else "against": best, **measure.against(seconds[labels[0]], seconds[best])}
@@ -102,4 +105,5 @@ def _row(name: str, case: Mapping) -> str:
         for label, times in case["times"].items()
     )
     ratio = f"  ratio {case['ratio']:.2f} {case['ratio_spread']}" if "ratio" in case else ""
+    ratio += "".join(f"  {label} failed" for label in case.get("failed", ()))
     return f"{name:9} {times}{ratio}" + (f"  others {case['others_share']:.0%}" if case["others_share"] else "")

@@ -116,11 +116,11 @@ class Life:
         self.process.communicate()
         seconds, state = time.monotonic() - start, self._status()["state"]
         lines = self._err.read_text().splitlines()
-        self.ended = self.process.returncode == 0
+        self.ended = state == "finished"
         code = self.process.returncode in (0, 128 + number)
         said = len([line for line in lines if "goes on from" in line]) == 1 and "Traceback" not in "".join(lines)
         halves = [file for file in self.folder.rglob("*.new") if "xla" not in str(file)]
-        true = state == "finished" if self.ended else state == "stopped" and said
+        true = self.ended or (state == "stopped" and said)
         return seconds, code and true and not halves
 
     def forget(self) -> None:

@@ -10,29 +10,39 @@ is being timed is found out.
 
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from benchmarks.cases import Contenders
 
 
+class WorkerError(RuntimeError):
+    """What a worker was asked for came to nothing; the next request may do better."""
+
+
 class Worker:
-    """The asking end: a context manager around the process that loads `module`."""
+    """The asking end: a context manager around the process that loads `module`; one that dies is begun anew."""
 
     def __init__(self, module: str, settings: Mapping[str, str]):
         self.idle = 0.0  # the most seconds of processor time it used in one pause
         self.used = 0.0  # seconds of processor time by its last answer, its preparations among them
-        self._module = module
+        self._module, self._settings = module, settings
+        self._begin()
+
+    def _begin(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", module],
+            [sys.executable, "-m", "benchmarks.worker", self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **settings},
+            env={**os.environ, **self._settings},
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -48,6 +58,8 @@ class Worker:
 
     def prepare(self, task: str, case: str, **options: Any) -> tuple[list[str], dict]:
         """Build and compile a case in place of the one before: its labels, and what is known of it."""
+        if self._process.poll() is not None:
+            self._begin()
         answer = self._ask(prepare=[task, case], options=options)
         return answer["labels"], answer["facts"]
 
@@ -58,17 +70,49 @@ class Worker:
         return answer["seconds"]
 
     def _ask(self, **request: Any) -> dict:
-        self._requests.write(json.dumps(request) + "\n")
-        self._requests.flush()
+        try:
+            self._requests.write(json.dumps(request) + "\n")
+            self._requests.flush()
+        except BrokenPipeError:
+            raise WorkerError(f"the worker {self._module} has ended") from None
         answer = self._answer()
         self.used = answer["used"]
+        if "failed" in answer:
+            raise WorkerError(answer["failed"])
         return answer
 
     def _answer(self) -> dict:
         line = self._answers.readline()
         if not line:
-            raise RuntimeError(f"the worker {self._module} ended with code {self._process.wait()}")
+            raise WorkerError(f"the worker {self._module} ended with code {self._process.wait()}")
         return json.loads(line)
+
+
+def entered(
+    peer: Worker, failed: dict[str, str], task: str, case: str, **options: Any
+) -> tuple[dict[str, Callable[[int], list[float]]], dict]:
+    """The turns of a peer's contenders and what is known of a case; who fails is noted and called no more."""
+    try:
+        labels, facts = peer.prepare(task, case, **options)
+    except WorkerError as error:
+        _note(failed, peer._module, error)
+        return {}, {}
+
+    def turn(label: str, calls: int) -> list[float]:
+        if label not in failed:
+            try:
+                return peer.turn(label, calls)
+            except WorkerError as error:
+                _note(failed, label, error)
+        return [math.nan] * calls
+
+    failed |= facts.pop("failed", {})
+    return {label: partial(turn, label) for label in labels}, facts
+
+
+def _note(failed: dict[str, str], label: str, error: WorkerError) -> None:
+    failed[label] = str(error)
+    print(f"{label} failed: {error}", file=sys.stderr)
 
 
 def serve(module: str) -> None:
@@ -80,12 +124,16 @@ def serve(module: str) -> None:
     contenders, rested = Contenders({}, {}), time.process_time()
     for line in sys.stdin:
         request, idle = json.loads(line), time.process_time() - rested
-        if "prepare" in request:
-            contenders = Contenders({}, {})  # frees the case before
-            contenders = side.contenders(*request["prepare"], **request["options"])
-            answer = {"labels": list(contenders.calls), "facts": dict(contenders.facts)}
-        else:
-            answer = {"seconds": clock(contenders.calls[request["run"]], request["calls"]), "idle": idle}
+        try:
+            if "prepare" in request:
+                contenders = Contenders({}, {})  # frees the case before
+                contenders = side.contenders(*request["prepare"], **request["options"])
+                answer = {"labels": list(contenders.calls), "facts": dict(contenders.facts)}
+            else:
+                answer = {"seconds": clock(contenders.calls[request["run"]], request["calls"]), "idle": idle}
+        except Exception as error:  # the asking end decides whether it can do without
+            traceback.print_exc()
+            answer = {"failed": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
         rested = time.process_time()
         print(json.dumps({**answer, "used": rested}), file=answers)
 

@@ -1,6 +1,7 @@
 """The peers' side of the estimators: scikit-learn, LightGBM and XGBoost, each on all cores and as fast as it goes."""
 
 import platform
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -49,9 +50,14 @@ def contenders(task: str, name: str) -> Contenders:
     case = named(name)
     x, y = case.table()
     train, test = (x[: case.rows], y[: case.rows]), (x[case.rows :], y[case.rows :])
-    calls, losses = {}, {}
+    calls, losses, failed = {}, {}, {}
     for label, model in models(case).items():
-        fitted = model().fit(*train)
+        try:
+            fitted = model().fit(*train)
+        except Exception as error:  # the others count
+            traceback.print_exc()
+            failed[label] = " ".join(f"{type(error).__name__}: {error}".split())
+            continue
         calls[label] = lambda model=model: model().fit(*train)
         if case.family == "grid":
             losses[label] = float(1 - fitted.best_score_)
@@ -59,7 +65,7 @@ def contenders(task: str, name: str) -> Contenders:
         ask = fitted.decision_function if case.family == "svc" else fitted.predict_proba
         losses[label] = repeated(case, lambda train, test, model=model: _loss(case, model().fit(*train), test))
         calls[f"{label} predict"] = lambda ask=ask: ask(test[0])
-    return Contenders(calls, {"losses": losses})
+    return Contenders(calls, {"losses": losses, "failed": failed})
 
 
 def _loss(case: Case, fitted: Any, test: tuple) -> float:

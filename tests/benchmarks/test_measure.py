@@ -1,14 +1,18 @@
 """The stopwatch: who runs when, what is thrown away, what a ratio is, what a record holds."""
 
 import json
+from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import measure
+from benchmarks import bootstrap, measure
 from benchmarks.cases import CASES
-from benchmarks.sides import others_share
-from benchmarks.worker import Worker, clock
+from benchmarks.sides import one, others_share
+from benchmarks.worker import Worker, WorkerError, clock
+
+ROOT = str(Path(__file__).parents[2])
 
 
 def test_contenders_take_turns_and_first_calls_are_dropped():
@@ -68,8 +72,52 @@ def test_a_worker_answers_and_says_how_it_ended():
         assert len(worker.turn("x", 4)) == 4
         worker.turn("x", 1)
         assert worker.idle < 0.2
-        with pytest.raises(RuntimeError, match=r"tests\.benchmarks\.still ended with code 1"):
+        with pytest.raises(WorkerError, match="KeyError: 'unknown'"):
             worker.turn("unknown", 1)
+        worker.turn("x", 1)
+
+
+def test_a_peer_that_fails_is_recorded_and_the_others_count(capfd, monkeypatch, tmp_path):
+    told = Namespace(eager=False, warmup=1, rounds=2, calls=1)
+    with (
+        Worker("tests.benchmarks.still", {"GREETING": "", "PYTHONPATH": ROOT}) as ours,
+        Worker("tests.benchmarks.failing", {"PYTHONPATH": ROOT}) as peer,
+    ):
+        cases = {name: one(ours, peer, "step", name, told) for name in ("usual", "impossible", "deadly", "after")}
+    for name in ("usual", "after"):
+        assert cases[name]["failed"] == {"compiled": "ValueError: Invalid ranges [0:-1]"}
+        assert set(cases[name]["times"]) == {name, "eager"}
+        assert cases[name]["peer"] == "eager"
+    for name, reason in (("impossible", "ValueError: Invalid ranges [0:-1]"), ("deadly", "ended with code -9")):
+        assert reason in cases[name]["failed"]["tests.benchmarks.failing"]
+        assert "peer" not in cases[name]
+        assert list(cases[name]["times"]) == [name]
+    assert "compiled failed: ValueError: Invalid ranges [0:-1]" in capfd.readouterr().err
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    measure.write(measure.record("step", {"device": "cpu", "versions": {}}, cases))
+    assert json.loads(capfd.readouterr().out)["cases"]["usual"]["failed"]
+
+
+def test_a_failure_of_ours_ends_the_benchmark():
+    told = Namespace(eager=False, warmup=1, rounds=2, calls=1)
+    with (
+        Worker("tests.benchmarks.failing", {"PYTHONPATH": ROOT}) as ours,
+        pytest.raises(WorkerError, match="Invalid ranges"),
+    ):
+        ours.prepare("step", "impossible", compiled=False)
+    with (
+        Worker("tests.benchmarks.failing", {"PYTHONPATH": ROOT}) as ours,
+        pytest.raises(WorkerError, match="Invalid ranges"),
+    ):
+        one(ours, None, "step", "impossible", told)
+
+
+def test_a_loop_of_a_peers_that_fails_is_recorded():
+    def fails():
+        raise ValueError("no")
+
+    found = bootstrap._beside(fails, Namespace(loops=1, resamples=10), 1.0)
+    assert found == {"failed": {"scikit-learn": "ValueError: no"}}
 
 
 def test_what_others_use_is_what_the_workers_do_not(monkeypatch):
