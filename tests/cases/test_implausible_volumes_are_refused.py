@@ -15,10 +15,10 @@ SLAB = np.zeros((48, 48, 3), np.int16)
 SLAB[10:35, 10:35] = 1000
 FAULTS = {
     "metres": ({"units": "meter"}, r"field of view is 1.92e\+05 .* larger than 600 mm.*scans.spatial_units=mm"),
-    "microns": ({"units": "micron"}, r"field of view is 0.192 .* less than 0.5 of the grid's 192"),
+    "microns": ({"units": "micron"}, r"field of view is 0.192 .* 0.001 of the grid's 192"),
     "empty": ({"voxels": np.zeros((48, 48, 48), np.int16)}, "all of its voxels are 0: it is empty"),
     "constant": ({"voxels": np.full((48, 48, 48), 7, np.int16)}, "all of its voxels are 7: it is empty"),
-    "localizer": ({"voxels": SLAB}, r"field of view is 192 x 192 x 12 mm, less than 0.5 .*data.grid.cover"),
+    "localizer": ({"voxels": SLAB}, r"field of view is 192 x 192 x 12 mm, 0.06 of the grid's .*data.grid.cover"),
     "unknown unit": ({"xyzt_units": 6}, "unit of length has the code 6"),
 }
 
@@ -46,6 +46,17 @@ def test_settings_resolve_it(tmp_path, capsys):
     whole, entries = made(tmp_path, ["metres.nii"])
     assert millilitres(whole) == pytest.approx(268, rel=0.1)
     assert entries == []
+
+
+def test_a_thick_slab_is_named(tmp_path, capsys):
+    slab = np.zeros((48, 48, 18), np.int16)  # 72 mm
+    slab[10:35, 10:35] = 1000
+    save(tmp_path / "v.nii", slab)
+    _, entries = made(tmp_path, ["v.nii"])
+    assert [entry.status for entry in entries] == ["used"]
+    assert "72 mm, 0.4 of the grid's 192 x 192 x 192 mm along one axis" in capsys.readouterr().err
+    made(tmp_path, ["v.nii"], grid={"cover": 0.3})
+    assert capsys.readouterr().err == ""
 
 
 def test_a_tilted_slab_covers_as_little_as_an_upright_one(tmp_path):

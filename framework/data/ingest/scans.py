@@ -25,7 +25,8 @@ class Grid:
 
     `units` are those of the intensities (HU for CT; "arbitrary" ones are brought to a scale of each scan's own) and
     `background` the value outside the patient: 0, or -1000 in HU. Scans that cover less than `cover` of a side of the
-    grid, or are longer than `extent` mm, are no scans of this kind. `centre` is field_of_view or foreground.
+    grid are warned of; those that cover less than half of that, or are longer than `extent` mm, are no scans of this
+    kind. `centre` is field_of_view or foreground.
     """
 
     shape: tuple[int, int, int]
@@ -112,7 +113,7 @@ class ScanFiles:
 
         grid, modality = self.grids[name], self.grids[name].modality(name)
         volume = read_volume(file, self.reading)
-        check_extent(volume, modality, grid.cover, grid.extent)
+        partial = check_extent(volume, modality, grid.cover, grid.extent)
         found = range_of(volume.voxels)
         check_background(found, modality)
         from framework.image.resample import to_grid  # and jax, for scans alone that can be used
@@ -129,6 +130,8 @@ class ScanFiles:
         made = to_grid(voxels, volume.affine, grid.shape, grid.spacing, middle) + np.float32(modality.background)
         if volume.warning:
             self._doubt("template", subject, visit, name, volume.warning)
+        if partial:
+            self._doubt("partial", subject, visit, name, partial)
         above = bright.top - offset[2] - height / 2
         if above > CUT:
             reason = f"{above:.0f} mm of what is bright lie above the grid and are cut off; {CENTRE}"

@@ -40,26 +40,38 @@ def range_of(voxels: Float[np.ndarray, "i j k"]) -> Range:
     return Range(least, float(low), float(high), most)
 
 
-def check_extent(volume: Volume, modality: Modality, cover: float, extent: float) -> None:
-    """Raise UserError for a field of view that covers too little of the grid, or is larger than scanners are."""
+def check_extent(volume: Volume, modality: Modality, cover: float, extent: float) -> str | None:
+    """What to warn of where a field of view covers less than `cover` of a side of the grid.
+
+    Raises UserError where it covers less than half of that, or is larger than scanners are.
+    """
     steps = np.linalg.norm(volume.affine[:3, :3], axis=0)
     sides = steps * volume.voxels.shape
     lean = np.abs(volume.affine[:3, :3] / steps)
     axis = max(permutations(range(3)), key=lambda order: sum(lean[d, i] for i, d in enumerate(order)))
-    wanted = np.array(modality.shape) * np.array(modality.spacing)
-    shown = f"its field of view is {' x '.join(f'{side:.4g}' for side in sides)} mm"
-    if sides.max() > max(extent, 2 * wanted.max()):
+    grid = np.array(modality.shape) * np.array(modality.spacing)
+    shown = f"its field of view is {_mm(sides)}"
+    if sides.max() > max(extent, 2 * grid.max()):
         raise UserError(
-            f"{shown}, larger than {max(extent, 2 * wanted.max()):g} mm: correct its unit of length "
+            f"{shown}, larger than {max(extent, 2 * grid.max()):g} mm: correct its unit of length "
             "(data.reader.scans.spatial_units=mm where all headers are wrong), or raise extent of "
             f"{modality.name}'s grid (data.grid.extent)"
         )
-    if np.any(sides < cover * wanted[list(axis)]):
-        raise UserError(
-            f"{shown}, less than {cover:g} of the grid's {' x '.join(f'{side:.4g}' for side in wanted[list(axis)])} mm "
-            f"along one axis, as of a localizer or a wrong unit of length: lower cover of {modality.name}'s grid "
-            "(data.grid.cover) to take it, or correct data.reader.scans.spatial_units"
-        )
+    covered = float((sides / grid[list(axis)]).min())
+    if covered >= cover:
+        return None
+    told = (
+        f"{shown}, {covered:.1g} of the grid's {_mm(grid[list(axis)])} along one axis, as of a localizer or in a wrong "
+        f"unit of length: lower cover of {modality.name}'s grid (data.grid.cover) if it is right, or correct "
+        "data.reader.scans.spatial_units"
+    )
+    if covered < cover / 2:
+        raise UserError(told)
+    return told
+
+
+def _mm(sides: Float[np.ndarray, " 3"]) -> str:
+    return f"{' x '.join(f'{side:.4g}' for side in sides)} mm"
 
 
 def check_background(found: Range, modality: Modality) -> None:
