@@ -163,11 +163,12 @@ def test_a_wrong_configuration_is_refused(bids_folder, changed, complaint):
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="needs ../shared/data/ms-longitudinal beside the repository")
-def test_two_real_patients(tmp_path):
+def test_two_real_patients(tmp_path, capsys):
     """Two subjects × two visits × three modalities, one scan missing, each visit on another LPS grid."""
     with initialize_config_module("conf", version_base="1.3"):
         config = compose("ingest", ["data=bids", f"data.path={REAL}"])
     made = ingest(instantiate(config.data.reader, _convert_="all"), str(tmp_path / "ms"))
+    assert capsys.readouterr().err == ""
     assert made.subjects == ("sub-ms01", "sub-ms03")
     np.testing.assert_allclose(made.times * 365.25, [[0, 203], [0, 671]])
     np.testing.assert_allclose(made.values[..., made.column("age")], [[20, 20 + 203 / 365.25], [19, 19 + 671 / 365.25]])

@@ -13,7 +13,13 @@ from tests.scans import GRID, ball, made, middle, save
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 ORDERS = list(permutations(range(3)))
-FORMS = {"both": (1, 1), "aligned": (2, 1), "itk": (1, 2), "sform": (1, 0), "qform": (0, 1)}
+FORMS = {
+    "both": (1, 1, np.int16),
+    "aligned": (2, 1, np.uint8),
+    "itk": (1, 2, np.float32),
+    "sform": (1, 0, np.float64),
+    "qform": (0, 1, np.int32),
+}
 
 
 def turned(rng: np.random.Generator) -> np.ndarray:
@@ -41,11 +47,10 @@ def stored(voxels: np.ndarray, order: tuple[int, ...], signs: tuple[int, ...], o
 
 
 @pytest.mark.parametrize("forms", FORMS)
-@pytest.mark.parametrize("kind", [np.int16, np.uint8, np.float32, np.float64])
-def test_orientations_obliqueness_and_types(tmp_path, capsys, forms, kind):
+def test_orientations_obliqueness_and_types(tmp_path, capsys, forms):
     rng = np.random.default_rng(len(forms))
     signs = list(product((1, -1), repeat=3))
-    files, codes = [], FORMS[forms]
+    files, (*codes, kind) = [], FORMS[forms]
     for number in range(4):
         noise = rng.integers(0, 12, (48,) * 3)
         head = (ball((20, 0, 0), radius=60) // 5 + noise).astype(kind)
@@ -93,10 +98,10 @@ def test_scans_of_other_gains(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.long  # as they are by default: test_bids
 @pytest.mark.skipif(not (SHARED / "ms-longitudinal").exists(), reason="needs ../shared/data/ms-longitudinal")
-@pytest.mark.parametrize("centre", ["field_of_view", "foreground"])
-def test_real_patients(tmp_path, capsys, centre):
-    grid = {"shape": [32, 32, 32], "spacing": [6, 6, 6], "centre": centre}
+def test_real_patients_centred_on_the_foreground(tmp_path, capsys):
+    grid = {"shape": [32, 32, 32], "spacing": [6, 6, 6], "centre": "foreground"}
     reader = Bids(
         str(SHARED / "ms-longitudinal"),
         {name: grid for name in ("T1w", "T2w", "FLAIR")},

@@ -8,8 +8,7 @@ from tests.scans import ball, made, save
 CT = np.where(ball(radius=60) > 0, 40, -1000).astype(np.int16)
 
 
-@pytest.mark.parametrize("subject", ["a", None])
-@pytest.mark.parametrize(("slope", "inter"), [(1.5, 0), (0.9, 0), (1, 64), (2, 0)])
+@pytest.mark.parametrize(("slope", "inter", "subject"), [(1.5, 0, "a"), (0.9, 0, "a"), (1, 64, "a"), (2, 0, None)])
 def test_a_computed_tomogram_scaled_otherwise_is_named(tmp_path, capsys, slope, inter, subject):
     files = ["a.nii", "b.nii", "c.nii"]
     for name in files[:2]:

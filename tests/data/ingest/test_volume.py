@@ -234,38 +234,30 @@ import nibabel, numpy as np
 from framework.data.ingest.volume import read_volume
 from framework.errors import UserError
 
-header = nibabel.Nifti1Header()
-header.set_data_shape(eval(sys.argv[2]))
-header.set_data_dtype(np.uint8)
-header["vox_offset"], header["magic"] = 352, b"n+1"
-header.set_sform(np.eye(4), 1)
 part = io.BytesIO()
 with gzip.GzipFile(fileobj=part, mode="wb", compresslevel=1) as stream:
     for _ in range(64):
         stream.write(bytes(2**20))
-content = gzip.compress(header.binaryblock + bytes(4)) + part.getvalue() * int(sys.argv[3])
-file = Path(sys.argv[1])
-file.write_bytes(content)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-before = peak()
-try:
-    read_volume(file)
-except UserError as error:
-    print(peak() - before, error)
+before, file = peak(), Path(sys.argv[1])
+for side, parts in ((1200, 27), (20, 64), (600, 1)):  # 1.7 GB of zeros; 4 GB behind a small volume; a claim of 216 MB
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((side,) * 3)
+    header.set_data_dtype(np.uint8)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    header.set_sform(np.eye(4), 1)
+    file.write_bytes(gzip.compress(header.binaryblock + bytes(4)) + part.getvalue() * parts)
+    try:
+        read_volume(file)
+    except UserError as error:
+        print(error)
+print(peak() - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory as Linux keeps it")
-@pytest.mark.parametrize(
-    ("shape", "parts", "complaint"),
-    [
-        ("(1200, 1200, 1200)", 27, "its header claims"),  # 1.7 GB of zeros
-        ("(20, 20, 20)", 64, "it holds more than the 8352 bytes"),  # 4 GB behind a small volume
-        ("(600, 600, 600)", 1, "cut short"),
-    ],
-)
-def test_a_refusal_takes_little_memory(tmp_path, shape, parts, complaint):
-    command = [sys.executable, "-c", HOSTILE, str(tmp_path / "v.nii.gz"), shape, str(parts)]
-    memory, _, said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition(" ")
-    assert complaint in said
-    assert int(memory) < 200_000  # kB
+def test_a_refusal_takes_little_memory(tmp_path):
+    command = [sys.executable, "-c", HOSTILE, str(tmp_path / "v.nii.gz")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line[:20] for line in said[:-1]] == ["its header claims (1", "it holds more than t", "cut short: it holds "]
+    assert int(said[-1]) < 200_000  # kB
