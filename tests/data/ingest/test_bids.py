@@ -32,8 +32,9 @@ def unused(path: Path) -> list[Entry]:
     return [entry for entry in Ledger.read(f"{path}/{LEDGER}").entries if entry.status != "used"]
 
 
-def test_a_whole_folder(bids_folder, tmp_path):
+def test_a_whole_folder(bids_folder, tmp_path, capsys):
     made = ingest(reader(bids_folder), str(tmp_path / "c"))
+    assert capsys.readouterr().err == ""
     assert made.subjects == ("sub-1", "sub-2")
     assert made.visits[0] == ("ses-1", "ses-2")
     np.testing.assert_array_equal(made.times, [[0, 1], [0, 1]])
