@@ -109,6 +109,12 @@ class Dated(Happening):
     def between(self, cohort: Cohort) -> Ends:
         came, until = self._since(cohort, self.time), self._since(cohort, self.until)
         last = np.where(cohort.valid, cohort.times, 0).max(1, initial=0)
+        after = np.flatnonzero(came > until + self.within)
+        if len(after):
+            raise UserError(
+                f"{self.time!r} comes after {self.until!r} in {len(after)} subjects, such as "
+                f"{cohort.subjects[after[0]]!r}; correct one of the two"
+            )
         until = np.where(np.isnan(until), last, until)
         if cohort.until is not None:
             later = came > cohort.until

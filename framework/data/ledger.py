@@ -29,7 +29,7 @@ class Entry:
 class Ledger:
     """Filled while subjects are read, written beside the cohort as `ledger.csv`.
 
-    `warnings` are about the cohort as a whole, a line each.
+    `warnings` are about the cohort as a whole, a line each; they are kept in its manifest.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()):

@@ -40,7 +40,7 @@ SETTINGS = {  # what the experiments' configs hold beside targets, and the small
     "hosts": (Mapping, None),
     "fitted": (Mapping, None),  # in the config that a run keeps
     "data.name": (str, None),
-    "data.store": (str, None),
+    "data.store": (str | None, None),
     "data.targets": (Sequence[str], None),
     "data.hidden": (Sequence[str], None),
     "data.events": (Mapping | None, None),

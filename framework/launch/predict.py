@@ -20,21 +20,31 @@ from framework.forecast.answers import answers
 from framework.launch.check import check
 from framework.launch.folder import RunFolder
 from framework.launch.identity import digest_of
+from framework.launch.new_data import data_of
 from framework.launch.run import use_compilation_cache
 from framework.launch.study import cohort_of, copy_ledger, events_of, facts, resolution_of
 from framework.launch.submission import submission
 from framework.train.whole import write_whole
-from framework.types import Layout, Query
+from framework.types import Layout, Query, Target
+
+LEGEND = (
+    "origin: the subject's last visit, from which it is forecast; ahead: years from there to the time asked about; "
+    "q05 to q95: quantiles, in units; p_<level>: probability of a level; s_<years>: of no event so many years after "
+    "the origin"
+)
 
 
 def predict(config: DictConfig) -> None:
     """Forecast every subject of a cohort from its last visit on; a table `forecasts.csv` in the run's folder."""
     use_compilation_cache()
     run = Path(config.run)
-    name, recipe, schema, shape = _saved(run, list(config.trust))
+    name, recipe, schema, shape, data = _saved(run, list(config.trust))
     if not config.ahead or min(config.ahead) <= 0:
         raise UserError(f"ahead is {list(config.ahead)}; expected one or more numbers of years above 0")
-    cohort = align(cohort_of(config), schema)
+    OmegaConf.set_struct(config, False)
+    config.data = data_of(config.data, data)
+    check(config)
+    cohort = align(cohort_of(config, alone=True), schema)
     what = OmegaConf.to_container(config, resolve=True)
     assert isinstance(what, dict)
     recipe_of = {"fitted": {name: OmegaConf.to_container(recipe)}, "parameters": digest_of(run / "models" / name)}
@@ -65,12 +75,15 @@ def predict(config: DictConfig) -> None:
     if config.submission is not None:
         print(f"submission: {table} ({found['RID'].nunique()} subjects)")
         return
+    print(LEGEND)
     print(found.to_string(index=False, max_rows=20, float_format=lambda x: f"{x:.4g}", na_rep=""))
     print(f"forecasts: {table}")
 
 
-def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout]:
-    """The forecaster of a finished run of experiments.forecast: its name, its recipe and what it was fitted on."""
+def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout, DictConfig]:
+    """The forecaster of a finished run of experiments.forecast: its name, its recipe, what it was fitted on and how
+    that was read.
+    """
     file = run / "config.yaml"
     if not file.exists():
         raise UserError(
@@ -87,12 +100,17 @@ def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout
     schema = Schema.from_json(manifest["schema"])
     targets, hidden = list(config.data.targets), list(config.data.hidden)
     shape = layout(schema, targets, hidden, events_of(config), resolution_of(config))
-    return name, config.fitted[name], schema, shape
+    return name, config.fitted[name], schema, shape, config.data
+
+
+def _units(target: Target) -> str:
+    """In what the numbers of a forecast are; a number without a unit is 1."""
+    return "probability" if target.levels or target.horizons else target.units
 
 
 def _read(table: Path) -> pd.DataFrame:
     """The forecasts as they were written; names are text, whatever they look like."""
-    texts, columns = ("subject", "origin", "target"), pd.read_csv(table, nrows=0).columns
+    texts, columns = ("subject", "origin", "target", "units"), pd.read_csv(table, nrows=0).columns
     return pd.read_csv(
         table,
         dtype=dict.fromkeys(texts, str),
@@ -133,6 +151,7 @@ def _table(cohort: Cohort, query: Query, shape: Layout, name: str, numbers: np.n
         "origin": [cohort.visits[i][query.origin[i, j]] for i in range(count) for j in range(width)],
         "ahead": (np.asarray(query.time) - origin).ravel(),
         "target": name,
+        "units": _units(target),
     }
     names = ("survival",) if target.horizons else answer_names(target)
     return pd.DataFrame(columns | dict(zip(names, numbers.reshape(-1, numbers.shape[-1]).T, strict=True)))

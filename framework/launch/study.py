@@ -1,10 +1,7 @@
 """The data of a study: the cohort, brought in if need be, and what is asked of it."""
 
-import fcntl
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.utils import instantiate
@@ -12,38 +9,30 @@ from omegaconf import DictConfig
 
 from framework.data.events import Happening
 from framework.data.examples import Examples
-from framework.data.ingest.base import LEDGER, ingest
+from framework.data.ingest.base import LEDGER, ingested
+from framework.data.ingest.identity import require_same
 from framework.data.layout import layout
 from framework.data.ledger import Entry, Ledger
-from framework.data.store import Cohort, exists, open_cohort
+from framework.data.store import Cohort
+from framework.errors import UserError
 from framework.types import RESOLUTION
 
 
-def cohort_of(config: DictConfig) -> Cohort:
-    """The cohort at `config.data.store`, ingested by `config.data.reader` where there is none yet."""
-    store = config.data.store
-    if not exists(store):
-        with _in_turn(store):
-            if not exists(store):  # still, after those who were before
-                print(f"no cohort at {store} yet; ingesting {config.data.name}", file=sys.stderr)
-                ingest(instantiate(config.data.reader, _convert_="all"), store)
-    return open_cohort(store)
+def cohort_of(config: DictConfig, alone: bool = False) -> Cohort:
+    """The cohort at `config.data.store`, ingested by `config.data.reader` where there is none yet.
 
-
-@contextmanager
-def _in_turn(store: str) -> Iterator[None]:
-    """One process of this machine at a time: jobs that begin side by side would all bring the cohort in."""
-    folder = None
-    with suppress(OSError):  # whoever writes the cohort says what is the matter with its place
-        if "://" not in store:
-            Path(store).parent.mkdir(parents=True, exist_ok=True)
-            folder = os.open(Path(store).parent, os.O_RDONLY)
-            fcntl.flock(folder, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        if folder is not None:
-            os.close(folder)
+    Raises UserError where the one that is there was made from other files or with other settings, or, asked for these
+    files `alone`, has others appended. With `data.path=null` the cohort is taken for whatever files it was made from.
+    """
+    if config.data.store is None:
+        raise UserError("data.store is null; name the folder of the cohort: data.store=cohorts/<name>")
+    store, reader = config.data.store, instantiate(config.data.reader, _convert_="all")
+    cohort = ingested(
+        reader, store, lambda: print(f"no cohort at {store} yet; ingesting {config.data.name}", file=sys.stderr)
+    )
+    unnamed = "path" in config.data and config.data.path is None
+    require_same(cohort, reader.settings, None if unnamed else reader.files(), alone)
+    return cohort
 
 
 def examples_of(config: DictConfig) -> Examples:

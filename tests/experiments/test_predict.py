@@ -181,4 +181,58 @@ def test_a_subject_whose_id_is_a_number_keeps_it(new, tmp_path):
     (tmp_path / "new.csv").write_text("who,when,years\n007,0,80\nNA,0,70\n")
     told, _ = new("ahead=[1]", f"data.store={tmp_path}/spies", "data.reader.missing=[]")
     assert told.code == 0, told.err
-    assert {line.split()[0] for line in told.out.splitlines()[1:-1]} == {"007", "NA"}
+    assert {line.split()[0] for line in told.out.splitlines()[2:-1]} == {"007", "NA"}
+
+
+@pytest.fixture
+def plain(fitted, tmp_path, monkeypatch):
+    """Predict with nothing but the run and the new patients' file, which has none of the columns of targets."""
+    monkeypatch.chdir(tmp_path)
+    saved = runs_of(fitted[0], "forecast")[0]
+
+    def command(text: str, *arguments: str, file: str = "new.csv"):
+        (tmp_path / file).write_text(text)
+        told = call("predict", f"run={saved}", f"data.path={file}", f"runs={tmp_path}/runs", "ahead=[1]", *arguments)
+        table = told.out.splitlines()[-1].removeprefix("forecasts: ") if not told.code else None
+        return told, table and pd.read_csv(table, dtype={"subject": str})
+
+    return command
+
+
+FIRST, SECOND = "id,number,time,age\np,1,0,71\np,2,1.5,72.5\n", "id,number,time,age\nq,1,0,80\n"
+
+
+def test_a_run_and_a_file_are_enough_and_each_file_has_its_own_patients(plain, fitted):
+    told, first = plain(FIRST)
+    assert told.code == 0, told.err
+    assert set(first["subject"]) == {"p"}
+    assert dict(zip(first["target"], first["units"], strict=True)) == {"score": "points", "stage": "probability"}
+    assert "ahead: years" in told.out
+    assert "origin: the subject's last visit" in told.out
+    _, second = plain(SECOND)  # another file of the same name
+    assert set(second["subject"]) == {"q"}
+    _, again = plain(FIRST, file="moved.csv")
+    pd.testing.assert_frame_equal(again, first)
+
+
+def test_a_store_of_other_patients_is_refused(plain, fitted):
+    store = f"data.store={fitted[0]}/store"  # of the training subjects
+    told, _ = plain(FIRST, store)
+    assert told.code == 1
+    assert "was made from other files: visits.csv" in told.err[-1]
+    assert plain(FIRST, "data.store=mine")[0].code == 0
+    told, _ = plain(SECOND, "data.store=mine")
+    assert told.code == 1
+    assert "where data.path has new.csv" in told.err[-1]
+
+
+def test_a_column_that_the_model_reads_must_be_there_but_may_have_another_name_or_be_empty(plain):
+    text = FIRST.replace("age", "years")
+    told, _ = plain(text)
+    assert told.code == 1
+    assert "variable 'age': column 'age' is unknown" in told.err[-1]
+    told, _ = plain(text, "+data.reader.variables.age.column=years")
+    assert told.code == 0, told.err
+    told, _ = plain("id,number,time,age,score\np,1,0,,3\n")
+    assert told.code == 0, told.err
+    assert any("age (column 'age') has no value for any of 1 subjects" in line for line in told.err)

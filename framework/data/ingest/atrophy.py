@@ -1,6 +1,7 @@
 """The simulated cohort `atrophy`, brought in like any other, its missed visits in the ledger."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from framework.data.ingest.base import Ingested, Reader
 from framework.data.ledger import Ledger
@@ -11,8 +12,13 @@ from framework.data.simulate.cohort import Simulated, atrophy, atrophy_schema
 class Atrophy(Reader):
     """`subjects` simulated people, scans of `voxels`³; the same `seed` gives the same cohort."""
 
+    IGNORED = ()
+
     def __init__(self, subjects: int, seed: int, voxels: int = 32):
         self.subjects, self.seed, self.voxels = subjects, seed, voxels
+
+    def files(self) -> dict[str, Path]:
+        return {}
 
     def read(self) -> Ingested:
         ledger = Ledger()

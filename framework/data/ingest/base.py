@@ -1,19 +1,26 @@
 """What every way in is, and the one function that turns it into a cohort on disk with its ledger."""
 
+import inspect
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import fsspec
 
+from framework.data.ingest.identity import Origin, plain
 from framework.data.ledger import Ledger
 from framework.data.schema import Schema, Subject
-from framework.data.store import Cohort, append, exists, open_cohort, write
+from framework.data.store import Cohort, append, exclusive, exists, open_cohort, write
+from framework.data.store.atomic import ASIDE, discard, replace_whole, vacant
 from framework.errors import UserError
 
 LEDGER = "ledger.csv"
 EXISTING = ("refuse", "append", "overwrite")
+R = TypeVar("R", bound="Reader")
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,32 @@ class Ingested:
 
 
 class Reader(ABC):
-    """A way in: its constructor takes the configuration, `read` opens the data."""
+    """A way in: its constructor takes the configuration, `read` opens the data.
+
+    Two cohorts are the same where `files` have the same content and `settings` are equal: what the constructor was
+    given, less what is as by default and less `IGNORED`: where files lie, and what changes no cohort.
+    """
+
+    IGNORED: ClassVar[tuple[str, ...]] = ("path", "limits")
+    settings: Mapping[str, Any]
+
+    def __new__(cls: type[R], *given: object, **named: object) -> R:
+        made = object.__new__(cls)
+        signature = inspect.signature(cls.__init__)
+        bound = signature.bind(made, *given, **named).arguments
+        made.settings = {"reader": cls.__name__} | {
+            key: dict(value.settings) if isinstance(value, Reader) else plain(value)
+            for key, value in list(bound.items())[1:]
+            if key not in cls.IGNORED and not _same(value, signature.parameters[key].default)
+        }
+        return made
+
+    @abstractmethod
+    def files(self) -> Mapping[str, Path]:
+        """Every file that is read, by the part it plays, which a file's own name is only where the reader goes by it.
+
+        Raises UserError where there is none.
+        """
 
     @abstractmethod
     def read(self) -> Ingested:
@@ -45,38 +77,46 @@ def ingest(
     """Write what `reader` finds to a cohort at `store`, its ledger beside it; `progress` is told each subject's number.
 
     On any failure nothing is left, and a cohort that was there (`existing` is "append" or "overwrite") stays as it was.
+    Raises UserError where another process is writing there.
     """
     if existing not in EXISTING:
         raise UserError(f"existing is {existing!r}; expected one of {list(EXISTING)}")
-    there = exists(store)
-    if there and existing == "refuse":
-        raise UserError(
-            f"there is a cohort at {store} already; add existing=overwrite or existing=append, or name another store"
-        )
-    found = reader.read()
-    if progress:
-        found = replace(found, subjects=_counted(found.subjects, progress))
-    if there and existing == "append":
-        made = _append(found, store)
-        _warn(found.ledger)
-        return made
-    provenance = {"reader": type(reader).__name__, "sources": dict(found.sources)}
-    if not there:
-        made = write(store, found.schema, _accounted(found, store, {}), provenance, found.together)
-        _warn(found.ledger)
-        return made
-    files, root = fsspec.url_to_fs(store.rstrip("/"))
-    if files.exists(f"{root}.new"):
-        files.rm(f"{root}.new", recursive=True)  # an earlier replacement that was killed
-    target = f"{store.rstrip('/')}.new"
-    write(target, found.schema, _accounted(found, target, {}), provenance, found.together)
-    files.rm(root, recursive=True)
-    files.mv(f"{root}.new", root, recursive=True)
+    with exclusive(store):
+        there = exists(store)
+        if there and existing == "refuse":
+            raise UserError(
+                f"there is a cohort at {store} already; add existing=overwrite or existing=append, or name another "
+                "store"
+            )
+        return _append(reader, store, progress) if there and existing == "append" else _write(reader, store, progress)
+
+
+def ingested(reader: Reader, store: str, before: Callable[[], None] = lambda: None) -> Cohort:
+    """The cohort at `store`, made where there is none, after whoever is writing it; `before` is called before that."""
+    if not exists(store):
+        with exclusive(store, wait=True):
+            if not exists(store):  # still, after those who were before
+                before()
+                _write(reader, store, None)
+    return open_cohort(store)
+
+
+def _write(reader: Reader, store: str, progress: Callable[[int], None] | None) -> Cohort:
+    """A new cohort, written aside and then put in its place whole."""
+    place = store.rstrip("/") if "://" in store else os.path.realpath(store)
+    if not exists(place) and not vacant(place):
+        raise UserError(f"{store} is a folder with other files in it; name an empty or a new one")
+    found, origin = _read(reader, progress)
+    aside = f"{place}{ASIDE}"
+    discard(aside)  # of a write that was killed
+    write(aside, found.schema, _accounted(found, aside, {}, origin), origin.record, found.together)
+    replace_whole(place)
     _warn(found.ledger)
     return open_cohort(store)
 
 
-def _append(found: Ingested, store: str) -> Cohort:
+def _append(reader: Reader, store: str, progress: Callable[[int], None] | None) -> Cohort:
+    found, origin = _read(reader, progress)
     before = open_cohort(store)
     if before.schema != found.schema:
         raise UserError(
@@ -84,16 +124,28 @@ def _append(found: Ingested, store: str) -> Cohort:
         )
     files, root = fsspec.url_to_fs(store)
     found.ledger.entries[:0] = Ledger.read(f"{store}/{LEDGER}").entries
+    written = dict(zip(before.subjects, map(list, before.visits), strict=True))
     try:
-        append(
-            store,
-            _accounted(found, f"{store}/.append", dict(zip(before.subjects, map(list, before.visits), strict=True))),
-        )
-        files.mv(f"{root}/.append/{LEDGER}", f"{root}/{LEDGER}")
+        append(store, _accounted(found, f"{store}/.append", written, origin), origin.record)
+        for name in files.ls(f"{root}/.append", detail=False):
+            files.mv(name, f"{root}/{name.rpartition('/')[2]}")
     finally:
         if files.exists(f"{root}/.append"):
             files.rm(f"{root}/.append", recursive=True)
+    _warn(found.ledger)
     return open_cohort(store)
+
+
+def _read(reader: Reader, progress: Callable[[int], None] | None) -> tuple[Ingested, Origin]:
+    files = reader.files()
+    origin = Origin(files, reader.settings)
+    found = reader.read()
+    origin.read(found.sources)
+    return replace(found, subjects=_counted(found.subjects, progress)) if progress else found, origin
+
+
+def _same(value: object, default: object) -> bool:
+    return not isinstance(value, Reader) and default is not inspect.Parameter.empty and plain(value) == plain(default)
 
 
 def _warn(ledger: Ledger) -> None:
@@ -101,11 +153,15 @@ def _warn(ledger: Ledger) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def _accounted(found: Ingested, folder: str, written: dict[str, list[str]]) -> Iterator[Subject]:
-    """Pass subjects through, then write the ledger: inside the write, so that a failure takes it away too."""
+def _accounted(found: Ingested, folder: str, written: dict[str, list[str]], origin: Origin) -> Iterator[Subject]:
+    """Pass subjects through, then write the ledger and complete the origin's record.
+
+    Inside the write, so that a failure takes it away too.
+    """
     before = len(written)
     for subject in found.subjects:
         written[subject.id] = [visit.id for visit in subject.visits]
+        origin.saw(subject)
         yield subject
     if len(written) == before:
         raise UserError(f"no subject can be used, so nothing is written; excluded: {found.ledger.reasons()}")
@@ -113,6 +169,7 @@ def _accounted(found: Ingested, folder: str, written: dict[str, list[str]]) -> I
     files, root = fsspec.url_to_fs(folder)
     files.makedirs(root, exist_ok=True)
     found.ledger.write(f"{folder}/{LEDGER}")
+    origin.complete(folder, found.ledger.warnings)
 
 
 def _counted(subjects: Iterator[Subject], progress: Callable[[int], None]) -> Iterator[Subject]:

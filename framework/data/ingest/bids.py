@@ -1,15 +1,16 @@
 """BIDS with sessions: `sub-*/ses-*/anat`, `participants.tsv`, and a `sessions.tsv` per subject that says when."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from framework.data.ingest.base import Ingested, Reader
 from framework.data.ingest.bids_names import Name, differences, first, parse, resembles, unwanted, wanted
 from framework.data.ingest.bounded import Limits
-from framework.data.ingest.columns import Time, columns
+from framework.data.ingest.columns import Time, columns, consistent
 from framework.data.ingest.ignored import Ignored
+from framework.data.ingest.joins import people_have_folders, sessions_have_folders, unprefixed
 from framework.data.ingest.reading import Reading
 from framework.data.ingest.scans import ScanFiles, grids
 from framework.data.ingest.series import Absent, Layout, Planned, subjects
@@ -34,7 +35,7 @@ class Bids(Reader):
 
     def __init__(
         self,
-        path: str,
+        path: str | None,
         modalities: Mapping,
         time: Mapping,
         variables: Mapping | None = None,
@@ -59,7 +60,16 @@ class Bids(Reader):
             variables=columns(variables or {}, "variables"),
             static=columns(static or {}, "static"),
         )
+        consistent((*self.layout.variables, *self.layout.static), self.missing)
         self.schema = self.layout.schema(tuple(grid.modality(name) for name, grid in self.modalities.items()))
+
+    def files(self) -> dict[str, Path]:
+        root = locate(self.path)
+        tables = ("participants.tsv", ".bidsignore", "sub-*/sub-*_sessions.tsv")
+        above = [folder for pattern in ("sub-*", "sub-*/ses-*") for folder in root.glob(pattern)]
+        found = [file for pattern in tables for file in root.glob(pattern)]
+        found += [file for folder in above for place in (folder, folder / "anat") for file in _nifti(place)]
+        return {file.relative_to(root).as_posix(): file for file in found if file.is_file()}
 
     def read(self) -> Ingested:
         root, ledger = locate(self.path), Ledger()
@@ -72,6 +82,7 @@ class Bids(Reader):
         plan = self.layout.plan(rows, ledger)
         found = {(s.subject, v.id): self._files(folders[s.subject], v.id, ignored) for s in plan for v in s.visits}
         self._must_occur(found.values())
+        self._must_have(found.values(), root)
         _warn_once([line for anat in found.values() for line in anat.near_misses], ledger)
         for name in self.modalities:
             _contrasts(name, {s.subject: [found[s.subject, v.id] for v in s.visits] for s in plan}, ledger)
@@ -113,8 +124,9 @@ class Bids(Reader):
         participants = self._sheet(root / "participants.tsv", SUBJECT)
         tables = [sheet for sheet in (participants, *sheets.values()) if sheet]
         header = sorted({column for sheet in tables for column in sheet.header})
-        for column in (*self.layout.variables, *self.layout.static):
+        for column in (c for c in (*self.layout.variables, *self.layout.static) if not c.optional):
             known(column.column, header, f"{root}: participants.tsv and sessions.tsv: variable {column.name!r}: column")
+        header = sorted({*header, *(c.column for c in (*self.layout.variables, *self.layout.static))})
         people = self._people(participants, folders, ledger)
         rows = []
         for name, folder in folders.items():
@@ -135,8 +147,11 @@ class Bids(Reader):
         self, sheet: Sheet | None, folders: Mapping[str, Path], ledger: Ledger
     ) -> dict[str, dict[str, str | None]]:
         people: dict[str, Row] = {}
+        aside = {entry.subject for entry in ledger.entries}
+        labels = {unprefixed(name): name for name in (*folders, *aside)}
         for row in sheet.rows if sheet else ():
             person = row.cells[SUBJECT]
+            person = person if person is None or person in folders else labels.get(unprefixed(person), person)
             if person is None:
                 ledger.add("", row.where, "visit", "excluded", f"no subject in column {SUBJECT!r}")
             elif person in people:
@@ -149,6 +164,8 @@ class Bids(Reader):
                     ledger.add(
                         person, "", "subject", "excluded", "in participants.tsv, but there is no folder of that name"
                     )
+        if sheet is not None:
+            people_have_folders(sheet, SUBJECT, [person for person in people if person not in aside], folders, ledger)
         return {person: dict(row.cells) for person, row in people.items()}
 
     def _sessions(self, folder: Path, ignored: Ignored) -> Sheet | None:
@@ -162,6 +179,7 @@ class Bids(Reader):
             )
         if sheet is not None:
             sheet.require(self.layout.time.column, "time")
+            sessions_have_folders(sheet, SESSION, (path.name for path in folder.glob("ses-*") if path.is_dir()))
             wrong = [row.where for row in sheet.rows if not (row.cells[SESSION] or "ses-").startswith("ses-")]
             if wrong:
                 raise UserError(
@@ -211,6 +229,16 @@ class Bids(Reader):
             for modality, names in found.items()
         }
         return Anat(above / "anat", taken, left, near_misses)
+
+    def _must_have(self, found: Collection["Anat"], root: Path) -> None:
+        """Raise UserError for a modality of which no visit has a file."""
+        for name in self.modalities:
+            if found and not any(anat.taken[name] for anat in found):
+                near = next((f" ({line})" for anat in found for line in anat.near_misses), "")
+                raise UserError(
+                    f"{root} has no file of {name} at any of {len(found)} visits{near}; correct the names, or leave it "
+                    f"out: ~data.reader.modalities.{name}"
+                )
 
     def _must_occur(self, found: Iterable["Anat"]) -> None:
         """Raise UserError for an entity that is asked for and that no file has."""

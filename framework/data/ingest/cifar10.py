@@ -30,16 +30,21 @@ class Cifar10(Reader):
     from 0 to 1.
     """
 
-    def __init__(self, path: str, images: int = 10_000):
+    def __init__(self, path: str | None, images: int = 10_000):
         self.path, self.images = path, images
         # "of full scale" is a unit: colours are not brought to a scale of each image's own
         image = Modality("image", (SIDE, SIDE, 1), (1.0, 1.0, 1.0), channels=3, units="of full scale")
         self.schema = Schema((Variable("class", ("target",), levels=CLASSES),), (), (image,))
 
-    def read(self) -> Ingested:
+    def files(self) -> dict[str, Path]:
         root = locate(self.path)
         for name in (*TRAIN, TEST):
             self._whole(root / name)
+        return {name: root / name for name in (*TRAIN, TEST)}
+
+    def read(self) -> Ingested:
+        self.files()
+        root = locate(self.path)
         ledger = Ledger()
         sources = {name: sha256_file(str(root / name)) for name in (*TRAIN, TEST)}
         return Ingested(self.schema, self._subjects(root, ledger), ledger, sources, TOGETHER)

@@ -24,7 +24,7 @@ class Nifti(Reader):
 
     def __init__(
         self,
-        path: str,
+        path: str | None,
         visits: Table,
         modalities: Mapping,
         files: Mapping[str, str] | None = None,
@@ -39,6 +39,12 @@ class Nifti(Reader):
         self.columns = {name: name for name in self.modalities} | {name: str(c) for name, c in (files or {}).items()}
         self.schema = visits.layout.schema(tuple(grid.modality(name) for name, grid in self.modalities.items()))
 
+    def files(self) -> dict[str, Path]:
+        root, sheet = locate(self.path), self.visits.sheet()
+        named = {row.cells.get(column) for row in sheet.rows for column in self.columns.values()} - {None}
+        scans = {str(file): root / str(file) for file in named}
+        return self.visits.files() | {name: file for name, file in scans.items() if file.is_file()}
+
     def read(self) -> Ingested:
         root = locate(self.path)
         ledger = Ledger()
@@ -47,6 +53,13 @@ class Nifti(Reader):
         for name, column in self.columns.items():
             sheet.require(column, f"files of {name}")
         plan = self.visits.layout.plan(sheet.rows, ledger)
+        visits = [visit for series in plan for visit in series.visits]
+        for name, column in self.columns.items():
+            if visits and not any(visit.row.cells[column] for visit in visits):
+                raise UserError(
+                    f"{sheet.path} names no file of {name} at any of {len(visits)} visits (column {column!r}); "
+                    f"correct the column, or leave it out: ~data.reader.modalities.{name}"
+                )
         for series in plan:
             for visit in series.visits:
                 self._must_exist(root, series.subject, visit)

@@ -1,6 +1,7 @@
 """The simulated cohort `rhythm`, brought in like any other."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from framework.data.ingest.base import Ingested, Reader
 from framework.data.ledger import Ledger
@@ -11,8 +12,13 @@ from framework.data.simulate.rhythm import rhythm, rhythm_schema
 class Rhythm(Reader):
     """`subjects` simulated people, 60 to 200 visits each; the same `seed` gives the same cohort."""
 
+    IGNORED = ()
+
     def __init__(self, subjects: int, seed: int):
         self.subjects, self.seed = subjects, seed
+
+    def files(self) -> dict[str, Path]:
+        return {}
 
     def read(self) -> Ingested:
         ledger = Ledger()

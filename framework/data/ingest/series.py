@@ -5,7 +5,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from framework.data.ingest.columns import Column, Time
-from framework.data.ingest.sheet import Row
+from framework.data.ingest.credible import examine
+from framework.data.ingest.ids import distinct, settled
+from framework.data.ingest.numbers import number
+from framework.data.ingest.sheet import Row, Sheet
 from framework.data.ledger import Ledger
 from framework.data.schema import Modality, Scan, Schema, Subject, Value, Visit
 from framework.errors import UserError
@@ -47,7 +50,8 @@ class Layout:
     """How rows become subjects: which cells hold subject, visit, time and variables.
 
     Rows of a subject may come in any order; where `order` names a column that numbers the visits, it must agree
-    with the times. A visit without an id of its own is numbered by time.
+    with the times. A visit without an id of its own is numbered by time. Codes of visits such as m12 must come in the
+    order of time, unless `lenient_codes` has that a warning; `exact_ids` takes ids letter by letter as they are.
     """
 
     subject: str
@@ -56,11 +60,29 @@ class Layout:
     order: str | None
     variables: tuple[Column, ...]
     static: tuple[Column, ...]
+    exact_ids: bool = False
+    lenient_codes: bool = False
+
+    def completed(self, sheet: Sheet) -> Sheet:
+        """The table with the columns that may be absent. Raises UserError for one that may not."""
+        optional = {c.column for c in (*self.variables, *self.static) if c.optional}
+        optional |= {c.origin for c in self.variables if c.optional and c.origin}
+        for what, column in self.columns():
+            if column not in optional:
+                sheet.require(column, what)
+        absent = tuple(sorted(optional - set(sheet.header)))
+        empty = dict.fromkeys(absent)
+        return replace(
+            sheet,
+            header=(*sheet.header, *absent),
+            rows=tuple(replace(row, cells={**empty, **row.cells}) for row in sheet.rows) if absent else sheet.rows,
+        )
 
     def columns(self) -> list[tuple[str, str]]:
-        """Every column that must be there, after what it is for."""
+        """Every column that is read, after what it is for."""
         named = [("subject", self.subject), ("time", self.time.column), ("visit", self.visit), ("order", self.order)]
         named += [(f"variable {column.name!r}", column.column) for column in (*self.variables, *self.static)]
+        named += [(f"origin of {column.name!r}", column.origin) for column in self.variables if column.origin]
         return [(what, column) for what, column in named if column is not None]
 
     def schema(self, modalities: tuple[Modality, ...] = ()) -> Schema:
@@ -69,6 +91,10 @@ class Layout:
 
     def plan(self, rows: Sequence[Row], ledger: Ledger) -> list[Series]:
         """Each subject's visits. Raises UserError naming subject and lines for the first thing that is wrong."""
+        if not self.exact_ids:
+            rows = settled(rows, self.subject, "subject")
+            rows = settled(rows, self.visit, "visit") if self.visit else rows
+            distinct(rows, self.subject)
         by_subject: dict[str, list[Row]] = {}
         for row in rows:
             subject = row.cells[self.subject]
@@ -76,7 +102,9 @@ class Layout:
                 ledger.add("", row.where, "visit", "excluded", f"no subject in column {self.subject!r}")
             else:
                 by_subject.setdefault(subject, []).append(row)
-        return [self._series(subject, rows) for subject, rows in by_subject.items()]
+        plan = [self._series(subject, rows) for subject, rows in by_subject.items()]
+        examine(plan, self, ledger)
+        return plan
 
     def _series(self, subject: str, rows: list[Row]) -> Series:
         self._unique(subject, rows)
@@ -87,13 +115,16 @@ class Layout:
             for c in (*self.static, *self.variables)
             if c in self.static or c.plus_time
         }
+        origins = {c.name: self._origin(subject, c, rows, first) for c in self.variables if c.plus_time}
         visits = []
-        for number, row in enumerate(dated, 1):
+        for place, row in enumerate(dated, 1):
             values = {
-                c.name: _advanced(c, baseline[c.name], times[row.where]) if c.plus_time else _read(c, row, subject)
+                c.name: _advanced(c, baseline[c.name], times[row.where], origins[c.name])
+                if c.plus_time
+                else _read(c, row, subject)
                 for c in self.variables
             }
-            visits.append(Planned(self._id(row) or str(number), times[row.where], row, values))
+            visits.append(Planned(self._id(row) or str(place), times[row.where], row, values))
         self._ordered(subject, visits)
         return Series(subject, tuple(visits), {c.name: baseline[c.name] for c in self.static}, tuple(dropped))
 
@@ -109,6 +140,7 @@ class Layout:
             else:
                 try:
                     times[row.where] = self.time.years(cell)
+                    self.time.must_be_past(times[row.where], f"time (column {self.time.column!r})")
                 except UserError as error:
                     raise UserError(f"{row.where} (subject {subject!r}): {error}") from None
         # a date has no origin of its own
@@ -137,13 +169,33 @@ class Layout:
     def _moment(self, column: Column, row: Row, subject: str, first: float) -> Value:
         """A cell as a time on the visits' clock; what patients have stays in the table."""
         cell = row.cells[column.column]
+        if cell is None:
+            return None
         try:
-            return None if cell is None else self.time.years(cell) - first
+            found = self.time.years(cell)
         except UserError:
             raise UserError(
                 f"{row.where} (subject {subject!r}): {column.name} (column {column.column!r}) is no time as the "
                 f"visits' {self.time.column!r} has it ({self.time.units}); mend the cell, or drop as_time"
             ) from None
+        self.time.must_be_past(found, f"{row.where} (subject {subject!r}): {column.name} (column {column.column!r})")
+        return found - first
+
+    def _origin(self, subject: str, column: Column, rows: list[Row], first: float) -> float | None:
+        """When a value that advances by itself was what its column says; None where that is not known."""
+        if not column.origin:
+            return 0.0
+        at = replace(column, column=column.origin, plus_time=False, origin="", levels=(), bounds=None)
+        found = {
+            value: row.where for row in reversed(rows) if (value := self._moment(at, row, subject, first)) is not None
+        }
+        if len(found) > 1:
+            one, other = list(found.values())[:2]
+            raise UserError(
+                f"subject {subject!r}: the origin of {column.name} (column {column.origin!r}) differs between {one} "
+                f"and {other}; correct the table"
+            )
+        return None if not found else float(next(iter(found)))
 
     def _unique(self, subject: str, rows: list[Row]) -> None:
         seen: dict[str, Row] = {}
@@ -229,14 +281,12 @@ def _read(column: Column, row: Row, subject: str) -> Value:
         raise UserError(f"{row.where} (subject {subject!r}): {error}") from None
 
 
-def _advanced(column: Column, base: Value, elapsed: float) -> Value:
-    return None if base is None else float(base) + float(column.per_year or 0) * elapsed
+def _advanced(column: Column, base: Value, elapsed: float, origin: float | None) -> Value:
+    return None if base is None or origin is None else float(base) + float(column.per_year or 0) * (elapsed - origin)
 
 
 def _in_order(before: str | None, after: str | None) -> bool:
     if before is None or after is None:
         return True
-    try:
-        return float(before) < float(after)
-    except ValueError:
-        return before < after
+    one, other = number(before), number(after)
+    return before < after if one is None or other is None else one < other

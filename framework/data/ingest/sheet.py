@@ -10,12 +10,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from framework.data.ingest.bounded import UNPACKABLE, Limits, content
+from framework.data.ingest.numbers import Missing
 from framework.data.ingest.spec import known
 from framework.errors import UserError
 
 MISSING = ("NA", "N/A", "n/a", "NaN", "nan")
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 PACKAGE = "package:"
+KINDS = (  # what files are taken for tables, by their first bytes
+    (b"\xff\xfe", "UTF-16, as a spreadsheet's 'Unicode text' is"),
+    (b"\xfe\xff", "UTF-16, as a spreadsheet's 'Unicode text' is"),
+    (b"PK\x03\x04", "a spreadsheet's workbook"),
+    (b"\xd0\xcf\x11\xe0", "an older spreadsheet's workbook"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,10 @@ class Sheet:
         return known(column, self.header, f"{self.path}: {what}: column")
 
 
-def locate(path: str, key: str = "data.path") -> Path:
+def locate(path: str | None, key: str = "data.path") -> Path:
     """The file or folder of a path, or of `package:<name>/<file>` inside an installed package (never imported)."""
+    if path is None:
+        raise UserError(f"{key} is null, and there is no cohort yet; set {key} to where the data lie")
     if not path.startswith(PACKAGE):
         found = Path(path).expanduser()
         if not found.exists():
@@ -60,8 +69,18 @@ def locate(path: str, key: str = "data.path") -> Path:
     return found
 
 
-def read_sheet(path: Path, missing: Sequence[str] = MISSING, limits: Limits | None = None) -> Sheet:
-    """Read a table; an empty cell, or one whose text is in `missing`, is None. Raises UserError for a broken line."""
+def read_sheet(
+    path: Path,
+    missing: Sequence[str] = MISSING,
+    limits: Limits | None = None,
+    ids: Sequence[str] = (),
+    decimal: str = ".",
+    separator: str | None = None,
+) -> Sheet:
+    """Read a table; an empty cell, or one that is a code in `missing`, is None. Raises UserError for a broken line.
+
+    In the columns `ids` an empty cell alone is missing: a subject may be called 999, and one called NA is refused.
+    """
     limits = limits or Limits()
     try:
         text, sha256 = content(path, limits.bytes)
@@ -73,40 +92,98 @@ def read_sheet(path: Path, missing: Sequence[str] = MISSING, limits: Limits | No
     if suffix == ".parquet":
         header, lines = _parquet(text, path, limits)
     elif suffix in SEPARATORS:
-        header, lines = _delimited(text, SEPARATORS[suffix], path, limits)
+        header, lines = _delimited(text, separator or SEPARATORS[suffix], path, limits)
     else:
-        raise UserError(f"{path} ends in {suffix!r}; expected .csv, .tsv, .txt (tabs) or .parquet")
+        workbook = "; save its sheet as CSV UTF-8" if suffix in (".xlsx", ".xls", ".ods") else ""
+        raise UserError(f"{path} ends in {suffix!r}; expected .csv, .tsv, .txt (tabs) or .parquet{workbook}")
     twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
         raise UserError(f"{path} has the column {twice[0]!r} more than once; give each its own name")
+    codes = Missing(missing, decimal)
     rows = tuple(
         Row(
             f"{path.name} line {line}",
-            {k: None if not v or v in missing else v for k, v in zip(header, cells, strict=True)},
+            {k: None if not v or (k not in ids and v in codes) else v for k, v in zip(header, cells, strict=True)},
         )
         for line, cells in lines
     )
+    for row in rows:
+        for column in ids:
+            if row.cells.get(column) in codes.words:
+                raise UserError(
+                    f"{row.where}: the id in column {column!r} is {row.cells[column]!r}, a code of missing values; "
+                    "leave the cell empty if it is unknown, or take the code out of data.reader.missing"
+                )
     return Sheet(path, tuple(header), rows, sha256)
 
 
 def _delimited(
     content: bytes, separator: str, path: Path, limits: Limits
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    _must_be_text(content, path)
     try:
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=separator, strict=True)
-        header, lines = next(reader, []), []
+        header, lines = [name.strip() for name in next(reader, [])], []
         limits.hold(len(header), max(content.count(b"\n"), content.count(b"\r")), path)
+        named = _named(header, separator, path)
         for cells in reader:
-            if not cells:
+            cells = [cell.strip() for cell in cells]
+            if not any(cells):
                 continue  # an empty line holds nothing
-            if len(cells) != len(header):
+            if not lines:
+                _no_title(header, cells, path)
+            if len(cells) < len(named) or any(cells[len(header) :]):
                 raise UserError(
                     f"{path} line {reader.line_num} has {len(cells)} cells; expected {len(header)}, as in its header"
                 )
-            lines.append((reader.line_num, [cell.strip() for cell in cells]))
-    except (UnicodeDecodeError, csv.Error) as error:
+            if any(cells[len(named) :]):
+                raise UserError(
+                    f"{path} line {reader.line_num} has a cell in a column without a name; name it in the first line"
+                )
+            lines.append((reader.line_num, cells[: len(named)]))
+    except csv.Error as error:
         raise UserError(f"{path} is no UTF-8 table ({error}); export it again as UTF-8 CSV or TSV") from None
-    return [name.strip() for name in header], lines
+    return named, lines
+
+
+def _must_be_text(content: bytes, path: Path) -> None:
+    """Raise UserError, with what the file is likely to be, unless it is text in UTF-8."""
+    for beginning, kind in KINDS:
+        if content.startswith(beginning):
+            raise UserError(f"{path} is no UTF-8 table, but {kind}; save it again as CSV UTF-8 or TSV")
+    try:
+        content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is no UTF-8 table ({error}), but probably in an older encoding of Windows or Latin-1; save it "
+            "again as CSV UTF-8 or TSV"
+        ) from None
+
+
+def _named(header: list[str], separator: str, path: Path) -> list[str]:
+    """The header less the last columns that have no name, as spreadsheets leave them."""
+    named = list(header)
+    while named and not named[-1]:
+        named.pop()
+    other = [mark for mark in (";", "\t", ",", "|") if mark != separator and mark in "".join(named)]
+    if named and named[0].lower().startswith("sep="):
+        raise UserError(f"{path} begins with a line {named[0]!r} of a spreadsheet; remove it")
+    if len(named) == 1 and other:
+        raise UserError(
+            f"{path} has one column only, and {other[0]!r} in its header, which is probably what separates its cells; "
+            f"save it with {separator!r}, or set data.reader.separator={other[0]!r}"
+        )
+    return named
+
+
+def _no_title(header: list[str], cells: list[str], path: Path) -> None:
+    """Raise UserError where the first line has few names and the second looks like the header."""
+    full = sum(map(bool, header))
+    if full < 0.5 * sum(map(bool, cells)) or (full <= 1 < sum(map(bool, cells))):
+        raise UserError(
+            f"{path} has {full} names in its first line and {sum(map(bool, cells))} cells in the next; the first is "
+            "probably a title: remove what is above the line with the columns' names"
+        )
 
 
 def _parquet(content: bytes, path: Path, limits: Limits) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -133,5 +210,5 @@ def _text(cell: object) -> str:
     if cell is None:
         return ""
     if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
+        return str(int(cell)) if abs(cell) < 2**53 else f"{cell:E}"  # beyond it floats are rounded, and look it
     return cell.isoformat() if isinstance(cell, date) else str(cell)  # a datetime is a date, too

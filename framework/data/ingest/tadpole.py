@@ -5,8 +5,12 @@ Marinescu et al. (2020). The Alzheimer's Disease Prediction Of Longitudinal Evol
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from framework.data.dates import day, years
 from framework.data.ingest.base import Ingested, Reader
+from framework.data.ingest.codes import months_of
+from framework.data.ingest.numbers import number
 from framework.data.ingest.series import subjects
 from framework.data.ingest.sheet import Row, Sheet, locate, read_sheet
 from framework.data.ingest.table import Table, no_scans
@@ -26,13 +30,16 @@ class Tadpole(Reader):
 
     `diagnosis` is what DXCHANGE says, or else DX, of which the state arrived at counts ("NL to MCI" is MCI);
     `<Volume>_ICV` is a volume over the intracranial volume at baseline (D3: of the day). Rows of one day are one visit.
-    `D2` says who is to be forecast: of a table without that column, everybody. With a table `leaderboard` (RID,
-    VISCODE, LB1, LB2) the column of that name says which of the two a visit is in.
+    Ages are at the baseline, `EXAMDATE_bl`, which is made where it lacks: of the row `bl`, or else by Years_bl,
+    Month_bl or the months of VISCODE (D3 has no other). `D2` says who is to be forecast; without it everybody is.
+    With a table `leaderboard` (RID, VISCODE, LB1, LB2) the column of that name says which of the two a visit is in.
     """
+
+    IGNORED = ("path", "leaderboard", "limits")
 
     def __init__(
         self,
-        path: str,
+        path: str | None,
         variables: Mapping,
         static: Mapping,
         leaderboard: str | None = None,
@@ -40,7 +47,13 @@ class Tadpole(Reader):
     ):
         time = {"column": "EXAMDATE", "units": "date"}
         self._table = Table(path, "RID", time, "VISCODE", None, variables, static, MISSING, limits)
+        # dates and codes of these tables contradict each other here and there, and nobody can correct them
+        self._table.layout = replace(self._table.layout, lenient_codes=True)
         self.schema, self._leaderboard = self._table.schema, leaderboard
+
+    def files(self) -> dict[str, Path]:
+        board = {} if self._leaderboard is None else {"leaderboard": locate(self._leaderboard)}
+        return self._table.files() | board
 
     def read(self) -> Ingested:
         ledger, layout = Ledger(), self._table.layout
@@ -57,7 +70,11 @@ class Tadpole(Reader):
             if self._leaderboard is None
             else _boards(read_sheet(locate(self._leaderboard), MISSING, self._table.limits))
         )
-        made = [_row(row, boards) for row in sheet.rows]
+        made = _baselines([_row(row, boards) for row in sheet.rows])
+        if boards and all(row.cells["leaderboard"] is None for row in made):
+            raise UserError(
+                f"no RID and VISCODE of {self._leaderboard} is in {sheet.path}; expected the leaderboard of this table"
+            )
         names = dict.fromkeys(name for row in made for name in row.cells)
         absent = [name for name in names if name not in sheet.header]
         return replace(sheet, header=(*sheet.header, *absent), rows=tuple(made))
@@ -93,6 +110,38 @@ def _row(row: Row, boards: Mapping[tuple[str, str | None], str]) -> Row:
     )
 
 
+def _baselines(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the date of each subject's baseline, where anything tells it."""
+    found: dict[str | None, str] = {}
+    for row in sorted(rows, key=lambda row: (row.cells.get("EXAMDATE_bl") is None, row.cells["VISCODE"] != "bl")):
+        when = row.cells["RID"] not in found and _baseline(row)
+        if when:
+            found[row.cells["RID"]] = when
+    return [replace(row, cells={**row.cells, "EXAMDATE_bl": found.get(row.cells["RID"])}) for row in rows]
+
+
+def _baseline(row: Row) -> str | None:
+    """The date of the baseline, as one row tells it."""
+    cells = row.cells
+    if cells.get("EXAMDATE_bl") or cells["EXAMDATE"] is None:
+        return cells.get("EXAMDATE_bl")
+    since = [_number(cells.get("Years_bl"), row.where), _number(cells.get("Month_bl"), row.where)]
+    months = None if cells["VISCODE"] is None else months_of(cells["VISCODE"])
+    told = [months / 12 if months is not None else None, since[0], since[1] / 12 if since[1] is not None else None]
+    elapsed = next((each for each in (0.0 if months == 0 else None, *told[1:], told[0]) if each is not None), None)
+    try:
+        return None if elapsed is None else day(years(cells["EXAMDATE"]) - elapsed)
+    except ValueError:
+        raise UserError(f"{row.where}: EXAMDATE is no date YYYY-MM-DD; correct the cell") from None
+
+
+def _number(cell: str | None, where: str) -> float | None:
+    found = None if cell is None else number(cell)
+    if cell is not None and found is None:
+        raise UserError(f"{where}: Years_bl or Month_bl is no number; correct the cell")
+    return found
+
+
 def _diagnosis(cells: Mapping[str, str | None], where: str) -> str | None:
     change, said = cells.get("DXCHANGE"), cells.get("DX")
     if change is not None:
@@ -109,20 +158,20 @@ def _diagnosis(cells: Mapping[str, str | None], where: str) -> str | None:
 
 
 def _whole(cell: str, where: str) -> str:
-    """A whole number as text, however it is written ("7.0" is "7")."""
-    try:
-        return str(int(float(cell)))
-    except ValueError:
-        raise UserError(f"{where}: RID or DXCHANGE is no number; mend the cell") from None
+    """A whole number as text, however it is written ("7.0" is "7"). Raises UserError for any other."""
+    found = number(cell)
+    if found is None or not found.is_integer():
+        raise UserError(f"{where}: RID or DXCHANGE is no whole number; correct the cell")
+    return str(int(found))
 
 
 def _ratio(volume: str | None, whole: str | None, where: str) -> str | None:
     if volume is None or whole is None:
         return None
-    try:
-        return str(float(volume) / float(whole)) if float(whole) > 0 else None
-    except ValueError:
-        raise UserError(f"{where}: a volume is no number; mend the cell") from None
+    part, over = number(volume), number(whole)
+    if part is None or over is None:
+        raise UserError(f"{where}: a volume is no number; correct the cell")
+    return str(part / over) if over > 0 else None
 
 
 def _by_day(rows: Sequence[Row], ledger: Ledger) -> list[Row]:

@@ -6,12 +6,13 @@ Flat and padded: tables of dims (subject, visit, variable), and per modality one
 where scans are small and many), absent visits never written. zarr alone answers a deleted chunk with fill
 values and a flipped bit with wrong voxels, so every chunk carries a CRC-32C and `manifest.json` lists each scan
 with the digest of its voxels and the SHA-256 of its source file. The manifest is written last: a folder without
-one is no cohort.
+one is no cohort. One process writes at a time, and a cohort that is replaced is replaced whole (`atomic.py`).
 """
 
+from framework.data.store.atomic import exclusive
 from framework.data.store.cohort import Cohort, exists, open_cohort
 from framework.data.store.files import sha256_file
 from framework.data.store.verifying import verify
 from framework.data.store.writing import append, write
 
-__all__ = ["Cohort", "append", "exists", "open_cohort", "sha256_file", "verify", "write"]
+__all__ = ["Cohort", "append", "exclusive", "exists", "open_cohort", "sha256_file", "verify", "write"]

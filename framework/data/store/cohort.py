@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import fsspec
 import numpy as np
 import xarray as xr
 import zarr
 from jaxtyping import Bool, Float
 
 from framework.data.schema import Schema
+from framework.data.store.atomic import complete
 from framework.data.store.files import (
     DAMAGE,
     TABLES,
@@ -111,8 +111,7 @@ class Cohort:
 
 def exists(path: str) -> bool:
     """Whether there is a cohort at `path`, whole."""
-    files, root = fsspec.url_to_fs(path)
-    return files.exists(f"{root}/manifest.json")
+    return complete(path)
 
 
 def open_cohort(path: str) -> Cohort:

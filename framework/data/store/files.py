@@ -9,6 +9,7 @@ import numpy as np
 import zarr
 from zarr.storage import FsspecStore, LocalStore
 
+from framework.data.store.atomic import complete
 from framework.errors import UserError
 
 FORMAT = 1
@@ -19,7 +20,7 @@ TABLES = {"times": 2, "values": 3, "observed": 3, "static": 2, "static_observed"
 def read_manifest(path: str) -> dict:
     """What must exist. Raises UserError where there is no cohort, or its manifest is not what was written."""
     files, root = fsspec.url_to_fs(path)
-    if not files.exists(f"{root}/manifest.json"):
+    if not complete(path):
         raise UserError(f"no cohort at {path}; make one with `python -m experiments.ingest`")
     try:
         told = json.loads(files.cat_file(f"{root}/manifest.json"))

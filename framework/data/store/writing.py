@@ -9,6 +9,7 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from framework.data.schema import Schema, Subject, Variable, validate
+from framework.data.store.atomic import discard, vacant
 from framework.data.store.cohort import Cohort, exists, open_cohort
 from framework.data.store.files import (
     FORMAT,
@@ -145,15 +146,15 @@ def write(
 ) -> Cohort:
     """Make a new cohort at `path` (a folder or fsspec URL); on any failure nothing is left behind.
 
-    `together` subjects share a shard: 1 where a scan is a volume, more where scans are many and small.
+    `together` subjects share a shard: 1 where a scan is a volume, more where scans are many and small. Whoever may have
+    company holds `exclusive` meanwhile, as `ingest` does.
     """
     if exists(path):
         raise UserError(f"there is a cohort at {path} already; append to it, or delete the folder first")
     files, root = fsspec.url_to_fs(path)
-    if files.exists(root) and files.ls(root):
-        if not files.exists(f"{root}/series.zarr"):
-            raise UserError(f"{path} is a folder with other files in it; name an empty or a new one")
-        files.rm(root, recursive=True)  # an ingest that was killed before its manifest
+    if not vacant(path):
+        raise UserError(f"{path} is a folder with other files in it; name an empty or a new one")
+    discard(path)  # a write that was killed before its manifest
     writer = Writer(
         path,
         schema,

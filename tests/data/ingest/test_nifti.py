@@ -126,6 +126,9 @@ def test_nothing_used_is_nothing_written(reader, tmp_path):
 
 def test_a_reader_that_forgets_a_visit_in_the_ledger_writes_nothing(reader, tmp_path):
     class Forgetful(Reader):
+        def files(self) -> dict[str, Path]:
+            return {}
+
         def read(self) -> Ingested:
             found, ledger = reader(tmp_path / "d").read(), Ledger()
             ledger.add("a", "", "subject", "used")

@@ -165,7 +165,7 @@ def test_nobody_to_forecast_is_one_line(board):
     [
         ({"DXCHANGE": 12}, "DXCHANGE is no code"),
         ({"DX": "NL to LMCI", "DXCHANGE": ""}, "DX ends in none"),
-        ({"RID": "x"}, "is no number"),
+        ({"RID": "x"}, "is no whole number"),
     ],
 )
 def test_what_no_table_of_the_challenge_says_is_one_line(folder, tmp_path, change, complaint):
