@@ -15,7 +15,19 @@ from framework.train.meter import Cost
 from framework.train.optimizer import Dynamic
 from framework.types import Forecast, Layout, Query, Visits
 
-Log = Callable[[dict], None]
+Log = Callable[[dict], None]  # hears of each round of a member, and how many of its fits are `done`
+
+
+class Fits:
+    """Fits of one forecaster, of which the log hears how many of `all` are done."""
+
+    def __init__(self, log: Log, all: int):
+        self._log, self._all, self._done = log, all, 0
+
+    def done(self, member: int, fits: int) -> None:
+        """So many more are, of this member; where there are fewer subjects than folds, the last ones come early."""
+        self._done = min(self._done + fits, self._all)
+        self._log({"member": member, "done": self._done, "of": self._all})
 
 
 class Fitted(ABC):

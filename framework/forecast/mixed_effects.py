@@ -18,7 +18,7 @@ from framework.baselines.mixed import Mixed
 from framework.baselines.prepare import Prepared
 from framework.data.examples import Examples
 from framework.data.split import Split
-from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.base import Fits, Fitted, Forecaster, Log, Part
 from framework.forecast.kinds import without_events
 from framework.forecast.mixed_design import Design, Scales, collapse, history_of, known_of_two, numbers
 from framework.train.arrays import load_arrays, save_arrays
@@ -65,12 +65,13 @@ class MixedEffects(Forecaster):
     ) -> list[Fitted]:
         """One member after the other; all of them run the same programs."""
         layout = self._reads(examples.layout)
-        return [
-            FittedMixedEffects(
-                layout, self._design(layout), self._learn(examples, layout, split.train | split.validation, key)
-            )
-            for split, key in zip(splits, keys, strict=True)
-        ]
+        made: list[Fitted] = []
+        fits = Fits(log, len(splits))
+        for member, (split, key) in enumerate(zip(splits, keys, strict=True)):
+            learnt = self._learn(examples, layout, split.train | split.validation, key)
+            made.append(FittedMixedEffects(layout, self._design(layout), learnt))
+            fits.done(member, 1)
+        return made
 
     def load(self, path: Path, layout: Layout) -> Fitted:
         layout = self._reads(layout)

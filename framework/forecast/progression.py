@@ -17,7 +17,7 @@ from framework.baselines.progression import Course, Ends, Mixture, Progression
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.base import Fits, Fitted, Forecaster, Log, Part
 from framework.forecast.kinds import without_events
 from framework.forecast.mixed_design import Design, Scales, collapse, history_of, known_of_two
 from framework.history import at_origin
@@ -83,10 +83,13 @@ class DiseaseProgression(Forecaster):
     ) -> list[Fitted]:
         """One member after the other; all of them run the same programs."""
         reading = self._reading(examples.layout)
-        return [
-            FittedProgression(reading.layout, reading, self._learn(examples, reading, split.train | split.validation))
-            for split in splits
-        ]
+        made: list[Fitted] = []
+        fits = Fits(log, len(splits))
+        for member, split in enumerate(splits):
+            learnt = self._learn(examples, reading, split.train | split.validation)
+            made.append(FittedProgression(reading.layout, reading, learnt))
+            fits.done(member, 1)
+        return made
 
     def load(self, path: Path, layout: Layout) -> Fitted:
         reading = self._reading(layout)

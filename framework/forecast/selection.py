@@ -72,13 +72,17 @@ class Program:
     settings: Sequence[Settings]
     free: Sequence[str]
 
-    def left_out(self, rows: Rows, key: Key[Array, ""]) -> Float[np.ndarray, "c n p"]:
-        """What each candidate says of every row, having been fitted on the other folds."""
+    def left_out(
+        self, rows: Rows, key: Key[Array, ""], done: Callable[[int], None] = lambda fits: None
+    ) -> Float[np.ndarray, "c n p"]:
+        """What each candidate says of every row, fitted on the other folds; `done` hears of so many fits."""
         own, told = self._traced(self.settings), []
         for fold, one in enumerate(jax.random.split(key, int(rows.fold.max()) + 1)):
             weight = jnp.asarray(np.where(rows.fold == fold, 0, rows.weight), jnp.float32)
             keys = jnp.broadcast_to(one, (len(self.settings),))
-            told.append(_left_out(self.estimator, rows.x, rows.observed, rows.y, weight, keys, own))
+            said = _left_out(self.estimator, rows.x, rows.observed, rows.y, weight, keys, own)
+            told.append(np.asarray(said))  # which waits for it
+            done(len(self.settings))
         whole = np.stack(told).astype(np.float64)
         return whole[np.maximum(rows.fold, 0), :, np.arange(len(rows.fold))].swapaxes(0, 1)
 
@@ -124,12 +128,21 @@ class Choice:
         return min(score for _, score in self.scores)
 
 
-def choose(programs: Sequence[Program], rows: Rows, loss: Loss, key: Key[Array, ""]) -> Choice:
-    """The candidate of the least loss on rows left out, the first of equals. Raises UserError where none is finite."""
+def choose(
+    programs: Sequence[Program],
+    rows: Rows,
+    loss: Loss,
+    key: Key[Array, ""],
+    done: Callable[[int], None] = lambda fits: None,
+) -> Choice:
+    """The candidate of the least loss on rows left out, the first of equals; `done` hears of so many fits.
+
+    Raises UserError where no loss is finite.
+    """
     best: tuple[float, Program, int, np.ndarray] | None = None
     scores = []
     for program in programs:
-        for candidate, told in enumerate(program.left_out(rows, key)):
+        for candidate, told in enumerate(program.left_out(rows, key, done)):
             score = loss(told)
             scores.append((program.settings[candidate], score))
             if np.isfinite(score) and (best is None or score < best[0]):

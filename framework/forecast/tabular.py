@@ -1,9 +1,9 @@
 """Any estimator as a forecaster: a table of histories and what came of them, one estimator a target."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Key
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log, Part, Turns
+from framework.forecast.base import Fits, Fitted, Forecaster, Log, Part, Turns
 from framework.forecast.embeddings import Embeddings
 from framework.forecast.history_features import feature_names, history_features, last_value
 from framework.forecast.kinds import without_events
@@ -79,10 +79,13 @@ class Tabular(Forecaster):
         frozen = self._pretrained(layout, examples, splits)
         table = tabulate(examples, layout, frozen)
         made: list[Fitted] = []
+        fits = Fits(log, len(splits) * sum(map(self._fits, layout.targets)))
         for member, (split, key) in enumerate(zip(splits, keys, strict=True)):
             learns = split.train | split.validation
             learnt = {
-                target.name: self._learn(table, target, learns, jax.random.fold_in(key, place))
+                target.name: self._learn(
+                    table, target, learns, jax.random.fold_in(key, place), partial(fits.done, member)
+                )
                 for place, target in enumerate(layout.targets)
             }
             made.append(FittedTabular(layout, learnt, frozen))
@@ -126,7 +129,18 @@ class Tabular(Forecaster):
     def _programs(self, target: Target) -> list[Program]:
         return (self.classifier if target.levels else self.regressor).programs(len(target.levels))
 
-    def _learn(self, table: Table, target: Target, learns: Bool[np.ndarray, " s"], key: Key[Array, ""]) -> Learnt:
+    def _fits(self, target: Target) -> int:
+        """How many fits a target takes: every candidate on all folds, and the best one."""
+        return sum(len(program.settings) for program in self._programs(target)) * self.folds + 1
+
+    def _learn(
+        self,
+        table: Table,
+        target: Target,
+        learns: Bool[np.ndarray, " s"],
+        key: Key[Array, ""],
+        done: Callable[[int], None],
+    ) -> Learnt:
         usable = table.known[target.name] & learns[table.subject]
         count = len(np.unique(table.subject[usable]))
         if count < 2:
@@ -143,11 +157,13 @@ class Tabular(Forecaster):
         scorer = (ClassLoss if target.levels else NumberLoss)(usable, y, weight)
         y = jnp.asarray(y, jnp.int32 if target.levels else jnp.float32)
         rows = Rows(table.x, table.observed, y, weight, fold)
-        choice = choose(self._programs(target), rows, scorer.loss, key)
+        choice = choose(self._programs(target), rows, scorer.loss, key, done)
+        params = jax.block_until_ready(choice.program.fit(choice.candidate, rows, key))
+        done(1)
         return Learnt(
             program=choice.program,
             candidate=choice.candidate,
-            params=choice.program.fit(choice.candidate, rows, key),
+            params=params,
             differs=self._differs(target),
             middle=middle,
             around=scorer.around(choice.left_out),

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,9 @@ EVERY = 10.0  # seconds between plain lines where there is no terminal
 class Training:
     """A bar with its ETA on a terminal, plain lines elsewhere; each row also goes to `metrics.jsonl`.
 
-    Where `said` is given it hears instead how far things are.
+    Rows without a step only say how many fits are `done`. Where nothing else is said for EVERY seconds, because a
+    program compiles or a fit takes long, a line says for how long that has been and how long it may still take. Where
+    `said` is given it hears instead how far things are.
     """
 
     def __init__(self, model: str, file: Path, said: Callable[[str], None] | None = None):
@@ -30,32 +33,56 @@ class Training:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("{task.completed}/{task.total} {task.fields[unit]}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[loss]}"),
             console=Console(file=sys.stderr),
             disable=said is not None or not sys.stderr.isatty(),
             transient=True,
         )
-        self._task = self._bar.add_task(model, total=None, loss="")
-        self._said = time.monotonic()
+        self._task = self._bar.add_task(model, total=None, loss="", unit="steps")
+        self._pace = Pace(time.monotonic())
+        self._last = time.monotonic()
+        self._news = model
+        self._over = threading.Event()
 
     def __call__(self, row: dict) -> None:
         total = row.pop("of")
+        if "step" not in row:
+            self._pace.reached(row["done"], total, time.monotonic())
+            self._bar.update(self._task, completed=row["done"], total=total, unit="fits")
+            return self._hear(f"{self._model}: {row['done']} of {total} fits", more=True)
         if self._fresh:
             self._rewind(row["step"], row["member"])
         with naming(self._path):
             self._file.write(json.dumps({"model": self._model, **row}) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())  # before the checkpoint that counts on it, even where the power fails
+        self._pace.reached(row["step"], total, time.monotonic())
         loss = ", ".join(f"{name} {row[name]:.3f}" for name in ("train", "validation") if row[name] == row[name])
-        self._bar.update(self._task, completed=row["step"], total=total, loss=loss)
-        told = f"{self._model}: step {row['step']} of at most {total}, {loss}"
+        self._bar.update(self._task, completed=row["step"], total=total, loss=loss, unit="steps")
+        return self._hear(f"{self._model}: step {row['step']} of at most {total}, {loss}")
+
+    def beat(self) -> None:
+        """Say how it goes, if nothing else was said for long."""
+        self._hear(self._news, more=True)
+
+    def _hear(self, news: str, more: bool = False) -> None:
+        """Pass the news on, `more` with the time taken and the time left."""
+        beside = f", {self._pace.words(time.monotonic())}" if more else ""
+        self._news, now = news, time.monotonic()
+        if now - self._last <= EVERY and (self._tell is None or more):
+            return
         if self._tell is not None:
-            self._tell(told)
-        elif self._bar.disable and time.monotonic() - self._said > EVERY:
-            self._said = time.monotonic()
-            print(told, file=sys.stderr)
+            self._last = now
+            self._tell(f"{news}{beside}")
+        elif self._bar.disable:
+            self._last = now
+            print(f"{news}{beside}", file=sys.stderr)
+
+    def _listen(self) -> None:
+        while not self._over.wait(max(EVERY, 1.0)):
+            self.beat()
 
     def _rewind(self, step: int, member: int) -> None:
         """Drop what an interrupted run wrote after the checkpoint from which this one goes on; members of waves that
@@ -70,11 +97,41 @@ class Training:
 
     def __enter__(self) -> "Training":
         self._bar.start()
+        self._beats = threading.Thread(target=self._listen, daemon=True)
+        self._beats.start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+        self._beats.join()
         self._bar.stop()
         self._file.close()
+
+
+class Pace:
+    """How fast things go, and so how long they may still take."""
+
+    def __init__(self, begun: float):
+        self._begun, self._first = begun, (begun, 0)
+        self._reached: tuple[float, int, int] | None = None
+
+    def reached(self, done: int, of: int, now: float) -> None:
+        """So many of all are done; what a run that goes on found done took none of its time."""
+        if self._reached is None and done > 1:
+            self._first = (now, done)
+        self._reached = (now, done, of)
+
+    def words(self, now: float) -> str:
+        """The time taken, and from the second news on the time left."""
+        taken = f"{_span(now - self._begun)} so far"
+        if self._reached is None:
+            return taken
+        at, done, of = self._reached
+        since, before = self._first
+        if done <= before or done >= of:
+            return taken
+        left = (at - since) / (done - before) * (of - done) - (now - at)
+        return f"{taken}, about {_span(max(left, 1.0))} to go"
 
 
 class Sweep:
@@ -126,6 +183,13 @@ class Sweep:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
+
+
+def _span(seconds: float) -> str:
+    """A length of time in words."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _whole_lines(file: Path, wanted: Callable[[dict], bool]) -> None:

@@ -97,8 +97,11 @@ def main() -> None:
 def _answer(warm: Warm, tasks: "queue.SimpleQueue[str]", answers: TextIO) -> None:
     """One task after another, for as long as somebody listens."""
 
+    turn = threading.Lock()  # a training's own thread says how it goes
+
     def say(line: Mapping) -> None:
-        print(json.dumps(line), file=answers, flush=True)
+        with turn:
+            print(json.dumps(line), file=answers, flush=True)
 
     while True:
         say(_do(warm, json.loads(tasks.get()), lambda text: say({"said": text})))

@@ -129,9 +129,23 @@ def test_subjects_may_weigh_alike(falling):
 def test_the_log_is_told_what_was_chosen(falling):
     rows: list[dict] = []
     RECIPE.fit_many(falling, [SPLIT, SPLIT], jax.random.split(KEY, 2), log=rows.append)
+    rows = [row for row in rows if "step" in row]
     assert [row["step"] for row in rows] == [1, 2]
     assert rows[0]["chosen"]["score"] == {"penalty": 1e-3}
     assert np.isfinite([row["validation"] for row in rows]).all()
+
+
+def test_the_log_hears_of_every_fit_as_it_is_done(falling):
+    rows: list[dict] = []
+    RECIPE.fit_many(falling, [SPLIT, SPLIT], jax.random.split(KEY, 2), log=rows.append)
+    fits = [row for row in rows if "done" in row]
+    [total] = {row["of"] for row in fits}
+    assert total == 2 * sum(map(RECIPE._fits, falling.layout.targets))
+    done = [row["done"] for row in fits]
+    assert done == sorted(set(done))
+    assert done[-1] == total
+    assert len(done) == 2 * len(falling.layout.targets) * (RECIPE.folds + 1)
+    assert {row["member"] for row in fits} == {0, 1}
 
 
 @pytest.mark.parametrize(

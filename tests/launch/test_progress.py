@@ -1,6 +1,7 @@
 """The learning curve on disk: whole lines, none twice, whatever ended the run before."""
 
 import json
+import threading
 
 import pytest
 
@@ -67,3 +68,36 @@ def test_what_is_no_number_is_not_told(tmp_path, capsys, monkeypatch):
     with Training("ridge", tmp_path / "metrics.jsonl") as log:
         log(row(1) | {"train": float("nan")})
     assert capsys.readouterr().err == "ridge: step 1 of at most 9, validation 0.400\n"
+
+
+def test_fits_that_take_long_say_how_far_they_are_and_how_long_they_may_take(tmp_path, capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with Training("forest", tmp_path / "metrics.jsonl") as log:
+        for now, news in ((5, None), (11, None), (40, 8), (45, None), (60, 16), (75, None), (76, None)):
+            clock[0] = float(now)
+            log({"member": 0, "done": news, "of": 41}) if news else log.beat()
+    assert capsys.readouterr().err.splitlines() == [
+        "forest, 11 s so far",
+        "forest: 8 of 41 fits, 40 s so far",
+        "forest: 16 of 41 fits, 60 s so far, about 62 s to go",
+        "forest: 16 of 41 fits, 75 s so far, about 48 s to go",
+    ]
+    assert (tmp_path / "metrics.jsonl").read_text() == "", "what is under way is no record"
+
+
+def test_a_network_whose_round_takes_long_says_that_it_is_at_work(tmp_path, capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with Training("gru", tmp_path / "metrics.jsonl") as log:
+        log(row(5))
+        clock[0] = 20.0
+        log.beat()
+    assert capsys.readouterr().err == "gru: step 5 of at most 9, train 0.500, validation 0.400, 20 s so far\n"
+
+
+def test_the_news_of_a_thread_of_its_own_needs_nobody_to_ask(tmp_path, monkeypatch):
+    heard = threading.Event()
+    monkeypatch.setattr(progress, "EVERY", -1.0)
+    with Training("forest", tmp_path / "metrics.jsonl", lambda told: heard.set()):
+        assert heard.wait(60)
