@@ -1,6 +1,7 @@
 """What every sequence head must obey, as functions, so that broken heads can be put to the same question."""
 
 import dataclasses
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -29,13 +30,19 @@ def series(seed: int = 0, shift: float = 0.0) -> tuple[Sequence, Query]:
     )
 
 
+@lru_cache(maxsize=2)
+def compiled(head):
+    """One program for all laws that ask at these shapes."""
+    return jax.jit(lambda sequence, query: head(sequence, query))
+
+
 def with_(value, **changes):
     return dataclasses.replace(value, **changes)
 
 
 def blind_to_the_future(head) -> None:
     """The answer equals the answer on the sequence cut at the origin."""
-    ask, (sequence, query), (noise, _) = jax.jit(head), series(), series(seed=1, shift=5.0)
+    ask, (sequence, query), (noise, _) = compiled(head), series(), series(seed=1, shift=5.0)
     expected = np.asarray(ask(sequence, query))
     for j in range(T):
         asks = np.asarray(query.origin) == j
@@ -56,7 +63,7 @@ def blind_to_the_future(head) -> None:
 
 def deaf_to_what_is_masked(head) -> None:
     """Values under a mask, and whatever stands in padded visits, never matter."""
-    ask, (sequence, query) = jax.jit(head), series()
+    ask, (sequence, query) = compiled(head), series()
     times = np.where(sequence.valid, sequence.times, 999).astype(np.float32)
     for junk in (1e6, np.nan):
         loud = np.where(sequence.observed, sequence.x, junk).astype(np.float32)
@@ -65,7 +72,7 @@ def deaf_to_what_is_masked(head) -> None:
 
 def the_same_in_any_company(head) -> None:
     """Padding before or behind, or asking for one row alone, changes nothing beyond rounding; permuted rows permute."""
-    ask, (sequence, query) = jax.jit(head), series()
+    ask, (sequence, query) = compiled(head), series()
     whole = np.asarray(ask(sequence, query))
     row = jax.tree.map(lambda a: np.asarray(a)[1:2], (sequence, query))
     close(ask(*row), whole[1:2])
@@ -78,7 +85,7 @@ def the_same_in_any_company(head) -> None:
 
 def the_same_in_rows(head) -> None:
     """Questions in shorter rows, several to a subject and in any order of subjects, are answered as in long ones."""
-    ask, (sequence, query) = jax.jit(head), series()
+    ask, (sequence, query) = compiled(head), series()
     whole = np.asarray(ask(sequence, query))
     row = np.array([2, 0, 1, 0, 2, 1, 1])
     part = np.array([0, 1, 2, 0, 2, 1, 0])
@@ -91,7 +98,7 @@ def the_same_in_rows(head) -> None:
 
 def the_same_compiled(head) -> None:
     sequence, query = series()
-    close(jax.jit(head)(sequence, query), head(sequence, query))
+    close(compiled(head)(sequence, query), head(sequence, query))
 
 
 def the_same_side_by_side(head) -> None:
@@ -99,7 +106,7 @@ def the_same_side_by_side(head) -> None:
     members = [series(seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *parts: np.stack(parts), *members)
     together = jax.jit(jax.vmap(head))(*stacked)
-    ask = jax.jit(head)
+    ask = compiled(head)
     for lane, member in zip(together, members, strict=True):
         close(lane, ask(*member))
 
@@ -145,14 +152,14 @@ def in_single_precision(head) -> None:
 
 
 def sees_how_far_ahead(head) -> None:
-    ask, (sequence, query) = jax.jit(head), series()
+    ask, (sequence, query) = compiled(head), series()
     far = with_(query, time=query.time + 5)
     assert np.abs(np.asarray(ask(sequence, far)) - np.asarray(ask(sequence, query))).max() > 0
 
 
 def looks_back_as_from_the_origin(head) -> None:
     """A time before the origin is answered as the origin's own time is."""
-    ask, (sequence, query) = jax.jit(head), series()
+    ask, (sequence, query) = compiled(head), series()
     origin = np.take_along_axis(sequence.times, query.origin, 1)
     at = ask(sequence, with_(query, time=origin))
     np.testing.assert_array_equal(ask(sequence, with_(query, time=origin - 3)), at)
@@ -161,7 +168,7 @@ def looks_back_as_from_the_origin(head) -> None:
 
 def answers_whoever_was_hardly_seen(head) -> None:
     """A subject with one visit, and one of whom nothing was ever observed, get finite answers."""
-    ask, (sequence, query) = jax.jit(head), series()
+    ask, (sequence, query) = compiled(head), series()
     first = np.arange(T) == 0
     once = with_(sequence, valid=sequence.valid & first, observed=sequence.observed & first[:, None])
     query = with_(query, origin=np.zeros_like(query.origin))

@@ -1,7 +1,7 @@
 """The parts under contract, found by listing conf/, made small."""
 
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
@@ -97,9 +97,16 @@ def forecaster(name: str, *overrides: str) -> Forecaster:
     return instantiate(made.model, _convert_="all")
 
 
-def head(name: str):
-    made = config("model=deep", f"model/head={name}")
-    return instantiate(made.model.head, _convert_="all")
+def head(name: str, few: int | None = None):
+    """A head as it is shipped, or with `few` features."""
+    made = instantiate(config("model=deep", f"model/head={name}").model.head, _convert_="all")
+    return made if few is None else narrowed(made, few)
+
+
+def narrowed(made: partial, few: int) -> partial:
+    """A partial, and those in it, with so many features and hidden units."""
+    inner = {name: narrowed(part, few) for name, part in made.keywords.items() if isinstance(part, partial)}
+    return partial(made, **inner, **{name: few for name in ("features", "width") if name in made.keywords})
 
 
 def encoder(name: str):

@@ -69,24 +69,19 @@ def test_every_estimator_is_tried():
     assert {type(trial.estimator) for trial in TRIALS.values()} == every_estimator()
 
 
-LONG = (
-    "ridge, free",
-    "logistic, two",
-    "boosting, quantiles",
-    "extra trees",
-    "svm, number",
-    "prepared svm",
-)  # others in another form: make trials
-NAMES = [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in TRIALS]
-
-
-@pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "law"),
+    [
+        pytest.param(name, law, id=f"{name}-{law.__name__}")
+        for name, trial in TRIALS.items()
+        for law in laws.held_to(trial)
+    ],
+)
 def test_law(name, law):
     law(TRIALS[name])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRIALS)
 def test_a_lane_of_fit_many_is_fit(name):
     laws.a_lane_is_a_fit(TRIALS[name], SETTINGS.get(name, {}))
 
@@ -201,6 +196,7 @@ LANE.__name__ = "a_lane_is_a_fit"
         (laws.learns_from_rows_that_weigh, LearnsNothing),
         (laws.learns_from_rows_that_weigh, TakesWeightsForMasks),
         (laws.deaf_to_what_is_masked, ReadsUnderTheMask),
+        (laws.rows_of_no_weight_might_be_absent, CountsRowsOfNoWeight),
         (laws.the_same_compiled, DiffersWhenCompiled),
         (laws.the_order_of_rows_does_not_matter, HangsOnTheOrder),
         (laws.traced_from_shapes_alone, LooksAtTheData),

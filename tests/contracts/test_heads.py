@@ -12,13 +12,19 @@ from tests.contracts import head_laws as laws
 from tests.contracts.head_laws import with_
 from tests.contracts.recipes import head, names
 
-LONG = ("lstm", "ode_rnn", "ssm", "t_lstm")  # they compile for long, or are like another: make trials
-HEADS = [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in names("model/head")]
+FEW = 8  # features, divided by the transformer's heads
+HEADS = [(name, FEW) for name in names("model/head")]
+SHIPPED = [(name, None) for name in names("model/head")]  # make trials
 
 
-@pytest.fixture(scope="module", params=HEADS)
+@pytest.fixture(
+    scope="module",
+    params=[*HEADS, *(pytest.param(one, marks=pytest.mark.long) for one in SHIPPED)],
+    ids=lambda one: one[0] if one[1] else f"{one[0]} as shipped",
+)
 def built(request):
-    return stirred(nnx.jit(lambda: head(request.param)(d_in=laws.D, rngs=nnx.Rngs(0)))())
+    name, few = request.param
+    return stirred(nnx.jit(lambda: head(name, few)(d_in=laws.D, rngs=nnx.Rngs(0)))())
 
 
 def stirred(head):

@@ -26,7 +26,6 @@ VARIABLES = (
 )
 SCORE, STAGE, ARM, AGE = range(4)
 RISE = Reaches(variable="stage", level="high", horizons=(1.0, 2.0))
-HEADS = [pytest.param(name, marks=pytest.mark.long if name != "gru" else ()) for name in names("model/head")]
 
 
 def visit(i: int, j: int) -> dict:
@@ -61,12 +60,12 @@ def test_a_query_holds_the_plan_and_nothing_else_of_what_comes(study):
     assert (planned[asks & ~later] == here.known[asks & ~later]).all(), "an event is told by the plan of its origin"
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", names("model/head"))
 def test_every_head_answers_what_if(study, name):
     """Another plan is another forecast of every target; other visits after the origin are none, the plan's included."""
     loader = Loader(study)
     batch = loader.batch(range(6), loader.size(6, range(6)), study.taught)
-    graph, state = nnx.split(nnx.jit(lambda: Model(study.layout, None, head(name), 4, rngs=nnx.Rngs(0)))())
+    graph, state = nnx.split(nnx.jit(lambda: Model(study.layout, None, head(name, 8), 4, rngs=nnx.Rngs(0)))())
     rng = np.random.default_rng(0)
     state = jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32), state)
 
