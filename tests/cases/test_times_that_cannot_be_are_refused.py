@@ -135,3 +135,11 @@ def test_an_event_after_the_end_of_follow_up_is_refused(tmp_path):
         Dated(time="death", until="last").between(cohort)
     fine = read(tmp_path, text.replace("5,3", "3,3"), static=static)
     assert Dated(time="death", until="last").between(fine)[1][0] == 3
+
+
+def test_dates_of_visits_settle_the_format_of_the_few_of_an_event(tmp_path):
+    time = {**DATES, "format": "%d/%m/%Y"}
+    text = "subject,time,score,death\na,21/02/2005,28,03/04/2006\na,03/08/2005,27,\nb,02/01/2005,29,\n"
+    assert warnings(read(tmp_path, text, time=time, static=DEATH)) == []
+    (said,) = warnings(read(tmp_path, text.replace("21/02", "01/02"), time=time, static=DEATH))
+    assert "none of 4 dates in column 'time' and 'death' has a day above 12" in said

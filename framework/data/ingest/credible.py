@@ -217,26 +217,37 @@ def _advance(plan: Sequence, column: Column, ledger: Ledger) -> None:
 
 
 def _formats(plan: Sequence, layout, ledger: Ledger) -> None:
-    """Formats of dates that another format could not be told from."""
+    """Formats of dates that another format could not be told from.
+
+    Columns of one format speak for each other; of one column, or of one group in it, many dates must be silent.
+    """
     rows = [visit.row for series in plan for visit in series.visits]
     groups = [column for column in (*layout.variables, *layout.static) if "group" in column.roles]
+    forms: dict[str, list[str]] = {}
     for name, form in _dated(layout):
-        cells = [(row, cell) for row in rows if (cell := row.cells[name]) is not None]
-        if "%y" in form and cells:
-            ledger.warn(f"{name!r} has years of two digits ({form}), which are read as 1969 to 2068; prefer YYYY-MM-DD")
+        if any(row.cells[name] is not None for row in rows):
+            forms.setdefault(form, []).append(name)
+    for form, names in forms.items():
+        if "%y" in form:
+            ledger.warn(
+                f"{names[0]!r} has years of two digits ({form}), which are read as 1969 to 2068; prefer YYYY-MM-DD"
+            )
         swapped = _swapped(form)
-        if not swapped or not cells:
+        if not swapped:
             continue
-        if _ambiguous([cell for _, cell in cells], form, swapped, name, "", ledger):
+        cells = {name: [(row, cell) for row in rows if (cell := row.cells[name]) is not None] for name in names}
+        every = [cell for some in cells.values() for _, cell in some]
+        if _ambiguous(every, form, swapped, " and ".join(map(repr, names)), "", ledger):
             continue
-        for group in groups:
-            levels: dict[str, list[str]] = {}
-            for row, cell in cells:
-                if row.cells.get(group.column) is not None:
-                    levels.setdefault(str(row.cells[group.column]), []).append(cell)
-            for level, some in sorted(levels.items()):
-                if len(set(some)) >= DATES:
-                    _ambiguous(some, form, swapped, name, f" of {group.name} {level!r}", ledger)
+        for name, some in cells.items():
+            parts = {"": [cell for _, cell in some]}
+            for group in groups:
+                for row, cell in some:
+                    if row.cells.get(group.column) is not None:
+                        parts.setdefault(f" of {group.name} {row.cells[group.column]!r}", []).append(cell)
+            for whose, part in parts.items():
+                if len(set(part)) >= DATES and _ambiguous(part, form, swapped, repr(name), whose, ledger):
+                    break
 
 
 def _dated(layout) -> Iterator[tuple[str, str]]:
@@ -266,7 +277,7 @@ def _ambiguous(cells: Sequence[str], form: str, swapped: str, name: str, whose: 
     other = [days for days in moved if days > 0]
     if other:
         ledger.warn(
-            f"none of {len(moved)} dates{whose} in column {name!r} has a day above 12, so {form} cannot be told from "
+            f"none of {len(moved)} dates{whose} in column {name} has a day above 12, so {form} cannot be told from "
             f"{swapped}, by which {len(other)} would be other days ({median(other):.0f} days away in the median); "
             "check one of them, and prefer YYYY-MM-DD"
         )
