@@ -32,7 +32,7 @@ from framework.evaluate import leaderboard, outcomes
 from framework.evaluate.outcomes import Outcomes
 from framework.report.drawing import Panel, panel, pens, standalone
 from framework.report.horizon import error
-from framework.report.spread import means
+from framework.report.spread import Resampling
 
 ORACLE = "exact"
 CLAIMED = ("gru_d", "ode_rnn", "ssm", "transformer")
@@ -116,7 +116,8 @@ def lengths(found: Outcomes) -> dict[str, dict[str, list[float]]]:
 
     def binned(model: str) -> Float[np.ndarray, "3 k"]:
         errors = np.repeat(error(found, model).mean(0)[:, None], len(names), axis=1)
-        return means(errors, inside.astype(float), found.subject)
+        fold = found.fold[: len(found.forecasts[model])]
+        return Resampling(2000).means(errors, inside.astype(float), found.subject, len(found.subjects), fold)
 
     return {model: dict(zip(names, binned(model).T.round(4).tolist(), strict=True)) for model in found.forecasts}
 

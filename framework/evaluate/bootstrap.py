@@ -47,19 +47,33 @@ def scores(
     Resample i is the same for all models, repeats, metrics and subgroups, whatever the chunks it is computed in.
     """
     score = _scorer(metrics, forecasts, truth, subject, subjects, weight, fold)
+    return Scores(*resampled(score, subjects, resamples, key, forecasts.shape[2]))
+
+
+def resampled(
+    score: Callable[[Float[Array, "c n"]], Float[Array, "c ..."]],
+    subjects: int,
+    resamples: int,
+    key: Key[Array, ""],
+    size: int,
+) -> tuple[Float[Array, "..."], Float[Array, "b ..."], Float[Array, "n ..."]]:
+    """Scores of the n subjects, of b resamples of them and with each left out, by how often each subject counts.
+
+    `size` is how many numbers a weighting takes, which bounds how many are scored at once.
+    """
     count = resamples + subjects + 1
 
-    def some(number: Int[Array, " c"]) -> Float[Array, "c k m"]:
+    def some(number: Int[Array, " c"]) -> Float[Array, "c ..."]:
         # the resamples, then all but one subject, then all: one program, so that it compiles once
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, number)
         others = (number[:, None] - resamples != jnp.arange(subjects)).astype(float)
         return score(jnp.where(number[:, None] < resamples, jax.vmap(draw, (0, None))(keys, subjects), others))
 
-    chunk = max(1, min(count, 512, WEIGHTS_AT_ONCE // forecasts.shape[2]))
+    chunk = max(1, min(count, 512, WEIGHTS_AT_ONCE // size))
     chunks = -(-count // chunk)
     found = lax.map(some, jnp.arange(chunks * chunk).reshape(chunks, chunk))
     found = found.reshape(-1, *found.shape[2:])
-    return Scores(found[count - 1], found[:resamples], found[resamples : count - 1])
+    return found[count - 1], found[:resamples], found[resamples : count - 1]
 
 
 def _scorer(
@@ -125,7 +139,7 @@ def _cut(totals: Float[Array, "c w"], sums: list[Float[Array, "n l k"]]):
 def _one_by_one(metric: Metric, ready, weights: Float[Array, "c q"], subject: Int[Arr, " q"]) -> Float[Array, "c l"]:
     """A metric that is no function of means: model by model, all weightings of one at once."""
     weighed = jax.vmap(metric.weigh, (0, None))(weights, subject)
-    return lax.map(lambda one: jax.vmap(partial(metric.score, one))(weighed), ready).T
+    return lax.map(lambda one: jax.vmap(partial(metric.score_resample, one))(weighed), ready).T
 
 
 def draw(key: Key[Array, ""], subjects: int) -> Float[Array, " n"]:

@@ -1,5 +1,6 @@
 """Scores of class probabilities themselves; truths are level indices."""
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -73,6 +74,7 @@ class CalibrationSlope(Metric):
 
     positive: int = 1
     title = "calibration slope"
+    bounds = -math.inf, math.inf
     undefined = "all outcomes are alike, or a threshold tells them apart, and no finite value is the likeliest"
     better = 1.0
     slope = True

@@ -21,6 +21,7 @@ class Confusion(Mean):
 
     positive: int | None = None
     better = "higher"
+    bounds = 0.0, 1.0
 
     @abstractmethod
     def of(self, confusion: Float[Array, "c c"]) -> Float[Array, ""]: ...
@@ -142,6 +143,7 @@ class Matthews(Confusion):
     """
 
     title = "Matthews"
+    bounds = -1.0, 1.0
     undefined = "all outcomes are alike"
 
     def of(self, confusion: Float[Array, "c c"]) -> Float[Array, ""]:

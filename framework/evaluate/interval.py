@@ -1,5 +1,6 @@
 """Intervals and p-values from resamples: what values of a score the subjects tested do not rule out."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 TAIL = 10  # resamples; a share told by fewer is extrapolated
+FURTHEST = 9  # normal quantile
 
 
 @dataclass(frozen=True)
@@ -19,19 +21,27 @@ class Spread:
     4.2), with 2n/(k - 1) degrees of freedom where the kurtosis k of what each subject adds leaves the spread itself
     unsure. A score folded at a bound (`smooth` False) keeps percentiles: its bias is none that resamples could show.
     Every interval reaches to its estimate, which may lie beyond all resamples (a distance of 0 from the ideal).
+    Quantiles are taken `widened` times as far out as those of the bootstrap (`folds.widening`).
     """
 
     value: float
     draws: Float[np.ndarray, " b"]
     without: Float[np.ndarray, " n"]
     smooth: bool = True
+    widened: float = 1.0
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @staticmethod
     def of(
-        value: float, draws: Float[np.ndarray, " b"], without: Float[np.ndarray, " n"], smooth: bool = True
+        value: float,
+        draws: Float[np.ndarray, " b"],
+        without: Float[np.ndarray, " n"],
+        smooth: bool = True,
+        widened: float = 1.0,
+        bounds: tuple[float, float] = (-math.inf, math.inf),
     ) -> "Spread":
         """Less the resamples in which the score is undefined."""
-        return Spread(float(value), draws[~np.isnan(draws)], without[~np.isnan(without)], smooth)
+        return Spread(float(value), draws[~np.isnan(draws)], without[~np.isnan(without)], smooth, widened, bounds)
 
     def interval(self, coverage: float = 0.95) -> tuple[float, float]:
         """Its ends; NaN where the score is never defined."""
@@ -40,8 +50,9 @@ class Spread:
         z = self._wide(float(ndtri((1 + coverage) / 2))) * np.array([-1, 1])
         if self.smooth:
             moved = self._bias + z
-            z = self._bias + moved / (1 - self._acceleration * moved)
-        low, high = np.quantile(self.draws, ndtr(z))
+            # an end that acceleration would take beyond infinity is as far out as any
+            z = np.clip(self._bias + moved / np.maximum(1 - self._acceleration * moved, 1e-3), -FURTHEST, FURTHEST)
+        low, high = np.clip([self._at(one) for one in z], *self.bounds)
         return min(float(low), self.value), max(float(high), self.value)
 
     def p_value(self, null: float = 0.0) -> float:
@@ -51,7 +62,7 @@ class Spread:
         if not self.smooth:
             return self._two_sided(self._place(null))
         w = self._place(null) - self._bias
-        return self._two_sided(w / (1 + self._acceleration * w) - self._bias)
+        return self._two_sided(w / max(1 + self._acceleration * w, 1e-3) - self._bias)
 
     def _place(self, value: float) -> float:
         """The normal quantile of the share of resamples below a value, equals counting half.
@@ -64,11 +75,27 @@ class Spread:
         counted = float(ndtri((below + 0.5) / (count + 1)))
         if TAIL <= below <= count - TAIL or count < 10 * TAIL:
             return counted
-        middle, ends = np.median(self.draws), np.partition(self.draws, (TAIL - 1, count - TAIL))[[TAIL - 1, -TAIL]]
-        reach = abs(ends[int(value > middle)] - middle)
-        if reach == 0:
-            return counted
-        return float(np.clip(-ndtri((TAIL - 0.5) / (count + 1)) * (value - middle) / reach, -9, 9))
+        middle, reach = self._reach(value > np.median(self.draws))
+        return counted if reach == 0 else float(np.clip(self._told * (value - middle) / reach, -FURTHEST, FURTHEST))
+
+    def _at(self, z: float) -> float:
+        """The value at a normal quantile; beyond all but `TAIL` resamples as far out as `_place` has it."""
+        if abs(z) <= self._told or len(self.draws) < 10 * TAIL:
+            return float(np.quantile(self.draws, ndtr(z)))
+        middle, reach = self._reach(z > 0)
+        return middle + reach * z / self._told
+
+    @property
+    def _told(self) -> float:
+        """The normal quantile that all but `TAIL` resamples lie within, on each side."""
+        return float(-ndtri((TAIL - 0.5) / (len(self.draws) + 1)))
+
+    def _reach(self, above: bool | np.bool_) -> tuple[float, float]:
+        """The middle of the resamples, and how far beyond it the `TAIL`th from an end lies."""
+        count, middle = len(self.draws), float(np.median(self.draws))
+        return middle, abs(
+            float(np.partition(self.draws, (TAIL - 1, count - TAIL))[-TAIL if above else TAIL - 1]) - middle
+        )
 
     @cached_property
     def _bias(self) -> float:
@@ -86,11 +113,11 @@ class Spread:
 
     @cached_property
     def _few(self) -> tuple[float, float]:
-        """Degrees of freedom, and how much too small resamples of few subjects make a spread."""
+        """Degrees of freedom, and how much too small resamples of few subjects who are independent make a spread."""
         n, square = max(2, len(self.without)), np.sum(self._away**2)
         kurtosis = n * np.sum(self._away**4) / square**2 if square > 0 else 3.0
         degrees = 2 * n / max(kurtosis - 1, 1e-9) - 1
-        return float(np.clip(degrees, min(2, n - 1), n - 1)), float(np.sqrt(n / (n - 1)))
+        return float(np.clip(degrees, min(2, n - 1), n - 1)), float(np.sqrt(n / (n - 1))) * self.widened
 
     def _wide(self, z: float) -> float:
         degrees, scale = self._few

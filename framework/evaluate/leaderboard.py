@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from framework.errors import UserError
 from framework.evaluate.bootstrap import Scores, scores
-from framework.evaluate.folds import corrected
+from framework.evaluate.folds import corrected, widening
 from framework.evaluate.interval import Spread
 from framework.evaluate.metric import Metric
 from framework.evaluate.metrics import metrics_for
@@ -102,12 +102,14 @@ def _rows(one: Outcomes, reference: Sequence[str], resamples: int, seed: int) ->
     metrics, models = metrics_for(one.target), list(one.forecasts)
     took = [len(told) for told in one.forecasts.values()]
     found = {count: _scores(one, one.sharing(count), metrics, resamples, seed) for count in sorted(set(took))}
+    widened = {count: widening(one.fold[:count]) for count in found}
     floors = [models.index(name) for name in reference if name in models]
     by_fold = [_by_fold(metrics[0], told, one, int(one.fold.max()) + 1) for told in one.forecasts.values()]
     return [
         row
         for k, metric in enumerate(metrics)
-        for row in _metric(one, metric, models, _Paired(found, took, k, metric.smooth), floors, None if k else by_fold)
+        for paired in [Paired(found, took, k, metric, widened)]
+        for row in _metric(one, metric, models, paired, floors, None if k else by_fold)
     ]
 
 
@@ -129,25 +131,28 @@ def _scores(
 
 
 @dataclass(frozen=True)
-class _Paired:
+class Paired:
     """One metric of all models on the same resamples.
 
     `found` has the scores over so many repeats, of the models that took part in as many; `took` says in how many each
-    did. Two models are compared over the repeats, and so the folds, in which both took part.
+    did. Two models are compared over the repeats, and so the folds, in which both took part. `widened` is what those
+    folds owe to the subjects they share for training.
     """
 
     found: Mapping[int, Scores]
     took: Sequence[int]
     place: int
-    smooth: bool
+    metric: Metric
+    widened: Mapping[int, float]
 
     def spread(self, model: int, floor: int | None = None) -> Spread:
         """Of a model's score, or of its difference to another's, which no bound folds."""
         if floor is None:
-            return Spread.of(*self._of(model, self.took[model]), self.smooth)
+            took, metric = self.took[model], self.metric
+            return Spread.of(*self._of(model, took), metric.smooth, self.widened[took], metric.bounds)
         both = min(self.took[model], self.took[floor])
         own, other = self._of(model, both), self._of(floor, both)
-        return Spread.of(own[0] - other[0], own[1] - other[1], own[2] - other[2])
+        return Spread.of(own[0] - other[0], own[1] - other[1], own[2] - other[2], widened=self.widened[both])
 
     def undefined(self, model: int) -> int:
         """In how many resamples the model's score is."""
@@ -161,8 +166,9 @@ class _Paired:
         return float(value), draws, without
 
     def losses(self, better: str | float) -> Float[np.ndarray, "b m"]:
-        """Of every model in every resample, the smaller the better."""
-        draws = [self._of(model, repeats)[1] for model, repeats in enumerate(self.took)]
+        """In every resample, moved from what was observed as far as an interval is; the less, the better."""
+        both = [(self._of(model, repeats), self.widened[repeats]) for model, repeats in enumerate(self.took)]
+        draws = [value + widened * (drawn - value) for (value, drawn, _), widened in both]
         return _loss(np.stack(draws, axis=1), better)
 
 
@@ -170,7 +176,7 @@ def _metric(
     one: Outcomes,
     metric: Metric,
     models: Sequence[str],
-    paired: _Paired,
+    paired: Paired,
     floors: Sequence[int],
     by_fold: Sequence[Float[np.ndarray, "_ f"]] | None,
 ) -> list[Row]:
@@ -213,12 +219,12 @@ def _metric(
 
 
 def _by_fold(metric: Metric, told: Float[np.ndarray, "r q p"], one: Outcomes, folds: int) -> Float[np.ndarray, "r f"]:
-    found = _in_folds(metric, told, one.truth, one.subject, one.fold[: len(told)], folds)
+    found = in_folds(metric, told, one.truth, one.subject, one.fold[: len(told)], folds)
     return np.asarray(found, np.float64)
 
 
 @partial(jax.jit, static_argnames=("metric", "folds"))
-def _in_folds(
+def in_folds(
     metric: Metric,
     forecast: Float[Arr, "r q p"],
     truth: Float[Arr, "q ..."],

@@ -1,5 +1,6 @@
 """What a metric is: a value that says its name, which way is better and how it averages."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Metric(ABC):
     title: ClassVar[str]
     better: ClassVar[str | float]  # "lower", "higher", or the number that is best to be near to (a nominal coverage)
     smooth: ClassVar[bool] = True  # False where it is folded at a bound (a distance from the ideal), so biased upwards
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)  # of its values
     undefined: ClassVar[str] = "these outcomes and forecasts leave it undefined"  # why it may be NaN
 
     unit: str | None = None
@@ -58,6 +60,10 @@ class Metric(ABC):
 
     @abstractmethod
     def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]: ...
+
+    def score_resample(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
+        """`score` where weights count how often a query was drawn; the same, unless copies would rank each other."""
+        return self.score(prepared, weight)
 
     @property
     def name(self) -> str:

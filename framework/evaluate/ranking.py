@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -26,6 +27,7 @@ class Ranks(Metric):
 
     positive: int | None = None
     better = "higher"
+    bounds = 0.0, 1.0
 
     def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> PyTree:
         return self._ranked(prediction, truth, None)
@@ -130,10 +132,16 @@ class AUPRC(Ranks):
             yield (name, f"not {name}"), counts[:, k], counts.sum(1) - counts[:, k]
 
     def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
+        return self._mean(prepared, weight, among_others=False)
+
+    def score_resample(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
+        # copies of an event would find each other at their score, the more so the smaller the fold
+        return self._mean(prepared, weight, among_others=True)
+
+    def _mean(self, prepared: PyTree, weight: Float[Arr, " q"], among_others: bool) -> Float[Array, ""]:
         levels = range(len(prepared)) if self.positive is None else (1,)
-        return jnp.mean(
-            jnp.stack([average_precision(one, weight, level) for one, level in zip(prepared, levels, strict=True)])
-        )
+        each = [average_precision(one, weight, k, among_others) for one, k in zip(prepared, levels, strict=True)]
+        return jnp.mean(jnp.stack(each))
 
 
 def split_at(
@@ -187,33 +195,35 @@ def areas(one: Ranking, weight: Float[Arr, " q"], level: int, classes: int) -> F
     return jnp.stack([t / 2 / (p + own * r) for t, p, r in zip(total, pairs, rest, strict=True)])
 
 
-def average_precision(one: Ranking, weight: Float[Arr, " q"], level: int) -> Float[Array, ""]:
+def average_precision(
+    one: Ranking, weight: Float[Arr, " q"], level: int, among_others: bool = False
+) -> Float[Array, ""]:
     """The mean over members of `level` of the precision at their score in their fold, equals among the called.
 
-    From the top a group of equals ends where, from below, it began; so does a fold, whose sum counts where it has both
-    members and others.
+    A fold counts where it has both members and others. With `among_others` a query that weighs more than 1 is still
+    one member among the others' weights, not several that rank each other.
     """
     order, fresh, true, opens = one
+    weight = jnp.asarray(weight)[order]
+    event = jnp.where(true == level, weight, 0)
+    place = jnp.zeros(len(order), int) if opens is None else jnp.cumsum(opens) - 1
+    folds = 1 if opens is None else len(order)
+    hits, called = (jax.ops.segment_sum(x, place, folds)[place] for x in (event, weight))
 
-    def settled(fold: tuple[Array, ...], whole: tuple[Array, ...], ends: Array | bool) -> tuple[Array, ...]:
-        (_, hit, missed, total), (events, sums) = fold, whole
-        counts = ends & (hit > 0) & (missed > 0)
-        return jnp.where(counts, events + hit, events), jnp.where(counts, sums + total, sums)
-
-    def descend(carry, row):
-        (tied, hit, missed, total), whole = carry
-        is_last, opening, true, weight = row
-        event = jnp.where(true == level, weight, 0)
-        tied, hit, missed = tied + event, hit + event, missed + weight - event
-        reached = total + tied * hit / jnp.maximum(hit + missed, jnp.finfo(hit.dtype).tiny)
-        fold = jnp.where(is_last, 0, tied), hit, missed, jnp.where(is_last, reached, total)
+    def climb(carry, row):
+        (hit, all_of_them, below_hit, below_all, total, events), (is_fresh, opening, event, weight, hits, called) = (
+            carry,
+            row,
+        )
         if opening is not None:
-            whole = settled(fold, whole, opening)
-            fold = tuple(jnp.where(opening, 0, x) for x in fold)
-        return (fold, whole), None
+            hit, all_of_them = (jnp.where(opening, 0, x) for x in (hit, all_of_them))
+        below_hit, below_all = jnp.where(is_fresh, hit, below_hit), jnp.where(is_fresh, all_of_them, below_all)
+        excess = jnp.where(event > 0, event - 1, 0) if among_others else 0
+        precision = (hits - below_hit - excess) / jnp.where(event > 0, called - below_all - excess, 1)
+        counted = jnp.where((hits > 0) & (called > hits), event, 0)
+        totals = total + counted * precision, events + counted
+        return (hit + event, all_of_them + weight, below_hit, below_all, *totals), None
 
-    none = jnp.zeros((), weight.dtype)
-    start = (none,) * 4, (none,) * 2
-    (fold, whole), _ = lax.scan(descend, start, (fresh, opens, true, jnp.asarray(weight)[order]), reverse=True)
-    events, total = whole if opens is not None else settled(fold, whole, True)
+    start = (jnp.zeros((), weight.dtype),) * 6
+    (*_, total, events), _ = lax.scan(climb, start, (fresh, opens, event, weight, hits, called))
     return total / events

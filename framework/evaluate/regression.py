@@ -1,5 +1,6 @@
 """Scores of a number's quantiles, in the target's units; the median is the point forecast."""
 
+import math
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -50,6 +51,8 @@ class Interval(Mean):
 @dataclass(frozen=True)
 class Coverage(Interval):
     """Share of truths inside the interval, its ends included; good is near to nominal, not high."""
+
+    bounds = 0.0, 1.0
 
     @property
     def title(self) -> str:
@@ -118,6 +121,7 @@ class R2(Mean):
     """Share of the truths' variance that the median explains; NaN where the truths are all alike."""
 
     title = "R²"
+    bounds = -math.inf, 1.0
     undefined = "all outcomes are alike"
     better = "higher"
 

@@ -13,6 +13,7 @@ from framework.data.groups import first_values, natural
 from framework.data.schema import Variable
 from framework.data.store import Cohort
 from framework.evaluate.bootstrap import Scores, scores
+from framework.evaluate.folds import widening
 from framework.evaluate.interval import Spread
 from framework.evaluate.leaderboard import known
 from framework.evaluate.metrics import headline
@@ -132,7 +133,9 @@ def _part(one: Outcomes, by: str, level: str, here: Bool[np.ndarray, " q"], resa
     rows = []
     for model, told in one.forecasts.items():
         own, rest = ([float(x.value), x.draws, x.without] for x in (of(told, here), of(told, ~here)))
-        spread, gap = Spread.of(*own), Spread.of(*(a - b for a, b in zip(own, rest, strict=True)))
+        widened = widening(one.fold[: len(told)])
+        spread = Spread.of(*own, smooth=metric.smooth, widened=widened, bounds=metric.bounds)
+        gap = Spread.of(*(a - b for a, b in zip(own, rest, strict=True)), widened=widened)
         numbers = (spread.value, *spread.interval(), gap.value, *gap.interval(), gap.p_value())
         facts = one.target.name, metric.name, by, level, int(here.sum()), _count(one, here), model
         count, reason = metric.why(one.truth[here], one.fold[: len(told), here], one.target.levels)

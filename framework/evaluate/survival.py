@@ -38,6 +38,7 @@ class SurvivalMetric(Metric):
 class Ranked(SurvivalMetric):
     """One that compares queries with each other."""
 
+    bounds = 0.0, 1.0
     lost_outlive: ClassVar[bool] = False  # whether someone lost at the very time of an event counts as outliving it
 
     def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"]) -> PyTree:

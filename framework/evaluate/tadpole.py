@@ -23,6 +23,7 @@ COLUMNS = (
     *(f"{name}{part}" for name in NUMBERS for part in ("", " 50% CI lower", " 50% CI upper")),
 )
 PARTS = (" truth", "", " 50% CI lower", " 50% CI upper")
+BOUNDS = {"mAUC": (0.0, 1.0), "BCA": (0.0, 1.0)}
 TRUTH = ("RID", "CognitiveAssessmentDate", "Diagnosis", "ADAS13", "ScanDate", "Ventricles")
 
 
@@ -99,7 +100,7 @@ def score(
     for name, value in values.items():
         each = (np.array([one[name] for one in some], float) for some in (draws, without))
         # a resample of one class alone has no mAUC
-        spread = Spread.of(value, *each, smooth=not name.endswith("CPA"))
+        spread = Spread.of(value, *each, smooth=not name.endswith("CPA"), bounds=BOUNDS.get(name, (0.0, np.inf)))
         low, high = spread.interval()
         found[name] = {"value": value, "low": low, "high": high}
     return found

@@ -12,7 +12,7 @@ from framework.evaluate.classification import CLIP
 from framework.evaluate.outcomes import Outcomes
 from framework.evaluate.regression import MEDIAN
 from framework.report.drawing import Panel, Pen, panel
-from framework.report.spread import means
+from framework.report.spread import Resampling
 from framework.report.tables import Cell, Table, estimates, interval, places_of, words
 
 FEWEST = 10  # pairs in a bin; a smaller one is joined to the one before
@@ -48,7 +48,7 @@ class Horizons:
     errors: Mapping[str, Float[np.ndarray, "3 h"]]
 
 
-def horizons(one: Outcomes) -> Horizons:
+def horizons(one: Outcomes, how: Resampling) -> Horizons:
     """The mean error of every model in each bin of years ahead."""
     ahead = one.time - one.origin_time
     ends = edges(ahead)
@@ -56,7 +56,8 @@ def horizons(one: Outcomes) -> Horizons:
 
     def errors(model: str) -> Float[np.ndarray, "3 h"]:
         each = np.repeat(error(one, model).mean(0)[:, None], inside.shape[1], axis=1)
-        return means(each, inside.astype(float), one.subject)
+        fold = one.fold[: len(one.forecasts[model])]
+        return how.means(each, inside.astype(float), one.subject, len(one.subjects), fold, (0.0, np.inf))
 
     names = [f"{a:g}–{b:g}" for a, b in pairwise(ends)]
     measure = "log loss (nats)" if one.target.levels else f"absolute error ({one.target.units})"

@@ -124,22 +124,22 @@ def _target(run: Run, one: Outcomes, drawn: dict[str, Pen], name: str) -> dict:
 
 
 def _of_variable(run: Run, one: Outcomes, shown: str, drawn: dict[str, Pen], name: str) -> dict:
-    errors = horizon.horizons(one)
+    errors = horizon.horizons(one, run.resampling)
     return {
         "examples": [] if run.history is None else trajectories(one, run.history, shown, run.floors, drawn, name),
-        "calibration": reliability.calibration(one, drawn, name),
-        "calibration_table": reliability.table(one),
+        "calibration": reliability.calibration(one, drawn, name, run.resampling),
+        "calibration_table": reliability.table(one, run.resampling),
         "horizon": horizon.by_horizon(one, errors, drawn, name),
         "horizon_table": horizon.table(one, errors),
     }
 
 
 def _of_event(run: Run, one: Outcomes, shown: str, drawn: dict[str, Pen], name: str) -> dict:
-    models, errors = [drawn[model] for model in one.forecasts], survival.horizons(one)
+    models, errors = [drawn[model] for model in one.forecasts], survival.horizons(one, run.resampling)
     return {
         "examples": survival.curves(one, shown, run.floors, drawn, name),
-        "calibration": [survival.calibration(one, pen, f"{name}-{pen.index}") for pen in models],
-        "calibration_table": survival.calibration_table(one),
+        "calibration": [survival.calibration(one, pen, f"{name}-{pen.index}", run.resampling) for pen in models],
+        "calibration_table": survival.calibration_table(one, run.resampling),
         "horizon": horizon.by_horizon(one, errors, drawn, name),
         "horizon_table": horizon.table(one, errors),
     }

@@ -167,11 +167,22 @@ def _measures(run: Run) -> str:
 
 
 def _comparisons(run: Run) -> str:
+    shown = [metric for one in run.outcomes for metric in metrics_for(one.target)]
     text = f"""Intervals are 95% bootstrap intervals from {run.resamples} resamples of the subjects [@davison1997],
-        bias-corrected and accelerated [@efron1987], with t quantiles for few subjects [@hesterberg2015]; of scores
-        folded at a bound, such as a calibration error, percentile intervals. Differences
-        between models are paired on the same resamples; all pairs are held to a family-wise error of 5% [@holm1979]
-        and shown as compact letters [@piepho2004]. The intervals take the fitted models as given."""
+        bias-corrected and accelerated [@efron1987], with t quantiles for few subjects [@hesterberg2015]; those of
+        calibration, of errors by horizon, of subgroups and of differences are made in the same way, from the same
+        resamples."""
+    if folded := list(dict.fromkeys(metric.name for metric in shown if not metric.smooth)):
+        text += f" Of {listed(folded)}, distances from an ideal, intervals are percentiles."
+    text += " Each interval reaches to its estimate."
+    if run.widened > 1:
+        text += f""" Models of different folds share subjects to learn from, which resamples of tested subjects do not
+            show: quantiles were taken {run.widened:.2f} times as far out, as the corrected variance of folds asks
+            [@nadeau2003]."""
+    else:
+        text += " They take the fitted model as given."
+    text += """ Differences between models are paired on the same resamples; all pairs are held to a family-wise error
+        of 5% [@holm1979] and shown as compact letters [@piepho2004]."""
     if any(d.over_folds is not None for row in run.rows for d in row.differences.values()):
         text += """ Differences of the headline measures to the floors were also tested over the folds by a t-test
             corrected for the training subjects that folds share [@nadeau2003; @bouckaert2004]."""

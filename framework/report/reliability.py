@@ -10,23 +10,23 @@ from matplotlib.axes import Axes
 
 from framework.evaluate.outcomes import Outcomes
 from framework.report.drawing import INK, MUTED, Panel, Pen, panel
-from framework.report.spread import means
+from framework.report.spread import Resampling
 from framework.report.tables import Cell, Table, estimates, interval, words
 from framework.types import LEVELS
 
 BINS = np.linspace(0, 1, 6)
 
 
-def calibration(one: Outcomes, pens: dict[str, Pen], name: str) -> list[Panel]:
+def calibration(one: Outcomes, pens: dict[str, Pen], name: str, how: Resampling) -> list[Panel]:
     """For quantiles one panel with all models; for classes one a model, with the counts."""
     if one.target.levels:
-        return [_probabilities(one, pens[model], f"{name}-{pens[model].index}") for model in one.forecasts]
-    return [_quantiles(one, pens, name)]
+        return [_probabilities(one, pens[model], f"{name}-{pens[model].index}", how) for model in one.forecasts]
+    return [_quantiles(one, pens, name, how)]
 
 
-def table(one: Outcomes) -> Table:
+def table(one: Outcomes, how: Resampling) -> Table:
     """The same in numbers: truths below each quantile, or how often each bin of a probability came true."""
-    return _table_of_bins(one) if one.target.levels else _table_of_quantiles(one)
+    return _table_of_bins(one, how) if one.target.levels else _table_of_quantiles(one, how)
 
 
 def below(one: Outcomes, model: str) -> Float[np.ndarray, "q l"]:
@@ -35,17 +35,18 @@ def below(one: Outcomes, model: str) -> Float[np.ndarray, "q l"]:
     return ((truth < quantiles) + (truth == quantiles) / 2).mean(0)
 
 
-def shares(one: Outcomes, model: str) -> Float[np.ndarray, "3 l"]:
+def shares(one: Outcomes, model: str, how: Resampling) -> Float[np.ndarray, "3 l"]:
     """The share of the truths below each quantile with its 95% interval."""
     share = below(one, model)
-    return means(share, np.ones_like(share), one.subject)
+    fold = one.fold[: len(one.forecasts[model])]
+    return how.means(share, np.ones_like(share), one.subject, len(one.subjects), fold, (0.0, 1.0))
 
 
-def _quantiles(one: Outcomes, pens: dict[str, Pen], name: str) -> Panel:
+def _quantiles(one: Outcomes, pens: dict[str, Pen], name: str, how: Resampling) -> Panel:
     def draw(axes: Axes) -> None:
         _diagonal(axes)
         for i, model in enumerate(one.forecasts):
-            value, low, high = shares(one, model)
+            value, low, high = shares(one, model, how)
             x = np.array(LEVELS) + 0.014 * (i - (len(one.forecasts) - 1) / 2)
             _points(axes, x, value, low, high, pens[model])
             axes.plot(x, value, color=pens[model].colour, linewidth=1)
@@ -57,8 +58,8 @@ def _quantiles(one: Outcomes, pens: dict[str, Pen], name: str) -> Panel:
     return panel(f"calibration-{name}", one.target.name, says, draw, size=(3.2, 2.7))
 
 
-def _table_of_quantiles(one: Outcomes) -> Table:
-    found = {model: shares(one, model) for model in one.forecasts}
+def _table_of_quantiles(one: Outcomes, how: Resampling) -> Table:
+    found = {model: shares(one, model, how) for model in one.forecasts}
     return Table(
         f"calibration-{one.target.name}",
         f"Share of the truths of {one.target.name} below each forecast quantile, with 95% intervals",
@@ -91,7 +92,7 @@ class Binned:
     counts: Float[np.ndarray, " n"]
 
 
-def binned(one: Outcomes, model: str) -> Binned:
+def binned(one: Outcomes, model: str, how: Resampling) -> Binned:
     """Bins of a probability beside what came; counts are means over the repeats."""
     given, came, what = probability(one, model)
     inside = np.clip(np.digitize(given, BINS) - 1, 0, len(BINS) - 2)[..., None] == np.arange(len(BINS) - 1)
@@ -100,11 +101,12 @@ def binned(one: Outcomes, model: str) -> Binned:
     values = np.divide(hits, weights, out=np.zeros_like(hits), where=weights > 0)
     used = np.flatnonzero(counts > 0)
     said = (inside * given[..., None]).sum((0, 1))[used] / inside.sum((0, 1))[used]
-    return Binned(what, used, said, means(values, weights, one.subject)[:, used], counts[used])
+    came = how.means(values, weights, one.subject, len(one.subjects), one.fold[: len(given)], (0.0, 1.0))
+    return Binned(what, used, said, came[:, used], counts[used])
 
 
-def _probabilities(one: Outcomes, pen: Pen, name: str) -> Panel:
-    found = binned(one, pen.model)
+def _probabilities(one: Outcomes, pen: Pen, name: str, how: Resampling) -> Panel:
+    found = binned(one, pen.model, how)
 
     def draw(axes: Axes) -> None:
         _diagonal(axes)
@@ -122,8 +124,8 @@ def _probabilities(one: Outcomes, pen: Pen, name: str) -> Panel:
     return panel(f"calibration-{name}", f"{one.target.name}, {pen.model}", says, draw, size=(3.2, 2.7))
 
 
-def _table_of_bins(one: Outcomes) -> Table:
-    found = {model: binned(one, model) for model in one.forecasts}
+def _table_of_bins(one: Outcomes, how: Resampling) -> Table:
+    found = {model: binned(one, model, how) for model in one.forecasts}
     ends = [f"{low:.0%} to {high:.0%}" for low, high in pairwise(BINS)]
     names = "bin", "forecasts", "said", "came", "low", "high"
     rows = [

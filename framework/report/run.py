@@ -12,9 +12,11 @@ import yaml
 
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes, subgroups
+from framework.evaluate.folds import widening
 from framework.evaluate.leaderboard import Row
 from framework.evaluate.outcomes import Outcomes
 from framework.evaluate.text import floors_of
+from framework.report.spread import Resampling
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,16 @@ class Run:
             return yaml.safe_load(self.config or "") or {}
         except yaml.YAMLError as error:
             raise UserError(f"config.yaml of the run is no YAML ({error}); restore the file the run wrote") from error
+
+    @property
+    def resampling(self) -> Resampling:
+        """The draws of its leaderboard."""
+        return Resampling(self.resamples, self.settings.get("seed") or 0)
+
+    @property
+    def widened(self) -> float:
+        """How many times wider than the bootstrap's its intervals are at most."""
+        return max((widening(one.fold) for one in self.outcomes), default=1.0)
 
     @property
     def models(self) -> list[str]:

@@ -8,20 +8,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key
 from matplotlib.axes import Axes
 
-from framework.baselines.cox import Survival
 from framework.baselines.kaplan_meier import kaplan_meier
+from framework.evaluate.bootstrap import resampled
 from framework.evaluate.outcomes import Outcomes
 from framework.evaluate.survival import brier, truths
 from framework.report.drawing import INK, MUTED, Panel, Pen, panel
 from framework.report.horizon import Horizons
-from framework.report.spread import means
+from framework.report.spread import Found, Resampling, intervals
 from framework.report.tables import Cell, Table, interval, words
+from framework.types import Arr
 
 GROUPS = ("lowest third of risk", "middle third", "highest third")
-RESAMPLES = 500
 COUNT = 6
 
 
@@ -69,7 +70,7 @@ class Thirds:
     came: Float[np.ndarray, "3 k h"]
 
 
-def thirds(one: Outcomes, model: str) -> Thirds:
+def thirds(one: Outcomes, model: str, how: Resampling) -> Thirds:
     """Thirds of the forecasts by risk; one group where a model tells everybody the same."""
     told, times = one.forecasts[model][0], np.array(one.target.horizons)
     order = np.argsort(np.argsort(risk(one, model), kind="stable"), kind="stable")
@@ -78,12 +79,14 @@ def thirds(one: Outcomes, model: str) -> Thirds:
     some = np.unique(group)
     names = ["all alike"] if alike else [GROUPS[k] for k in some]
     said = np.stack([told[group == k].mean(0) for k in some])
-    return Thirds(names, said, _observed(one, group, times)[:, some])
+    inside = group == some[:, None]
+    left = _left(one.truth, inside, times, one.subject, how.key, subjects=len(one.subjects), resamples=how.resamples)
+    return Thirds(names, said, intervals(left, one.fold[:1], (0.0, 1.0)))
 
 
-def calibration(one: Outcomes, pen: Pen, name: str) -> Panel:
+def calibration(one: Outcomes, pen: Pen, name: str, how: Resampling) -> Panel:
     """The mean forecast of thirds by risk beside Kaplan and Meier's estimate of what came to them."""
-    found = thirds(one, pen.model)
+    found = thirds(one, pen.model, how)
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
@@ -100,12 +103,12 @@ def calibration(one: Outcomes, pen: Pen, name: str) -> Panel:
     return panel(f"calibration-{name}", f"{one.target.name}, {pen.model}", says, draw, size=(3.2, 2.7))
 
 
-def calibration_table(one: Outcomes) -> Table:
+def calibration_table(one: Outcomes, how: Resampling) -> Table:
     """The same in numbers, of every model."""
     rows = [
         (model, group, years, said, *came)
         for model in one.forecasts
-        for found in [thirds(one, model)]
+        for found in [thirds(one, model, how)]
         for k, group in enumerate(found.names)
         for years, said, came in zip(one.target.horizons, found.said[k], found.came[:, k].T, strict=True)
     ]
@@ -123,34 +126,65 @@ def calibration_table(one: Outcomes) -> Table:
     )
 
 
-def horizons(one: Outcomes) -> Horizons:
+def horizons(one: Outcomes, how: Resampling) -> Horizons:
     """The Brier score of every model at each horizon, weighted for those who were not followed so long."""
     survival, times = truths(one.truth), np.array(one.target.horizons)
-    weight = np.ones(len(one.truth))
 
     def errors(model: str) -> Float[np.ndarray, "3 h"]:
-        each = np.mean([brier(survival, told, times, weight) for told in one.forecasts[model]], axis=0)
-        return means(each.astype(float), np.ones(each.shape), one.subject)
+        said, of = one.forecasts[model], {"subjects": len(one.subjects), "resamples": how.resamples}
+        return intervals(
+            _brier(one.truth, said, times, one.subject, how.key, **of), one.fold[: len(said)], (0.0, np.inf)
+        )
 
     known = [int((np.asarray(survival.time > t) | np.asarray(survival.event)).sum()) for t in times]
     names = [f"{t:g}" for t in times]
     return Horizons("Brier score", names, np.array(known), {model: errors(model) for model in one.forecasts})
 
 
-def _observed(one: Outcomes, group: np.ndarray, times: np.ndarray) -> Float[np.ndarray, "3 k h"]:
-    """Kaplan and Meier's estimate of each group at each horizon, and the ends of its 95% subject-bootstrap interval."""
-    survival, subjects = truths(one.truth), len(one.subjects)
-    drawn = np.random.default_rng(0).multinomial(subjects, np.full(subjects, 1 / subjects), RESAMPLES)
-    weights = np.concatenate([np.ones((1, subjects)), drawn])[:, one.subject]
-    inside = (group == np.arange(len(GROUPS))[:, None]).astype(float)
-    left = np.asarray(_left(survival, (weights[:, None] * inside).astype(np.float32), times))
-    return np.stack([left[0], *np.quantile(left[1:], [0.025, 0.975], axis=0)])
+@partial(jax.jit, static_argnames=("subjects", "resamples"))
+def _brier(
+    truth: Float[Arr, "q 2"],
+    said: Float[Arr, "r q h"],
+    times: Float[Arr, " h"],
+    subject: Int[Arr, " q"],
+    key: Key[Array, ""],
+    subjects: int,
+    resamples: int,
+) -> Found:
+    """The Brier score at each horizon, with weights against censoring of each resample's own, as the integrated one."""
+    survival, ends = truths(truth), jnp.asarray(times)
+
+    def score(counts: Float[Array, "c n"]) -> Float[Array, "c h"]:
+        def one(weight: Float[Array, " q"]) -> Float[Array, " h"]:
+            each = jax.vmap(lambda told: weight @ brier(survival, told, ends, weight))(jnp.asarray(said))
+            followed = weight @ (survival.time[:, None] > ends) > 0
+            return jnp.where(followed, each.mean(0) / weight.sum(), jnp.nan)
+
+        return lax.map(one, counts[:, jnp.asarray(subject)])
+
+    return resampled(score, subjects, resamples, key, said.size)
 
 
-@jax.jit
-def _left(survival: Survival, weights: jax.Array, times: jax.Array) -> jax.Array:
-    one = partial(kaplan_meier, survival)
-    return jax.vmap(jax.vmap(lambda weight: one(weight).at(jnp.asarray(times))))(weights)
+@partial(jax.jit, static_argnames=("subjects", "resamples"))
+def _left(
+    truth: Float[Arr, "q 2"],
+    inside: Bool[Arr, "k q"],
+    times: Float[Arr, " h"],
+    subject: Int[Arr, " q"],
+    key: Key[Array, ""],
+    subjects: int,
+    resamples: int,
+) -> Found:
+    """Kaplan and Meier's estimate of each group at each horizon; NaN of a group that nobody is in."""
+    survival = truths(truth)
+
+    def score(counts: Float[Array, "c n"]) -> Float[Array, "c k h"]:
+        def one(weight: Float[Array, " q"]) -> Float[Array, " h"]:
+            return jnp.where(weight.sum() > 0, kaplan_meier(survival, weight).at(jnp.asarray(times)), jnp.nan)
+
+        return jax.vmap(jax.vmap(one))(counts[:, None, jnp.asarray(subject)] * jnp.asarray(inside))
+
+    return resampled(score, subjects, resamples, key, inside.size)
 
 
 def _shares(axes: Axes) -> None:

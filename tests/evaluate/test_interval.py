@@ -4,6 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from framework.evaluate.folds import corrected, widening
 from framework.evaluate.interval import Spread
 
 RNG = np.random.default_rng(0)
@@ -31,12 +32,13 @@ def test_a_skewed_mean_reaches_further_up():
     assert low > plain[0]
 
 
+@pytest.mark.parametrize("widened", [1.0, 1.5])
 @pytest.mark.parametrize("smooth", [True, False])
-def test_the_p_value_is_of_the_interval_that_just_reaches_the_null(smooth):
+def test_the_p_value_is_of_the_interval_that_just_reaches_the_null(smooth, widened):
     sample = RNG.exponential(size=30)
     one = of_mean(sample)
-    one = Spread(one.value, one.draws, one.without, smooth)
-    for null in (0.7, 0.9, 1.2):
+    one = Spread(one.value, one.draws, one.without, smooth, widened)
+    for null in (0.25, 0.7, 0.9, 1.2):  # the first beyond the tenth resample from the end
         p = one.p_value(null)
         assert np.isclose(min(abs(end - null) for end in one.interval(1 - p)), 0, atol=5e-3)
 
@@ -72,3 +74,28 @@ def test_undefined_resamples_are_left_out():
 def test_an_interval_holds_its_estimate(value, draws, without, smooth):
     low, high = Spread.of(value, np.array(draws, float), np.array(without, float), smooth).interval()
     assert low <= value <= high
+
+
+def test_a_widened_interval_reaches_so_many_times_as_far_even_beyond_all_resamples():
+    sample = stats.norm.ppf((np.arange(20) + 0.5) / 20)
+    one = of_mean(sample, 2000)
+    for widened in (1.45, 2.5):
+        wide = Spread(one.value, one.draws, one.without, widened=widened)
+        assert np.allclose(wide.interval(), widened * np.array(one.interval()), rtol=0.1)
+        assert wide.interval()[1] > one.draws.max() or widened < 2
+        assert wide.p_value(0.5) > 2 * one.p_value(0.5)
+    held = Spread(one.value, one.draws, one.without, widened=2.5, bounds=(-0.3, 0.4))
+    assert held.interval() == (-0.3, 0.4)
+
+
+def test_folds_that_share_their_training_subjects_widen_an_interval():
+    five, one = np.arange(20) % 5, np.zeros(20, int)
+    assert np.isclose(widening(five[None]), np.sqrt(1 + 5 / 4))
+    assert np.isclose(widening(np.stack([five, five[::-1]])), np.sqrt(1 + 5 / 4))
+    assert np.isclose(widening((np.arange(20) % 2)[None]), np.sqrt(3))
+    assert widening(one[None]) == 1  # one part held out was never trained on
+    # as much as Nadeau and Bengio's t-test over folds has over the plain one
+    gaps = RNG.normal(size=5)
+    low, high, _ = corrected(gaps, 1.0, 4.0)
+    plain = stats.t.ppf(0.975, 4) * gaps.std(ddof=1) / np.sqrt(5)
+    assert np.isclose((high - low) / 2 / plain, widening(five[None]))

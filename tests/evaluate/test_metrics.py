@@ -294,3 +294,21 @@ def test_comparable_pairs_are_counted_and_their_lack_is_explained():
     score = jax.jit(lambda fold: [kind.score(kind.prepare_within(told, came, fold), weight) for kind in kinds])
     for fold in (alone, 0 * alone, np.array([0, 0, 1, 1])):
         assert np.isnan(score(fold)).tolist() == [kind.unestimable(truth, fold, levels) is not None for kind in kinds]
+
+
+def test_copies_of_an_event_in_a_resample_do_not_find_each_other():
+    """Of each event the precision among all others at its score, itself once, however often it was drawn."""
+    p, y, w, _ = cases(EVENT, 3, n=40)
+    fold, kind, event = np.arange(40) % 6, AUPRC(positive=1), y >= 1
+    said, precision, drawn = p[:, 1:].sum(1), [], []
+    for i in np.flatnonzero(event & (w > 0)):
+        others = (fold == fold[i]) & (np.arange(40) != i)
+        if (w * others * ~event).sum() == 0:
+            continue
+        above = others & (said >= said[i])
+        precision.append((1 + w[above & event].sum()) / (1 + w[above].sum()))
+        drawn.append(w[i])
+    prepared = kind.prepare_within(p, y, fold)
+    assert near(kind.score_resample(prepared, w.astype(np.float32)), np.average(precision, weights=drawn))
+    ones = np.ones(40, np.float32)
+    assert near(kind.score_resample(prepared, ones), kind.score(prepared, ones))

@@ -1,14 +1,18 @@
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
 from framework.evaluate import leaderboard as board
 from framework.evaluate import outcomes
+from framework.evaluate.bootstrap import draw
+from framework.evaluate.interval import Spread
 from framework.evaluate.leaderboard import Difference, Row
-from framework.report import choices, comparison, examples, horizon, reliability, spread, standings
+from framework.report import choices, comparison, examples, horizon, reliability, spread, standings, survival
 from framework.report import run as runs
 from framework.report.drawing import COLOURS, NEUTRALS, pens
+from framework.types import Target
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +29,21 @@ def test_means_are_those_of_a_plain_loop():
     )
     weights[:, 2] = 0
     subject[subject == 4] = 5  # a subject without a query is never drawn
-    value, low, high = spread.means(values, weights, subject)
+    subject[0] = 10  # and subject 9 has none
+    fold = np.zeros((1, 30), int)
+    value, low, high = spread.Resampling(400, 3).means(values, weights, subject, 11, fold)
     assert np.allclose(value[:2], [np.average(values[:, k], weights=weights[:, k]) for k in range(2)])
-    present = np.unique(subject)
-    drawn = np.random.default_rng(0).multinomial(
-        len(present), np.full(len(present), 1 / len(present)), spread.RESAMPLES
-    )
-    count = drawn[:, np.searchsorted(present, subject)]
-    loop = [np.average(values[:, 0], weights=weights[:, 0] * c) for c in count]
-    assert np.allclose([low[0], high[0]], np.quantile(loop, [0.025, 0.975]))
+
+    def of(c):
+        return np.average(values[:, 0], weights=weights[:, 0] * c[subject])
+
+    drawn = [np.asarray(draw(jax.random.fold_in(jax.random.key(3), b), 11)) for b in range(400)]
+    loop = Spread.of(value[0], np.array([of(c) for c in drawn]), np.array([of(1 - row) for row in np.eye(11)]))
+    assert np.allclose([low[0], high[0]], loop.interval(), rtol=1e-4)
     assert np.isnan([value[2], low[2], high[2]]).all()
+    apart = spread.Resampling(400, 3).means(values, weights, subject, 11, subject[None] % 3)
+    assert np.allclose(apart[0], value, equal_nan=True)
+    assert apart[2, 0] - apart[1, 0] > 1.2 * (high[0] - low[0])  # three folds share training subjects
 
 
 def test_years_ahead_are_joined_where_they_are_few():
@@ -152,12 +161,36 @@ def test_the_leaderboard_has_every_target_and_its_ranks(study_folder):
     assert standings.overall(part).rows[1][4].text == "–"
 
 
+def test_a_score_has_one_interval_wherever_it_stands(study):
+    """The error by horizon, where one bin holds all, is the leaderboard's, and so are survival's errors."""
+    one, how = study[0], spread.Resampling(150, 4)
+    mmse = replace(one, time=one.origin_time + 0.5, forecasts={"slope": one.forecasts["slope"]})
+    (row,) = (row for row in board.leaderboard([mmse], [], 150, 4) if row.metric == "MAE")
+    found = horizon.horizons(mmse, how).errors["slope"][:, 0]
+    np.testing.assert_allclose(found, [row.value, row.low, row.high], rtol=2e-4)
+    until = np.where(mmse.truth > np.median(mmse.truth), np.inf, 1.0)
+    event = replace(
+        mmse,
+        target=Target("e", -1, "years", horizons=(1.5,)),
+        truth=np.stack([np.where(until < 2, 1.0, 2.0), until], 1),
+        forecasts={"m": np.random.default_rng(0).uniform(size=(5, len(until), 1))},
+    )
+    (row,) = (row for row in board.leaderboard([event], [], 150, 4) if row.metric == "integrated Brier")
+    found = survival.horizons(event, how).errors["m"][:, 0]
+    np.testing.assert_allclose(found, [row.value, row.low, row.high], rtol=2e-4)
+    came = survival.thirds(event, "m", how).came
+    assert came.shape == (3, 3, 1)
+    assert (came[1] <= came[0]).all()
+    assert (came[0] <= came[2]).all()
+
+
 def test_a_model_of_fewer_repeats_is_told_by_those(study):
     for one in study[:2]:
         some = replace(one, forecasts={m: told[:1] if m == "cnn_gru" else told for m, told in one.forecasts.items()})
         alone = replace(one, forecasts={"cnn_gru": one.forecasts["cnn_gru"][:1]}, fold=one.fold[:1])
-        errors = horizon.horizons(some).errors
-        assert np.array_equal(errors["cnn_gru"], horizon.horizons(alone).errors["cnn_gru"])
-        assert np.array_equal(errors["slope"], horizon.horizons(one).errors["slope"])
-        table, own = (reliability.table(x).data for x in (some, alone))
+        how = spread.Resampling(100)
+        errors = horizon.horizons(some, how).errors
+        assert np.array_equal(errors["cnn_gru"], horizon.horizons(alone, how).errors["cnn_gru"])
+        assert np.array_equal(errors["slope"], horizon.horizons(one, how).errors["slope"])
+        table, own = (reliability.table(x, how).data for x in (some, alone))
         assert table[table["model"] == "cnn_gru"].reset_index(drop=True).equals(own)

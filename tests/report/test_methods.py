@@ -2,13 +2,16 @@
 
 import importlib
 import re
+from dataclasses import replace
 from importlib.resources import files
 
 import yaml
 
+from framework.evaluate.folds import widening
 from framework.evaluate.metrics import metrics_for
 from framework.report import bibliography, html, methods, wording
 from framework.report import run as runs
+from framework.report.spread import Resampling
 from framework.types import Target
 from tests.contracts.recipes import CONF
 
@@ -136,3 +139,21 @@ def test_a_section_of_old_files_leaves_out_what_they_lack(folder):
     assert "Models" not in titles
     assert "Partition" not in titles
     assert {"Participants", "Measures", "Software"} <= set(titles)
+
+
+def test_intervals_are_told_as_they_are_made(folder):
+    """What is widened by folds, from how many resamples, and which scores have percentiles, as the code has it."""
+    run = runs.read(folder)
+
+    def told(run) -> str:
+        return {part.title: part.text for part in methods.section(run)}["Uncertainty and comparisons"]
+
+    folded = {metric.name for one in run.outcomes for metric in metrics_for(one.target) if not metric.smooth}
+    assert folded == {"CPA", "calibration error"}
+    assert "Of CPA and calibration error, distances from an ideal, intervals are percentiles" in told(run)
+    assert "from 500 resamples" in told(run)
+    assert f"quantiles were taken {widening(run.outcomes[0].fold):.2f} times as far out" in told(run)
+    assert run.resampling == Resampling(500, 0)  # of figures and tables
+    alone = [replace(one, fold=0 * one.fold) for one in run.outcomes]
+    assert "They take the fitted model as given." in told(replace(run, outcomes=alone))
+    assert "times as far out" not in told(replace(run, outcomes=alone))
