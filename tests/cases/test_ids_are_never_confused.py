@@ -32,7 +32,7 @@ def test_ids_that_may_be_one_persons_are_refused_unless_taken_exactly(tmp_path, 
     text = f"subject,time,score\n{one},0,29\n{other},0.5,12\n"
     with pytest.raises(UserError, match=r"differ in case, leading zeros .* alone.*exact_ids=true"):
         read(tmp_path, text)
-    assert read(tmp_path, text, exact_ids=True).subjects == (one, other)
+    assert read(tmp_path, text, exact_ids=True).subjects == tuple(sorted((one, other)))
 
 
 @pytest.mark.parametrize(

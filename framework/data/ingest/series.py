@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from framework.data.groups import natural
 from framework.data.ingest.columns import Column, Time
 from framework.data.ingest.credible import examine
 from framework.data.ingest.ids import distinct, settled
@@ -49,7 +50,7 @@ Scans = Callable[[str, Planned], Mapping[str, Scan | Absent]]
 class Layout:
     """How rows become subjects: which cells hold subject, visit, time and variables.
 
-    Rows of a subject may come in any order; where `order` names a column that numbers the visits, it must agree
+    Rows may come in any order; where `order` names a column that numbers the visits, it must agree
     with the times. A visit without an id of its own is numbered by time. Codes of visits such as m12 must come in the
     order of time, unless `lenient_codes` has that a warning; `exact_ids` takes ids letter by letter as they are.
     """
@@ -90,7 +91,10 @@ class Layout:
         return Schema(tuple(c.variable for c in self.variables), tuple(c.variable for c in self.static), modalities)
 
     def plan(self, rows: Sequence[Row], ledger: Ledger) -> list[Series]:
-        """Each subject's visits. Raises UserError naming subject and lines for the first thing that is wrong."""
+        """Each subject's visits, subjects in order of their ids whatever the order of rows.
+
+        Raises UserError naming subject and lines for the first thing that is wrong.
+        """
         if not self.exact_ids:
             rows = settled(rows, self.subject, "subject")
             rows = settled(rows, self.visit, "visit") if self.visit else rows
@@ -102,7 +106,7 @@ class Layout:
                 ledger.add("", row.where, "visit", "excluded", f"no subject in column {self.subject!r}")
             else:
                 by_subject.setdefault(subject, []).append(row)
-        plan = [self._series(subject, rows) for subject, rows in by_subject.items()]
+        plan = [self._series(subject, by_subject[subject]) for subject in sorted(by_subject, key=natural)]
         examine(plan, self, ledger)
         return plan
 

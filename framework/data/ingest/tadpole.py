@@ -113,11 +113,17 @@ def _row(row: Row, boards: Mapping[tuple[str, str | None], str]) -> Row:
 def _baselines(rows: Sequence[Row]) -> list[Row]:
     """The rows with the date of each subject's baseline, where anything tells it."""
     found: dict[str | None, str] = {}
-    for row in sorted(rows, key=lambda row: (row.cells.get("EXAMDATE_bl") is None, row.cells["VISCODE"] != "bl")):
+    for row in sorted(rows, key=_tells_baseline):
         when = row.cells["RID"] not in found and _baseline(row)
         if when:
             found[row.cells["RID"]] = when
     return [replace(row, cells={**row.cells, "EXAMDATE_bl": found.get(row.cells["RID"])}) for row in rows]
+
+
+def _tells_baseline(row: Row) -> tuple:
+    """A key by which rows that tell the baseline better, then earlier ones, come first."""
+    known, when, code = (row.cells.get(name) for name in ("EXAMDATE_bl", "EXAMDATE", "VISCODE"))
+    return known is None, code != "bl", known or "", when or "", code or ""
 
 
 def _baseline(row: Row) -> str | None:
@@ -174,10 +180,20 @@ def _ratio(volume: str | None, whole: str | None, where: str) -> str | None:
     return str(part / over) if over > 0 else None
 
 
+def _fullness(row: Row) -> tuple:
+    """A key by which fuller rows come first, and equally full ones in an order that is not the file's."""
+    cells = row.cells
+    return (
+        sum(cell is None for cell in cells.values()),
+        cells["VISCODE"] or "",
+        *(cell or "" for cell in cells.values()),
+    )
+
+
 def _by_day(rows: Sequence[Row], ledger: Ledger) -> list[Row]:
     """One row for each subject and day: what the fullest lacks is taken from the others, which are in the ledger."""
     days: dict[tuple[str | None, str | None], Row] = {}
-    for row in sorted(rows, key=lambda row: sum(cell is None for cell in row.cells.values())):
+    for row in sorted(rows, key=_fullness):
         day = row.cells["RID"], row.cells["EXAMDATE"]
         if day in days and None not in day:
             first = days[day]

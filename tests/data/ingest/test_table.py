@@ -46,8 +46,8 @@ def table(folder: Path, text: str = TEXT, name: str = "t.csv", **changed) -> Tab
 
 def test_cells_become_values(tmp_path):
     found = table(tmp_path).read()
-    b, a = found.subjects
-    assert (b.id, a.id) == ("b", "a")
+    a, b = found.subjects
+    assert (a.id, b.id) == ("a", "b")
     assert [v.id for v in b.visits] == ["m00", "m12"]
     assert [v.time for v in b.visits] == [0.0, 1.0]
     assert [v.time for v in a.visits] == [0.0, 1.0]
@@ -57,16 +57,16 @@ def test_cells_become_values(tmp_path):
     np.testing.assert_allclose([v.values["age"] for v in b.visits], [60 - 2 / 12, 60 + 10 / 12])
     assert (b.static, a.static) == ({"sex": "M"}, {"sex": "F"})
     assert found.ledger.entries == [
-        Entry("b", "", "subject", "used"),
-        Entry("b", "m00", "visit", "used"),
-        Entry("b", "m12", "visit", "used"),
-        Entry("b", "m12", "score", "missing", "no value in column 'score'"),
         Entry("a", "", "subject", "used"),
         Entry("a", "m00", "visit", "used"),
         Entry("a", "m00", "age", "missing", "no value in column 'age0'"),
         Entry("a", "m06", "visit", "excluded", "no scan and no value was measured"),
         Entry("a", "m12", "visit", "used"),
         Entry("a", "m12", "age", "missing", "no value in column 'age0'"),
+        Entry("b", "", "subject", "used"),
+        Entry("b", "m00", "visit", "used"),
+        Entry("b", "m12", "visit", "used"),
+        Entry("b", "m12", "score", "missing", "no value in column 'score'"),
     ]
 
 
