@@ -10,6 +10,7 @@ from jaxtyping import Array
 from framework.baselines.binning import MISSING
 from framework.baselines.splitting import Best, Found, Shape, Table, bits, search, threshold
 
+EXACT = 22  # bits that the rows of a node sum to, beside rounding: whole numbers below 2^24 are exact
 BLOCK = 256  # nodes whose histograms stand in memory at a time
 NODES = ("feature", "threshold", "missing_left", "left", "value", "categories")
 
@@ -107,7 +108,10 @@ def _moved(table: Table, best: Best, slot: Array, left: Array, node: Array) -> A
 
 
 def _weigh(table: Table, shape: Shape, weight: Array, slot: Array, block: int) -> Found:
-    """A number is counted from its node's mean, so that sums of squares lose nothing in single precision."""
+    """A number is counted from its node's mean, so that sums of squares lose nothing in single precision, and in units
+    of which the node's rows have 2^23 or fewer, so that sums are exact: splits that part a node's rows in the same way
+    score the same, in whatever unit and order the rows come.
+    """
     if shape.levels:
         stats = jax.nn.one_hot(table.y.astype(jnp.int32), shape.levels, dtype=jnp.float32) * weight[:, None]
         total = _sum_by(slot, stats, block)
@@ -118,8 +122,12 @@ def _weigh(table: Table, shape: Shape, weight: Array, slot: Array, block: int) -
     mean = jnp.where(whole > 0, _sum_by(slot, weight * table.y, block) / whole, 0)
     low = jnp.full(block, jnp.inf, jnp.float32).at[slot].min(table.y, mode="drop")
     high = jnp.full(block, -jnp.inf, jnp.float32).at[slot].max(table.y, mode="drop")
-    residual = weight * (table.y - mean[jnp.minimum(slot, block - 1)])
-    total = jnp.stack([jnp.zeros_like(whole), whole], 1)
+    mine = jnp.minimum(slot, block - 1)
+    residual = weight * (table.y - mean[mine])
+    _, exponent = jnp.frexp(_sum_by(slot, jnp.abs(residual), block))
+    shift = jnp.clip(EXACT - exponent, -100, 100)[mine]
+    residual = jnp.ldexp(jnp.round(jnp.ldexp(residual, shift)), -shift)
+    total = jnp.stack([_sum_by(slot, residual, block), whole], 1)
     value = (mean + table.centre)[:, None]
     return Found(total, value, jnp.zeros_like(whole), ~(low < high), jnp.stack([residual, weight], 1))
 

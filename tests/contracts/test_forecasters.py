@@ -29,32 +29,45 @@ def cohort(tmp_path_factory):
     return examples(tmp_path_factory.mktemp("cohort") / "c", targets=("score", "stage", "volume", "rise"))
 
 
-# made of others that are tried here, or of the same estimators with other settings: make trials
-LONG = ("bagging", "cox", "calibrated", "crossfit", "stacking", "voting", "extra_trees", "quantile", "mixed_effects")
-RECIPES = [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in models()]
+# made of others that are tried here, or of the same estimators with other settings: by default of one target alone, a
+# network of its smallest head; of all targets in make trials
+BRIEF = dict.fromkeys(
+    ("bagging", "calibrated", "crossfit", "extra_trees", "mixed_effects", "quantile", "stacking", "voting"), "score"
+) | {"cox": "rise"}
+TRIED = {name: (name, name in BRIEF) for name in models()}
+AT_LENGTH = {f"{name} at length": (name, False) for name in BRIEF}
 
 
-@pytest.fixture(scope="module", params=RECIPES)
-def which(request) -> str:
-    """The name of a model."""
+@pytest.fixture(
+    scope="module",
+    params=[
+        *(pytest.param(one, id=name) for name, one in TRIED.items()),
+        *(pytest.param(one, id=name, marks=pytest.mark.long) for name, one in AT_LENGTH.items()),
+    ],
+)
+def which(request) -> tuple[str, bool]:
+    """The name of a model, and whether it is tried briefly."""
     return request.param
 
 
 @pytest.fixture(scope="module")
 def recipe(which):
-    return forecaster(which)
+    name, brief = which
+    return forecaster(name, *(("model/head=mean_pool",) if brief and name == "crossfit" else ()))
 
 
 @pytest.fixture(scope="module")
-def study(recipe, cohort):
-    """What a recipe is tried on: everything, and one modality and one target where its network reads scans.
+def study(recipe, which, cohort):
+    """What a recipe is tried on: everything, or, briefly and where its network reads scans, a part of it.
 
-    Its program holds an encoder for each modality, and in forecasts for each target; without scans the same code is
-    tried on three targets, and the network on two modalities has tests of its own.
+    A network's program holds an encoder for each modality, and in forecasts for each target; without scans the same
+    code is tried on three targets, and the network on two modalities has tests of its own.
     """
+    schema, (name, brief) = cohort.cohort.schema, which
+    if brief:
+        return dataclasses.replace(cohort, layout=layout(schema, [BRIEF[name]], ["t1", "flair"], cohort.events))
     if not isinstance(recipe, Deep) or recipe.encoder is None:
         return cohort
-    schema = cohort.cohort.schema
     return dataclasses.replace(cohort, layout=layout(schema, ["score"], ["t1"]))
 
 
@@ -77,7 +90,7 @@ def excused(name: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
 def test_law(which, fitted, study, law):
-    if law.__name__ in excused(which):
+    if law.__name__ in excused(which[0]):
         pytest.skip(f"not claimed: see `excused` ({law.__name__})")
     law(fitted, study)
 

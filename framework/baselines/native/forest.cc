@@ -27,6 +27,7 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr int kMissing = 255;
+constexpr int kExact = 22;  // bits that the rows of a node sum to, beside rounding: whole numbers below 2^24 are exact
 
 // ---- binning ---------------------------------------------------------------------------------------------------
 
@@ -277,7 +278,8 @@ struct Grower {
   }
 
   // The node's totals and value, and whether all its targets are the same. A number is counted from the node's mean,
-  // so that sums of squares lose nothing in single precision.
+  // so that sums of squares lose nothing in single precision, and in units of which the node's rows have 2^23 or fewer,
+  // so that sums are exact.
   bool weigh(uint32_t from, uint32_t to, float* value) {
     if (number) {
       double sum = 0, weight = 0;
@@ -287,8 +289,14 @@ struct Grower {
         low = std::min(low, rows[i].y), high = std::max(high, rows[i].y);
       }
       float mean = weight > 0 ? static_cast<float>(sum) / static_cast<float>(weight) : 0;
-      total[0] = 0, total[1] = weight, *value = mean + table.centre;
-      for (uint32_t i = from; i < to; i++) r[i] = rows[i].weight * (rows[i].y - mean);
+      float sizes = 0;
+      for (uint32_t i = from; i < to; i++) r[i] = rows[i].weight * (rows[i].y - mean), sizes += std::fabs(r[i]);
+      int exponent = 0;
+      std::frexp(sizes, &exponent);
+      int shift = std::clamp(kExact - exponent, -100, 100);
+      float to_units = std::ldexp(1.0f, shift), back = std::ldexp(1.0f, -shift), all = 0;
+      for (uint32_t i = from; i < to; i++) r[i] = std::nearbyint(r[i] * to_units) * back, all += r[i];
+      total[0] = all, total[1] = weight, *value = mean + table.centre;
       return !(low < high);
     }
     std::fill(total.begin(), total.end(), 0.0f);
