@@ -65,9 +65,9 @@ def test_every_head_answers_what_if(study, name):
     """Another plan is another forecast of every target; other visits after the origin are none, the plan's included."""
     loader = Loader(study)
     batch = loader.batch(range(6), loader.size(6, range(6)), study.taught)
-    graph, state = nnx.split(nnx.jit(lambda: Model(study.layout, None, head(name, 8), 4, rngs=nnx.Rngs(0)))())
+    graph, state = nnx.split(nnx.jit(lambda: Model(study.layout, None, head(name, 8), 16, rngs=nnx.Rngs(0)))())
     rng = np.random.default_rng(0)
-    state = jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32), state)
+    state = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), state)
 
     @jax.jit
     def told(visits, query):
