@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Inexact, Int, Shaped
 
 from framework.types import Arr, Column, Query
+
+WITHIN = 1e-4  # share of the longest follow-up by which rounding may exceed it
 
 
 @jax.jit  # one program where it is asked outside one
@@ -77,3 +80,8 @@ def asked_at_origin(query: Query, times: Float[Arr, "b t"], known: Sequence[Colu
     ahead = jnp.maximum(jnp.where(query.valid, jnp.asarray(query.time) - origin, 0), 0)
     speed = jnp.array([column.per_year or 0.0 for column in known])
     return replace(query, time=origin, known=query.known - speed * ahead[..., None])
+
+
+def exceeds(years: Float[np.ndarray, "..."], follow_up: Float[np.ndarray, "..."] | float) -> Bool[np.ndarray, "..."]:
+    """Which horizons are longer than the follow-up, by more than rounding."""
+    return years > follow_up * (1 + WITHIN)

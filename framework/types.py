@@ -94,9 +94,14 @@ class Classes:
 
 @pytree
 class Values:
-    """Quantiles in original units, ascending along l; the levels are the layout's."""
+    """Quantiles at `LEVELS` in original units, ascending along l.
+
+    The point forecast is the median unless `point` gives it: the last visit carried forward is where a value was, not
+    the median of where it goes.
+    """
 
     quantiles: Float[Arr, "b q l"]
+    point: Float[Arr, "b q"] | None = None
 
 
 @pytree
@@ -130,7 +135,10 @@ Forecast = Mapping[str, Answer]  # target -> its forecast
 Targets = Mapping[str, Truth | Interval]
 
 RESOLUTION = 0.0575  # years, three weeks: monthly visits lie apart
+Bounds: TypeAlias = tuple[float | None, float | None]  # the lowest and the highest value there can be
+
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # the median, the 50% and the 90% interval
+MEDIAN = LEVELS.index(0.5)
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,7 @@ class Column:
     """A clinical variable by its place in `values` or `static`; `classes` is 0 for a number.
 
     `per_year` is how fast a known-ahead variable advances by itself (age: 1), None where the plan is recorded.
+    Models read the logarithm of a variable with `scale` "log".
     """
 
     name: str
@@ -145,6 +154,7 @@ class Column:
     classes: int = 0
     per_year: float | None = None
     ordered: bool = False
+    scale: str = "linear"
 
 
 @dataclass(frozen=True)
@@ -152,6 +162,8 @@ class Target:
     """A variable to forecast; `seen` says that its own history is an input.
 
     One with `horizons` is an event, no variable: its survival is judged so many years after each origin.
+    A number is forecast within its `bounds` (in `units`; None where it has none on that side), and modelled as its
+    logarithm where `scale` is "log".
     """
 
     name: str
@@ -162,6 +174,8 @@ class Target:
     positive_from: str | None = None
     seen: bool = True
     horizons: tuple[float, ...] = ()
+    bounds: Bounds = (None, None)
+    scale: str = "linear"
 
     @property
     def positive(self) -> int | None:

@@ -27,6 +27,7 @@ class Examples:
     which needs targets whose history is no input; "ahead", nothing that the cohort could answer. `origins` are the
     visits from which it is asked, `about` those it is asked about (None: all); what is taught hangs on neither.
     `events` tell when the layout's events came; each is asked about once from every origin, whatever is asked else.
+    They are read from the cohort as `recorded`, where `cohort` holds values transformed for a model.
     """
 
     cohort: Cohort
@@ -35,6 +36,7 @@ class Examples:
     origins: Origins = EVERY
     about: Bool[np.ndarray, "n t"] | None = None
     events: Mapping[str, Happening] = field(default_factory=dict)
+    recorded: Cohort | None = None
 
     def __post_init__(self):
         if self.ask not in ASKS:
@@ -111,10 +113,16 @@ class Examples:
         )
 
     def _event(self, name: str, origin: Int[np.ndarray, "n q"], valid: Bool[np.ndarray, "n q"]) -> Interval:
-        lo, hi = (end[:, None] for end in self.events[name].between(self.cohort))
+        lo, hi = (end[:, None] for end in self.events[name].between(self.recorded or self.cohort))
         told = since_origin(lo, hi, np.take_along_axis(self.cohort.times, origin, 1))
         observed = told.observed & valid
         return Interval(np.where(observed, told.lo, 0), np.where(observed, told.hi, np.inf), observed)
+
+    def longest_horizon(self, rows: Bool[np.ndarray, " n"]) -> float:
+        """The longest time from an origin to what is asked of these subjects in training, in years."""
+        query = self.taught.query
+        origin = np.take_along_axis(self.cohort.times, np.asarray(query.origin), 1)
+        return float(np.where(query.valid, query.time - origin, 0)[rows].max(initial=0))
 
     def learnable(self, learns: Bool[np.ndarray, " n"]) -> None:
         """Raise UserError for a target of which these subjects show nothing."""
@@ -129,7 +137,7 @@ class Examples:
         """For the ledger: the visits that are no origin of an event, and why."""
         entries, times, valid = [], self.cohort.times, self.cohort.valid
         for name, event in self.events.items():
-            lo, hi = (end[:, None] for end in event.between(self.cohort))
+            lo, hi = (end[:, None] for end in event.between(self.recorded or self.cohort))
             for i, j in np.argwhere(valid & ~since_origin(lo, hi, times).observed):
                 came = hi[i, 0] <= times[i, j]
                 reason = f"{name} had come by this visit" if came else f"nothing is known of {name} after this visit"

@@ -95,10 +95,20 @@ def _known(schema: Schema, names: Sequence[str], what: str) -> None:
 
 
 def _column(index: int, variable: Variable) -> Column:
-    return Column(variable.name, index, len(variable.levels), variable.per_year, variable.ordered)
+    return Column(variable.name, index, len(variable.levels), variable.per_year, variable.ordered, variable.scale)
 
 
 def _target(schema: Schema, name: str, seen: bool) -> Target:
     variable = schema.variable(name)
     index = schema.variables.index(variable)
-    return Target(name, index, variable.units, variable.levels, variable.ordered, variable.positive_from, seen)
+    return Target(
+        name,
+        index,
+        variable.units,
+        variable.levels,
+        variable.ordered,
+        variable.positive_from,
+        seen,
+        bounds=variable.bounds,
+        scale=variable.scale,
+    )

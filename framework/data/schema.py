@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from framework.errors import UserError
+from framework.types import Bounds
 
+SCALES = ("linear", "log")
 ROLES = ("input", "target", "known_ahead", "group", "date", "hindsight")
 Value = float | str | None
 
@@ -23,6 +25,8 @@ class Variable:
     Hindsight is what is known only afterwards (such as "Converted"): it is never an input. A known-ahead
     variable that advances by itself says how fast in `per_year` (age: 1); one that is planned leaves it None. A group
     (site, scanner) and a date (of the visit, or once per subject of the first; see `data/dates.py`) serve to split by.
+    A number lies within its `bounds` (None: no bound on that side), and so do its forecasts. With `scale` "log" models
+    read and forecast its logarithm, while everything is reported in `units`: for what is above 0 and skewed.
     """
 
     name: str
@@ -33,8 +37,11 @@ class Variable:
     positive_from: str | None = None
     per_year: float | None = None
     description: str = ""
+    bounds: Bounds = (None, None)
+    scale: str = "linear"
 
     def __post_init__(self):
+        self._check_scale()
         unknown = [role for role in self.roles if role not in ROLES]
         if unknown or not self.roles:
             raise UserError(f"variable {self.name!r} has roles {list(self.roles)}; expected some of {list(ROLES)}")
@@ -52,6 +59,17 @@ class Variable:
                 f"variable {self.name!r} has positive_from {self.positive_from!r}; "
                 f"expected one of its levels after the first: {list(self.levels[1:])}"
             )
+
+    def _check_scale(self) -> None:
+        low, high = self.bounds
+        if low is not None and high is not None and low >= high:
+            raise UserError(f"variable {self.name!r} has bounds {list(self.bounds)}; expected the lower one first")
+        if self.scale not in SCALES:
+            raise UserError(f"variable {self.name!r} has scale {self.scale!r}; expected one of {list(SCALES)}")
+        if self.scale == "log" and (self.levels or "date" in self.roles):
+            raise UserError(f"variable {self.name!r} has scale log, which is for numbers above 0; remove it")
+        if self.scale == "log" and self.per_year is not None:
+            raise UserError(f"variable {self.name!r} advances by per_year, so its scale is linear; remove scale: log")
 
     @property
     def is_class(self) -> bool:
@@ -78,6 +96,10 @@ class Variable:
             ) from None
         if not np.isfinite(number):
             raise UserError(f"{self.name} is {value!r}; expected a finite number in {self.units}")
+        if self.scale == "log" and number <= 0:
+            raise UserError(
+                f"{self.name} has scale log and is not above 0; name the value as missing, or remove scale: log"
+            )
         return number
 
 
@@ -128,7 +150,7 @@ class Schema:
 
     @staticmethod
     def from_json(tree: Mapping) -> "Schema":
-        def tuples(node: Mapping) -> dict:
+        def tuples(node: Mapping) -> dict:  # a schema written before variables had bounds has none
             return {k: tuple(v) if isinstance(v, list) else v for k, v in node.items()}
 
         return Schema(

@@ -10,12 +10,13 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from framework.errors import UserError
-from framework.types import LEVELS, Target
+from framework.history import exceeds
+from framework.types import LEVELS, MEDIAN, Target
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,9 @@ class Outcomes:
 
     A repeat r is one seed of the folds: each subject is tested once in it, by models that never saw that subject.
     A model may have taken part in the first repeats only.
-    The p numbers of a forecast are the quantiles at `LEVELS`, the probability of each of the target's levels, or the
-    survival of an event at each of its horizons. The truth of an event is (lo, hi], in years after the origin.
+    The p numbers of a forecast are the quantiles at `LEVELS` and the point forecast, the probability of each of the
+    target's levels, or the survival of an event at each of its horizons. The truth of an event is (lo, hi], in years
+    after the origin.
     """
 
     target: Target
@@ -37,10 +39,27 @@ class Outcomes:
     time: Float[np.ndarray, " q"]
     truth: Float[np.ndarray, "q ..."]  # original units, a level's index, or an event's lo and hi
     forecasts: Mapping[str, Float[np.ndarray, "_ q p"]]
+    follow_up: Float[np.ndarray, "r q"] | None = None  # years: the longest horizon in the training of who answered
+
+    @property
+    def beyond(self) -> Bool[np.ndarray, "r q"]:
+        """Which queries ask beyond the follow-up that was seen in training."""
+        if self.follow_up is None:
+            return np.zeros(self.fold.shape, bool)
+        return exceeds(self.time - self.origin_time, self.follow_up)
 
     def sharing(self, repeats: int) -> dict[str, Float[np.ndarray, "r q p"]]:
         """The forecasts of the first `repeats`, of the models that took part in all of those."""
         return {model: told[:repeats] for model, told in self.forecasts.items() if len(told) >= repeats}
+
+    def quantiles(self, model: str) -> Float[np.ndarray, "r q l"]:
+        """The forecast quantiles of a number."""
+        return self.forecasts[model][..., : len(LEVELS)]
+
+    def points(self, model: str) -> Float[np.ndarray, "r q"]:
+        """The point forecasts of a number; an older run has its medians alone."""
+        told = self.forecasts[model]
+        return told[..., len(LEVELS) if told.shape[-1] > len(LEVELS) else MEDIAN]
 
     def table(self) -> pd.DataFrame:
         """One row for each model, repeat and query, in words: ids and level names instead of indices."""
@@ -53,9 +72,10 @@ class Outcomes:
         }
         parts = []
         for model, forecast in self.forecasts.items():
-            for repeat, (fold, answers) in enumerate(zip(self.fold, forecast, strict=False)):
-                answer = dict(zip(answer_names(self.target), answers.T, strict=True))
-                parts.append(pd.DataFrame({"model": model, "repeat": repeat, "fold": fold, **queries, **answer}))
+            for repeat, (fold, beyond, answers) in enumerate(zip(self.fold, self.beyond, forecast, strict=False)):
+                answer = dict(zip(answer_names(self.target), answers.T, strict=False))  # an older run has no point
+                columns = {"model": model, "repeat": repeat, "fold": fold, **queries, **answer}
+                parts.append(pd.DataFrame(columns | {"beyond_follow_up": beyond}))
         return pd.concat(parts, ignore_index=True)
 
     def _truths(self) -> dict[str, np.ndarray]:
@@ -67,6 +87,7 @@ class Outcomes:
     def dataset(self) -> xr.Dataset:
         """The same as labelled arrays."""
         last, places = _places(self.target)
+        places = places[: next(iter(self.forecasts.values())).shape[-1]]  # an older run has no point forecasts
         repeats = len(self.fold)
         whole = [np.pad(told, ((0, repeats - len(told)), (0, 0), (0, 0))) for told in self.forecasts.values()]
         return xr.Dataset(
@@ -79,7 +100,12 @@ class Outcomes:
                 "origin_time": ("query", self.origin_time, {"units": "years"}),
                 "time": ("query", self.time, {"units": "years"}),
                 "truth": ("query", self.truth) if self.truth.ndim == 1 else (("query", "end"), self.truth),
-            },
+            }
+            | (
+                {}
+                if self.follow_up is None
+                else {"follow_up": (("repeat", "query"), self.follow_up, {"units": "years"})}
+            ),
             coords={
                 "model": np.array(list(self.forecasts), object),
                 "subject_id": np.array(self.subjects, object),
@@ -92,30 +118,40 @@ class Outcomes:
     def from_dataset(data: xr.Dataset) -> "Outcomes":
         tree = data.attrs["target"]
         columns = ("subject", "fold", "origin", "origin_time", "time", "truth")
+        follow_up = data["follow_up"].values if "follow_up" in data else None
         models, told = data["model"].values.tolist(), data["forecast"].values
         # an older run does not say it: there all took part in all
         took = data["repeats"].values if "repeats" in data else [len(one) for one in told]
         each = zip(models, told, took, strict=True)
+        lists = {"levels": (), "horizons": (), "bounds": (None, None)}  # an older run may lack some
         return Outcomes(
-            target=Target(**(tree | {name: tuple(tree.get(name, ())) for name in ("levels", "horizons")})),
+            target=Target(**(tree | {name: tuple(tree.get(name, none)) for name, none in lists.items()})),
             subjects=tuple(data["subject_id"].values.tolist()),
             forecasts={model: told[:repeats] for model, told, repeats in each},
+            follow_up=follow_up,
             **{name: data[name].values for name in columns},
         )
 
 
 def answer_names(target: Target) -> tuple[str, ...]:
-    """What the p numbers of a forecast are called in a table: q05 ... q95, p_<level>, or s_<years> of survival."""
+    """What a forecast's p numbers are called in a table: q05 ... q95 and point, p_<level>, or s_<years> of survival."""
     if target.horizons:
         return tuple(f"s_{years:g}" for years in target.horizons)
-    return tuple(f"p_{level}" for level in target.levels) or tuple(f"q{round(100 * level):02d}" for level in LEVELS)
+    return tuple(f"p_{level}" for level in target.levels) or (
+        *(f"q{round(100 * level):02d}" for level in LEVELS),
+        "point",
+    )
 
 
 def _places(target: Target) -> tuple[str, np.ndarray]:
     """What the last axis of forecasts is, and its labels."""
     if target.horizons:
         return "horizon", np.array(target.horizons)
-    return ("level", np.array(target.levels, object)) if target.levels else ("quantile", np.array(LEVELS))
+    return (
+        ("level", np.array(target.levels, object))
+        if target.levels
+        else ("number", np.array(answer_names(target), object))
+    )
 
 
 def write(outcomes: Sequence[Outcomes], run: Path) -> None:

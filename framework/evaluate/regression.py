@@ -1,4 +1,4 @@
-"""Scores of a number's quantiles, in the target's units; the median is the point forecast."""
+"""Scores of a number's quantiles and of its point forecast, in the target's units."""
 
 import math
 from dataclasses import dataclass
@@ -7,31 +7,39 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from framework.evaluate.metric import Mean
-from framework.types import LEVELS, Arr
+from framework.types import LEVELS, MEDIAN, Arr
 
-MEDIAN = LEVELS.index(0.5)
+
+def point(prediction: Float[Array, "q p"]) -> Float[Array, " q"]:
+    """The point forecast: what stands behind the quantiles, the median where nothing does."""
+    return prediction[:, MEDIAN if prediction.shape[1] == len(LEVELS) else len(LEVELS)]
+
+
+def quantiles(prediction: Float[Array, "q p"]) -> Float[Array, "q l"]:
+    """The quantiles alone."""
+    return prediction[:, : len(LEVELS)]
 
 
 @dataclass(frozen=True)
 class MAE(Mean):
-    """Mean absolute error of the median."""
+    """Mean absolute error of the point forecast."""
 
     title = "MAE"
     better = "lower"
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        return jnp.abs(prediction[:, MEDIAN] - truth)[:, None]
+        return jnp.abs(point(prediction) - truth)[:, None]
 
 
 @dataclass(frozen=True)
 class RMSE(Mean):
-    """Root mean squared error of the median."""
+    """Root mean squared error of the point forecast."""
 
     title = "RMSE"
     better = "lower"
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        return ((prediction[:, MEDIAN] - truth) ** 2)[:, None]
+        return ((point(prediction) - truth) ** 2)[:, None]
 
     def finish(self, means: Float[Array, " k"]) -> Float[Array, ""]:
         return jnp.sqrt(means[0])
@@ -46,6 +54,10 @@ class Interval(Mean):
     @property
     def nominal(self) -> float:
         return round(LEVELS[-1 - self.inner] - LEVELS[self.inner], 6)
+
+    def ends(self, prediction: Float[Array, "q p"]) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
+        """The lower and the upper end."""
+        return prediction[:, self.inner], prediction[:, len(LEVELS) - 1 - self.inner]
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,8 @@ class Coverage(Interval):
         return self.nominal
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        inside = (prediction[:, self.inner] <= truth) & (truth <= prediction[:, -1 - self.inner])
+        low, high = self.ends(prediction)
+        inside = (low <= truth) & (truth <= high)
         return inside.astype(jnp.float32)[:, None]
 
 
@@ -78,7 +91,8 @@ class Width(Interval):
         return f"width of {self.nominal:.0%}"
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        return (prediction[:, -1 - self.inner] - prediction[:, self.inner])[:, None]
+        low, high = self.ends(prediction)
+        return (high - low)[:, None]
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,7 @@ class Pinball(Mean):
     better = "lower"
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        above, level = truth[:, None] - prediction, jnp.array(LEVELS)
+        above, level = truth[:, None] - quantiles(prediction), jnp.array(LEVELS)
         return jnp.mean(jnp.maximum(level * above, (level - 1) * above), axis=1, keepdims=True)
 
 
@@ -106,7 +120,7 @@ class CRPS(Mean):
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
         level = jnp.array((0.0, *LEVELS, 1.0))
-        from_truth = jnp.pad(prediction - truth[:, None], ((0, 0), (1, 1)), mode="edge")
+        from_truth = jnp.pad(quantiles(prediction) - truth[:, None], ((0, 0), (1, 1)), mode="edge")
         low, high, start, stop = from_truth[:, :-1], from_truth[:, 1:], level[:-1], level[1:]
         width = jnp.where(high > low, high - low, 1)
         inside = jnp.where((low < 0) & (high > 0), (low**2 + high**2) / (2 * width), jnp.abs(low + high) / 2)
@@ -118,7 +132,7 @@ class CRPS(Mean):
 
 @dataclass(frozen=True)
 class R2(Mean):
-    """Share of the truths' variance that the median explains; NaN where the truths are all alike."""
+    """Share of the truths' variance that the point forecast explains; NaN where the truths are all alike."""
 
     title = "R²"
     bounds = -math.inf, 1.0
@@ -131,7 +145,7 @@ class R2(Mean):
         return self.terms(jnp.asarray(prediction) - middle, jnp.asarray(truth) - middle)
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        return jnp.stack([(prediction[:, MEDIAN] - truth) ** 2, truth, truth**2], axis=1)
+        return jnp.stack([(point(prediction) - truth) ** 2, truth, truth**2], axis=1)
 
     def finish(self, means: Float[Array, " k"]) -> Float[Array, ""]:
         error, mean, square = means
@@ -152,9 +166,10 @@ class WES(Interval):
     better = "lower"
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        width = prediction[:, -1 - self.inner] - prediction[:, self.inner]
+        low, high = self.ends(prediction)
+        width = high - low
         sure = jnp.where(width > 0, 1 / width, jnp.nan)
-        return jnp.stack([sure * jnp.abs(prediction[:, MEDIAN] - truth), sure], axis=1)
+        return jnp.stack([sure * jnp.abs(point(prediction) - truth), sure], axis=1)
 
     def finish(self, means: Float[Array, " k"]) -> Float[Array, ""]:
         return means[0] / means[1]
@@ -173,7 +188,8 @@ class CPA(Interval):
     smooth = False
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        inside = (prediction[:, self.inner] < truth) & (truth < prediction[:, -1 - self.inner])
+        low, high = self.ends(prediction)
+        inside = (low < truth) & (truth < high)
         return inside.astype(jnp.float32)[:, None]
 
     def finish(self, means: Float[Array, " k"]) -> Float[Array, ""]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -11,7 +12,7 @@ from framework.data.examples import Examples, Questions
 from framework.errors import UserError
 from framework.forecast.base import Fitted
 from framework.history import asked_at_origin
-from framework.types import Answer, Arr, Classes, Event, Layout, Query, Visits
+from framework.types import MEDIAN, Answer, Arr, Classes, Event, Layout, Query, Visits
 
 BATCH = 32
 
@@ -19,7 +20,7 @@ BATCH = 32
 def answers(
     fitted: Fitted, examples: Examples, rows: Rows, questions: Questions, curves: bool = True
 ) -> dict[str, Float[np.ndarray, "rows q p"]]:
-    """For each target the quantiles or class probabilities of these subjects' questions.
+    """For each target the quantiles and point forecast, or class probabilities, of these subjects' questions.
 
     Of an event survival: with `curves` at each of its horizons after the questions' origins, else at their own times.
     Raises UserError where something is asked before its origin.
@@ -36,10 +37,14 @@ def answers(
 
 
 def numbers(answer: Answer) -> Arr:
-    """What was told, as one array: probabilities (b q c), quantiles (b q l), survival (b q)."""
+    """A forecast as one array: probabilities (b q c), survival (b q), or quantiles and the point forecast (b q l+1)."""
     if isinstance(answer, Event):
         return answer.survival
-    return answer.probs if isinstance(answer, Classes) else answer.quantiles
+    if isinstance(answer, Classes):
+        return answer.probs
+    quantiles, point = jnp.asarray(answer.quantiles), answer.point
+    point = quantiles[..., MEDIAN] if point is None else jnp.asarray(point, quantiles.dtype)
+    return jnp.concatenate([quantiles, point[..., None]], axis=-1)
 
 
 def _told(fitted: Fitted, visits: Visits, query: Query, curves: bool) -> dict[str, Float[np.ndarray, "b q p"]]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Key
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
+from framework.forecast.horizon_calibration import HeldOut
 from framework.train.meter import Cost
 from framework.train.optimizer import Dynamic
 from framework.types import Forecast, Layout, Query, Visits
@@ -38,6 +39,7 @@ class Fitted(ABC):
 
     layout: Layout
     cost: Cost | None = None
+    follow_up: float = float("inf")  # years: the longest horizon seen in training, inf where it is not kept
 
     @property
     def chosen(self) -> Mapping[str, Any]:
@@ -106,6 +108,28 @@ class Forecaster(ABC):
     ) -> Fitted:
         """The one-member case of `fit_many`."""
         return self.fit_many(examples, [split], key[None], folder=folder, log=log)[0]
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether its quantiles are calibrated on subjects set aside already."""
+        return False
+
+    @property
+    def forecasts_held_out(self) -> bool:
+        """Whether `fit_held_out` gives what calibration needs; else it is fitted anew without some subjects."""
+        return False
+
+    def fit_held_out(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[tuple[Fitted, Mapping[str, HeldOut]] | UserError]:
+        """`try_many`, and what each member forecasts of training subjects by whom it was neither fitted nor stopped."""
+        raise TypeError(f"{type(self).__name__} has no way of its own to forecast subjects held out")
 
     def dynamic(self, layout: Layout) -> Dynamic | None:
         """The settings of this recipe as `fit_many` takes them; None where members cannot differ in any."""

@@ -17,7 +17,7 @@ from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.calibration import Calibrator, Params
 from framework.forecast.ensemble import random_of
 from framework.train.optimizer import Dynamic
-from framework.types import Answer, Classes, Event, Forecast, Layout, Query, Target, Truth, Values, Visits
+from framework.types import LEVELS, Answer, Classes, Event, Forecast, Layout, Query, Target, Truth, Values, Visits
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,10 @@ class Calibrated(Forecaster):
             FittedCalibrated(one, self, self._learn(one, examples, out)) for one, out in zip(fitted, aside, strict=True)
         ]
 
+    @property
+    def calibrates(self) -> bool:
+        return self.numbers is not None
+
     def parts(self) -> Sequence[Part]:
         return [Part("calibration", ("validation",)), *self.member.parts()]
 
@@ -91,7 +95,8 @@ class Calibrated(Forecaster):
             if not len(i):
                 raise UserError(f"{target.name} is known of none of the {len(rows)} subjects set aside to calibrate by")
             came = np.asarray(truth.value, np.float64)[rows][i, q]
-            params[target.name] = calibrator.fit(told[target.name][i, q], came, i)
+            kept = slice(None if target.levels else len(LEVELS))  # of a number its quantiles
+            params[target.name] = calibrator.fit(told[target.name][i, q, kept], came, i)
         return params
 
 
@@ -128,7 +133,7 @@ class FittedCalibrated(Fitted):
         params = self.params[target.name]
         if isinstance(told, Classes):
             return Classes(calibrator.apply(params, told.probs))
-        return Values(calibrator.apply(params, told.quantiles))
+        return Values(calibrator.apply(params, told.quantiles), told.point)
 
     def save(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)

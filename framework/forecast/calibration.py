@@ -23,7 +23,7 @@ LEAST = 1e-6  # probability, as the metric clips it
 
 
 class Calibrator(ABC):
-    """Maps what a forecaster tells of a target to what it should have told."""
+    """Maps what a forecaster tells of a target to what it should have told; a subject counts once, as one forecast."""
 
     of_classes: ClassVar[bool]
 
@@ -46,11 +46,12 @@ class Temperature(Calibrator):
     def fit(
         self, told: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"]
     ) -> Params:
-        logs, came = np.log(np.maximum(told, LEAST)), truth.astype(int)[:, None]
+        logs, came, weight = np.log(np.maximum(told, LEAST)), truth.astype(int)[:, None], subject_weights(subject)
 
         def loss(log_power: float) -> float:
             scaled = np.exp(log_power) * logs
-            return float(np.mean(np.logaddexp.reduce(scaled, axis=1) - np.take_along_axis(scaled, came, 1)[:, 0]))
+            losses = np.logaddexp.reduce(scaled, axis=1) - np.take_along_axis(scaled, came, 1)[:, 0]
+            return float(np.average(losses, weights=weight))
 
         found = optimize.minimize_scalar(loss, bounds=(-4, 4), method="bounded", options={"xatol": 1e-6})
         return {"power": np.array(np.exp(found.x))}
@@ -72,9 +73,11 @@ class Isotonic(Calibrator):
         self, told: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"]
     ) -> Params:
         params: dict[str, Float[np.ndarray, " u"]] = {}
+        weight = subject_weights(subject)
         for level in range(told.shape[1]):
-            said, place, count = np.unique(told[:, level], return_inverse=True, return_counts=True)
-            share = np.bincount(place, truth == level) / count
+            said, place = np.unique(told[:, level], return_inverse=True)
+            count = np.bincount(place, weight)
+            share = np.bincount(place, weight * (truth == level)) / count
             steps = optimize.isotonic_regression(share, weights=count).x
             params |= {f"said_{level}": said, f"came_{level}": steps}
         return params
@@ -107,7 +110,8 @@ class Recalibration(Calibrator):
         width = np.where(high > low, high - low, 1)
         along = np.where(high > low, (truth - low) / width, 0.5 + 1e9 * np.sign(truth - low))
         place = np.clip(Z[piece] + along * (Z[piece + 1] - Z[piece]), -FARTHEST, FARTHEST)
-        return {"place": np.quantile(place, LEVELS)}
+        weight = subject_weights(subject)
+        return {"place": np.array([weighted_quantile(place, weight, level) for level in LEVELS])}
 
     def apply(self, params: Params, told: Float[Arr, "b q p"]) -> Float[Array, "b q p"]:
         place, z = jnp.asarray(params["place"]), jnp.asarray(Z)
@@ -168,6 +172,19 @@ class Conformal(Intervals):
 
     def base(self, told: Arr) -> Arr:
         return told[..., len(LEVELS) // 2, None] + 0 * told
+
+
+def subject_weights(subject: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The weight of each row, so that all subjects weigh 1."""
+    _, place, rows = np.unique(subject, return_inverse=True, return_counts=True)
+    return 1 / rows[place]
+
+
+def weighted_quantile(values: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"], level: float) -> float:
+    """The quantile of weighted values: each stands at the middle of the weight of its equals, lines join them."""
+    distinct, place = np.unique(values, return_inverse=True)
+    mass = np.bincount(place, weight)
+    return float(np.interp(level, (np.cumsum(mass) - mass / 2) / weight.sum(), distinct))
 
 
 def subject_quantile(score: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"], share: float) -> float:

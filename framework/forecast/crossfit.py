@@ -17,8 +17,9 @@ from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.deep import Deep
 from framework.forecast.ensemble import FittedEnsemble, read_by
+from framework.forecast.horizon_calibration import HeldOut, joined
 from framework.forecast.kinds import without_events
-from framework.forecast.left_out import Left, losses, turns
+from framework.forecast.left_out import Left, half_of, held_out_answers, losses, turns
 from framework.forecast.selection import combinations
 from framework.train.loop import Training
 from framework.train.meter import Cost
@@ -62,19 +63,57 @@ class CrossFit(Forecaster):
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:
+        return [fitted for fitted, _ in self._fit(examples, splits, keys, dynamics, folder, log, calibrate=False)]
+
+    @property
+    def forecasts_held_out(self) -> bool:
+        return True
+
+    def fit_held_out(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:
+        """Half of those left out in a turn neither stop its training nor choose: its fit forecasts them."""
+        return self._fit(examples, splits, keys, dynamics, folder, log, calibrate=True)
+
+    def _fit(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None,
+        folder: Path | None,
+        log: Log,
+        calibrate: bool,
+    ) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:
         examples = replace(examples, layout=without_events(examples.layout, "cross-fitting"))
         alone = self._base(examples.layout)
         outs = [turns(split.train | split.validation, self.folds, key) for split, key in zip(splits, keys, strict=True)]
+        spared = [
+            [half_of(out, jax.random.fold_in(key, turn)) & calibrate for turn, out in enumerate(left)]
+            for left, key in zip(outs, keys, strict=True)
+        ]
+        outs = [[out & ~own for out, own in zip(*pair, strict=True)] for pair in zip(outs, spared, strict=True)]
         inner, settings, own = [], [], []
         for m, (split, turn, key) in enumerate(zip(splits, outs, keys, strict=True)):
             base = alone if dynamics is None else jax.tree.map(lambda x, m=m: x[m], dynamics)
             for candidate in self.candidates:
-                inner += [_leaving(split, out) for out in turn]
+                inner += [_leaving(split, out, own) for out, own in zip(turn, spared[m], strict=True)]
                 settings += [_given(base, candidate)] * len(turn)
             own.append(jax.random.split(key, len(turn) * len(self.candidates)))
         every = None if settings[0] is None else jax.tree.map(lambda *x: jnp.stack(x), *settings)
         lanes = iter(self._in_waves(examples, inner, jnp.concatenate(own), every, folder, log))
-        return [self._whole(examples, turn, [[next(lanes) for _ in turn] for _ in self.candidates]) for turn in outs]
+        made = []
+        for turn, rest in zip(outs, spared, strict=True):
+            each = [[next(lanes) for _ in turn] for _ in self.candidates]
+            whole = self._whole(examples, turn, each)
+            made.append((whole, whole.held_out(examples, rest) if calibrate else {}))
+        return made
 
     def _in_waves(
         self,
@@ -173,9 +212,24 @@ class FittedCrossFit(FittedEnsemble):
     def chosen(self) -> Mapping[str, Any]:
         return self.settings
 
+    def held_out(self, examples: Examples, outs: Sequence[Left]) -> dict[str, HeldOut]:
+        """What the chosen candidate's fit of each turn forecasts of subjects who were left out of it."""
+        parts = []
+        for turn, out in enumerate(outs):
+            here = {name: one for name, one in self.members.items() if name.endswith(f"-{turn:02d}")}
+            told = {name: held_out_answers(one, examples, out) for name, one in here.items()}
+            chosen = {
+                target: name
+                for target, weights in (self.weights or {}).items()
+                for name, weight in zip(self.members, weights, strict=True)
+                if weight and name in here
+            }
+            parts.append({target: told[name][target] for target, name in chosen.items() if target in told[name]})
+        return joined(parts)
 
-def _leaving(split: Split, out: Left) -> Split:
-    return replace(split, train=(split.train | split.validation) & ~out, validation=out)
+
+def _leaving(split: Split, out: Left, spared: Left) -> Split:
+    return replace(split, train=(split.train | split.validation) & ~out & ~spared, validation=out)
 
 
 def _given(base: Dynamic | None, settings: Mapping[str, float]) -> Dynamic | None:

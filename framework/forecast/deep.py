@@ -21,6 +21,8 @@ from framework.data.store import Cohort
 from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part, Turns
 from framework.forecast.embeddings import Embeddings
+from framework.forecast.horizon_calibration import HeldOut
+from framework.forecast.left_out import half_of, held_out_answers
 from framework.forecast.pretrained import Pretrained
 from framework.history import at_origin, last_observed
 from framework.nn.encoders.base import Encoder
@@ -109,6 +111,29 @@ class Deep(Forecaster):
         log: Log = lambda row: None,
     ) -> list[Fitted]:
         return [*self._fitted(examples, splits, keys, dynamics, folder, log, stop)]
+
+    @property
+    def forecasts_held_out(self) -> bool:
+        """A network that learns to read scans is not trained several times over."""
+        return self.encoder is not None and not self.frozen
+
+    def fit_held_out(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[tuple[Fitted, Mapping[str, HeldOut]] | UserError]:
+        """Half of the validation subjects are set aside: they do not stop the training."""
+        aside = [half_of(split.validation, key) for split, key in zip(splits, keys, strict=True)]
+        kept = [replace(split, validation=split.validation & ~out) for split, out in zip(splits, aside, strict=True)]
+        fitted = self.try_many(examples, kept, keys, dynamics, folder, log)
+        return [
+            one if isinstance(one, UserError) else (one, held_out_answers(one, examples, out))
+            for one, out in zip(fitted, aside, strict=True)
+        ]
 
     def try_many(
         self,

@@ -17,7 +17,7 @@ from framework.errors import UserError
 from framework.forecast.answers import numbers as numbers_of
 from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.train.optimizer import Dynamic
-from framework.types import Answer, Classes, Event, Forecast, Layout, Query, Target, Values, Visits
+from framework.types import LEVELS, Answer, Classes, Event, Forecast, Layout, Query, Target, Values, Visits
 
 COMBINATIONS = ("mean", "median")
 
@@ -148,7 +148,9 @@ class FittedEnsemble(Fitted):
             whole = jnp.tensordot(jnp.asarray(self.weights[target.name], float), numbers, 1)
         if target.horizons:
             return Event(whole)
-        return Classes(whole / whole.sum(-1, keepdims=True)) if target.levels else Values(jnp.sort(whole, axis=-1))
+        if target.levels:
+            return Classes(whole / whole.sum(-1, keepdims=True))
+        return Values(jnp.sort(whole[..., : len(LEVELS)], axis=-1), whole[..., -1])
 
 
 def each(

@@ -17,6 +17,7 @@ from framework.history import at_origin, last_observed
 from framework.train.optimizer import Dynamic
 from framework.types import (
     LEVELS,
+    MEDIAN,
     Answer,
     Classes,
     Event,
@@ -35,11 +36,12 @@ SMEAR = 0.1  # the share of its neighbour's probability that a level gets, the s
 
 @dataclass(frozen=True)
 class Carried:
-    """What was learnt about one target: its yearly change, the quantiles around the forecast, and what to
-    say of someone never observed (quantiles, or class frequencies).
+    """What was learnt about one target: its yearly change, its median one, the quantiles around the latter, and what
+    to say of someone never observed (quantiles, or class frequencies).
     """
 
     slope: float
+    median_slope: float
     spread: Sequence[float]
     prior: Sequence[float]
 
@@ -65,10 +67,11 @@ class Expected:
 class LastVisit(Forecaster):
     """Tomorrow as today, plus `slope` times the years since where `drifts` is on (then fitted on training pairs).
 
-    It reads the targets' own history even where that is hidden from other models. Values get the spread of
-    training errors around them, classes a fixed smear to the neighbouring levels, so that scores of different
-    folds can be ranked together. An event is told alike of everybody: by the curve of Kaplan and Meier over the
-    training subjects' origins, or, where `drifts` is on, by a rate that never changes.
+    It reads the targets' own history even where that is hidden from other models. That is the point forecast; quantiles
+    are those of training errors around the last value plus the median yearly change, so that half of the truths lie
+    below their median. Classes get a fixed smear to the neighbouring levels. An event is told alike of everybody: by
+    the curve of Kaplan and Meier over the training subjects' origins, or, where `drifts` is on, by a rate that never
+    changes.
     """
 
     drifts: bool
@@ -120,7 +123,7 @@ class LastVisit(Forecaster):
         seen = cohort.values[split.train, :, target.index][cohort.observed[split.train, :, target.index]]
         if target.levels:
             count = np.bincount(seen.astype(int), minlength=len(target.levels)) + 1.0
-            return Carried(0.0, [], list(count / count.sum()))
+            return Carried(0.0, 0.0, [], list(count / count.sum()))
         value, has, when = _last(
             target, cohort.values, cohort.observed & cohort.valid[..., None], cohort.times, asked.query
         )
@@ -130,8 +133,10 @@ class LastVisit(Forecaster):
         change, years = (truth.value - value)[split.train][pairs], (asked.query.time - when)[split.train][pairs]
         # years that do not amount to the resolution tell no slope: it vanishes with them
         slope = float((change * years).sum() / max((years**2).sum(), resolution**2, 1e-12)) if self.drifts else 0.0
+        median = _median_slope(np.asarray(change), np.asarray(years), resolution)
         prior = np.quantile(seen, LEVELS) if len(seen) else np.zeros(len(LEVELS))
-        return Carried(slope, list(_around(np.asarray(change - slope * years))), [float(x) for x in prior])
+        around = _around(np.asarray(change - median * years))
+        return Carried(slope, median, [float(x) for x in around], [float(x) for x in prior])
 
 
 @dataclass(frozen=True)
@@ -159,8 +164,12 @@ class FittedLastVisit(Fitted):
             distance = np.abs(np.arange(len(target.levels)) - value[..., None])
             share = SMEAR ** (distance if target.ordered else np.minimum(distance, 1))
             return Classes(np.where(has[..., None], share / share.sum(-1, keepdims=True), np.asarray(learnt.prior)))
-        centre = value + learnt.slope * (np.asarray(query.time) - when)
-        return Values(np.where(has[..., None], centre[..., None] + np.asarray(learnt.spread), np.asarray(learnt.prior)))
+        years, prior = np.asarray(query.time) - when, np.asarray(learnt.prior)
+        centre = value + learnt.median_slope * years
+        return Values(
+            np.where(has[..., None], centre[..., None] + np.asarray(learnt.spread), prior),
+            np.where(has, value + learnt.slope * years, prior[MEDIAN]),
+        )
 
 
 def _last(
@@ -187,6 +196,17 @@ def _last(
     earlier[1] = earlier[1] & (origin > 0)
     value, has, when = (np.where(now, new, old) for new, old in zip(earlier, (value, has, when), strict=True))
     return value, has, when
+
+
+def _median_slope(change: Float[np.ndarray, " n"], years: Float[np.ndarray, " n"], resolution: float) -> float:
+    """The yearly change with as much absolute error above as below: the median of rates, weighted by their years."""
+    later = (years > 0) & (years >= resolution)  # shorter ones tell no rate
+    rate, weight = change[later] / years[later], years[later]
+    if not len(rate):
+        return 0.0
+    order = np.argsort(rate, kind="stable")
+    half = np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)
+    return float(rate[order][half])
 
 
 def _around(errors: Float[np.ndarray, " n"]) -> Float[np.ndarray, " l"]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from framework.errors import UserError
 from framework.forecast.selection import Program
@@ -53,6 +53,11 @@ class Learnt:
         told = self.program.predict(self.candidate, self.params, x, observed)
         if self.program.estimator.classes:
             return _smooth(told, self.learnt_from)
+        return self.quantiles(told, start)
+
+    def quantiles(self, told: Float[Arr, "n p"], start: Float[Arr, " n"]) -> Float[Array, "n l"]:
+        """From what an estimator predicts of a number, in units of the spread from `start` on."""
+        told = jnp.asarray(told)
         told = told + jnp.asarray(self.around, told.dtype) if len(self.around) else jnp.sort(told, axis=-1)
         return told * self.spread + jnp.asarray(start)[:, None]
 

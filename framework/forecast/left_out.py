@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
@@ -13,6 +14,7 @@ from framework.errors import UserError
 from framework.forecast.answers import answers
 from framework.forecast.base import Fitted
 from framework.forecast.ensemble import random_of
+from framework.forecast.horizon_calibration import HeldOut
 from framework.types import LEVELS, Target, Truth
 
 LEAST = 1e-6  # probability, as the metric clips it
@@ -31,6 +33,35 @@ def turns(among: Bool[np.ndarray, " n"], folds: int, key: Key[Array, ""]) -> lis
     return [of == turn for turn in range(of.max() + 1)]
 
 
+def half_of(among: Left, key: Key[Array, ""]) -> Left:
+    """Half of these subjects, drawn by the key; of an odd number the smaller half."""
+    rows = np.flatnonzero(among)
+    drawn = random_of(jax.random.fold_in(key, 2)).permutation(rows)[: len(rows) // 2]
+    return np.isin(np.arange(len(among)), drawn)
+
+
+def held_out_answers(fitted: Fitted, examples: Examples, out: Left) -> dict[str, HeldOut]:
+    """What is forecast of the numbers of subjects left out, beside their truths; of those observed."""
+    rows, asked = np.flatnonzero(out), examples.asked
+    told = answers(fitted, examples, rows, asked)
+    horizon = np.asarray(asked.query.time) - np.take_along_axis(
+        examples.cohort.times, np.asarray(asked.query.origin), 1
+    )
+    found = {}
+    for target in fitted.layout.targets:
+        truth = asked.truth[target.name]
+        if target.levels or not isinstance(truth, Truth):
+            continue
+        i, q = np.nonzero(np.asarray(truth.observed)[rows])
+        found[target.name] = HeldOut(
+            quantiles=told[target.name][i, q, : len(LEVELS)],
+            truth=np.asarray(truth.value, np.float64)[rows][i, q],
+            subject=rows[i],
+            horizon=horizon[rows][i, q],
+        )
+    return found
+
+
 def losses(
     examples: Examples, targets: Sequence[Target], outs: Sequence[Left], members: Sequence[Sequence[Fitted]]
 ) -> dict[str, Loss]:
@@ -43,12 +74,13 @@ def losses(
     for turn, out in enumerate(outs):
         rows = np.flatnonzero(out)
         said = [answers(each[turn], examples, rows, examples.asked) for each in members]
-        for name in told:
-            truth = examples.asked.truth[name]
+        for target in targets:
+            truth = examples.asked.truth[target.name]
             assert isinstance(truth, Truth)  # classes and numbers; events are not judged so
             asked = np.asarray(truth.observed)[rows]
-            told[name].append(np.stack([one[name][asked] for one in said]))
-            came[name].append(np.asarray(truth.value)[rows][asked])
+            kept = slice(None if target.levels else len(LEVELS))  # of a number the quantiles, not the point forecast
+            told[target.name].append(np.stack([one[target.name][asked][..., kept] for one in said]))
+            came[target.name].append(np.asarray(truth.value)[rows][asked])
     return {t.name: _loss(t, np.concatenate(told[t.name], 1), np.concatenate(came[t.name])) for t in targets}
 
 

@@ -12,6 +12,7 @@ from framework.data.batch import Loader
 from framework.data.examples import Examples
 from framework.forecast.embeddings import Embeddings
 from framework.forecast.history_features import history_features, last_value
+from framework.history import at_origin
 from framework.types import Arr, Interval, Layout
 
 CHUNK = 256  # subjects whose histories are tabulated at once
@@ -21,12 +22,14 @@ CHUNK = 256  # subjects whose histories are tabulated at once
 class Table:
     """Every question of every subject: features (see `history_features`), truths, and the targets' last values.
 
-    Of an event there are `ends` instead, between which it came, in years after the origin.
+    `horizon` is how many years after the origin a question asks. Of an event there are `ends` instead, between which it
+    came, in years after the origin.
     """
 
     x: Float[Arr, "n f"]
     observed: Bool[Arr, "n f"]
     subject: Int[np.ndarray, " n"]
+    horizon: Float[np.ndarray, " n"]
     truth: Mapping[str, Float[np.ndarray, " n"]]
     known: Mapping[str, Bool[np.ndarray, " n"]]
     last: Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -45,6 +48,7 @@ def tabulate(examples: Examples, layout: Layout, frozen: Embeddings | None = Non
         asks = np.asarray(batch.query.valid) & (np.asarray(batch.weight) > 0)[:, None]
         found = {"x": history_features(batch.visits, batch.query, shape)}
         found["subject"] = np.broadcast_to(np.array([*some, *[0] * (len(asks) - len(some))])[:, None], asks.shape)
+        found["horizon"] = np.asarray(batch.query.time) - np.asarray(at_origin(batch.visits.times, batch.query))
         for target in layout.targets:
             truth = batch.truth[target.name]
             if isinstance(truth, Interval):
@@ -61,6 +65,7 @@ def tabulate(examples: Examples, layout: Layout, frozen: Embeddings | None = Non
         x=jnp.asarray(whole["x"][0]),
         observed=jnp.asarray(whole["x"][1]),
         subject=whole["subject"],
+        horizon=whole["horizon"],
         truth={name: np.where(known, value, 0).astype(float) for name, (value, known) in truth.items()},
         known={name: told[-1] for name, told in (truth | ends).items()},
         last={name: whole[f"last {name}"] for name in measured},

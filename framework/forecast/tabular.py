@@ -19,6 +19,7 @@ from framework.errors import UserError
 from framework.forecast.base import Fits, Fitted, Forecaster, Log, Part, Turns
 from framework.forecast.embeddings import Embeddings
 from framework.forecast.history_features import feature_names, history_features, last_value
+from framework.forecast.horizon_calibration import HeldOut
 from framework.forecast.kinds import without_events
 from framework.forecast.learnt import ClassLoss, Learnt, NumberLoss
 from framework.forecast.pretrained import Pretrained
@@ -75,20 +76,36 @@ class Tabular(Forecaster):
         log: Log = lambda row: None,
     ) -> list[Fitted]:
         """One member after the other; all of them run the same programs."""
+        return [fitted for fitted, _ in self.fit_held_out(examples, splits, keys, dynamics, folder, log)]
+
+    @property
+    def forecasts_held_out(self) -> bool:
+        """Those by whom candidates are chosen are left out in turn."""
+        return True
+
+    def fit_held_out(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:
         layout = self._reads(examples.layout)
         frozen = self._pretrained(layout, examples, splits)
         table = tabulate(examples, layout, frozen)
-        made: list[Fitted] = []
+        made: list[tuple[Fitted, Mapping[str, HeldOut]]] = []
         fits = Fits(log, len(splits) * sum(map(self._fits, layout.targets)))
         for member, (split, key) in enumerate(zip(splits, keys, strict=True)):
             learns = split.train | split.validation
-            learnt = {
-                target.name: self._learn(
-                    table, target, learns, jax.random.fold_in(key, place), partial(fits.done, member)
-                )
-                for place, target in enumerate(layout.targets)
-            }
-            made.append(FittedTabular(layout, learnt, frozen))
+            learnt, held_out = {}, {}
+            for place, target in enumerate(layout.targets):
+                own = self._learn(table, target, learns, jax.random.fold_in(key, place), partial(fits.done, member))
+                learnt[target.name], left_out = own
+                if left_out is not None:
+                    held_out[target.name] = left_out
+            made.append((FittedTabular(layout, learnt, frozen), held_out))
             log(_row(member, len(splits), learnt))
         return made
 
@@ -140,7 +157,8 @@ class Tabular(Forecaster):
         learns: Bool[np.ndarray, " s"],
         key: Key[Array, ""],
         done: Callable[[int], None],
-    ) -> Learnt:
+    ) -> tuple[Learnt, HeldOut | None]:
+        """What is learnt of a target; of a number also the chosen candidate's quantiles for subjects left out."""
         usable = table.known[target.name] & learns[table.subject]
         count = len(np.unique(table.subject[usable]))
         if count < 2:
@@ -160,7 +178,7 @@ class Tabular(Forecaster):
         choice = choose(self._programs(target), rows, scorer.loss, key, done)
         params = jax.block_until_ready(choice.program.fit(choice.candidate, rows, key))
         done(1)
-        return Learnt(
+        learnt = Learnt(
             program=choice.program,
             candidate=choice.candidate,
             params=params,
@@ -172,6 +190,10 @@ class Tabular(Forecaster):
             scores=choice.scores,
             spread=spread,
         )
+        if target.levels:
+            return learnt, None
+        told = np.asarray(learnt.quantiles(choice.left_out[usable], start[usable]))
+        return learnt, HeldOut(told, truth[usable], table.subject[usable], table.horizon[usable])
 
     def _differs(self, target: Target) -> bool:
         return self.residual and target.seen and not target.levels

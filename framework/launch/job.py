@@ -75,7 +75,7 @@ class Job:
         """The job of a composed config; the cohort is brought in where there is none, nothing else is made yet."""
         _join(config)
         # first, so that a setting that cannot be is told before a cohort is brought in
-        forecasters = {name: instantiate(model, _convert_="all") for name, model in models.items()}
+        forecasters = {name: forecaster_of(config, model) for name, model in models.items()}
         instantiate(config.tracking).check()
         splitter = instantiate(config.split, _convert_="all")
         origins = instantiate(config.origins, _convert_="all")
@@ -177,7 +177,7 @@ class Job:
         write_whole(path / "cost.json", json.dumps(costs, indent=1))
         chosen = {name: one.facts["chosen"] for name, one in tested.items() if any(one.facts["chosen"])}
         write_whole(path / "chosen.json", json.dumps(chosen, indent=1))
-        found = _found(examples, self.repeats, tested)
+        found = _found(examples, self.known, self.repeats, tested)
         outcomes.write(found, path)
         rows = leaderboard.leaderboard(found, FLOORS, self.config.resamples, self.config.seed)
         leaderboard.write(rows, self.config.resamples, path)
@@ -224,6 +224,12 @@ def _counted(notes: Sequence[Sequence[str]]) -> list[str]:
     return [f"{note} ({count} of {len(notes)} fits)" for note, count in often.items()]
 
 
+def forecaster_of(config: DictConfig, model: DictConfig) -> Forecaster:
+    """The forecaster of a model's configuration, with its predictive intervals as `config.intervals` says."""
+    made = instantiate(model, _convert_="all")
+    return instantiate(config.intervals, _convert_="all")(made)
+
+
 def _join(config: DictConfig) -> None:
     """Meet the other hosts. Raises UserError where each would bring the cohort in."""
     hosts = instantiate(config.hosts)
@@ -254,19 +260,24 @@ def _answers(
     return told
 
 
-def _found(examples: Examples, repeats: Sequence[Sequence[Split]], tested: Mapping[str, Tested]) -> list[Outcomes]:
+def _found(
+    examples: Examples, known: Examples, repeats: Sequence[Sequence[Split]], tested: Mapping[str, Tested]
+) -> list[Outcomes]:
     """Every forecast of a held-out subject whose truth was observed, target by target."""
     rows = _held_out(repeats)
     fold = np.zeros((len(repeats), len(rows)), int)
+    follow_up = np.zeros((len(repeats), len(rows)))
     for r, repeat in enumerate(repeats):
         for k, split in enumerate(repeat):
-            fold[r, np.searchsorted(rows, np.flatnonzero(split.test))] = k
+            here = np.searchsorted(rows, np.flatnonzero(split.test))
+            fold[r, here], follow_up[r, here] = k, known.longest_horizon(split.train | split.validation)
     return [
         _outcomes(
             examples,
             target,
             rows,
             fold,
+            follow_up,
             {name: one.answers[target.name] for name, one in tested.items() if target.name in one.answers},
         )
         for target in examples.layout.targets
@@ -274,12 +285,18 @@ def _found(examples: Examples, repeats: Sequence[Sequence[Split]], tested: Mappi
 
 
 def _outcomes(
-    examples: Examples, target, rows: np.ndarray, fold: np.ndarray, told: Mapping[str, np.ndarray]
+    examples: Examples,
+    target,
+    rows: np.ndarray,
+    fold: np.ndarray,
+    follow_up: np.ndarray,
+    told: Mapping[str, np.ndarray],
 ) -> Outcomes:
     query, truth = jax.tree.map(np.asarray, (examples.asked.query, examples.asked.truth[target.name]))
     if target.horizons:  # subjects who were never at risk are none of its subjects
         asked = truth.observed[rows].any(1)
-        rows, fold, told = rows[asked], fold[:, asked], {name: numbers[:, asked] for name, numbers in told.items()}
+        rows, fold, follow_up = rows[asked], fold[:, asked], follow_up[:, asked]
+        told = {name: numbers[:, asked] for name, numbers in told.items()}
     i, q = np.nonzero(truth.observed[rows])
     origin = query.origin[rows][i, q]
     return Outcomes(
@@ -292,6 +309,7 @@ def _outcomes(
         time=query.time[rows][i, q],
         truth=(np.stack([truth.lo, truth.hi], -1) if isinstance(truth, Interval) else truth.value)[rows][i, q],
         forecasts={name: numbers[:, i, q] for name, numbers in told.items()},
+        follow_up=follow_up[:, i],
     )
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from framework.data.align import align
@@ -17,9 +16,11 @@ from framework.data.store import Cohort
 from framework.errors import UserError
 from framework.evaluate.outcomes import answer_names
 from framework.forecast.answers import answers
+from framework.history import exceeds
 from framework.launch.check import check
 from framework.launch.folder import RunFolder
 from framework.launch.identity import digest_of
+from framework.launch.job import forecaster_of
 from framework.launch.new_data import data_of
 from framework.launch.run import use_compilation_cache
 from framework.launch.study import cohort_of, copy_ledger, events_of, facts, resolution_of
@@ -58,13 +59,16 @@ def predict(config: DictConfig) -> None:
     table = folder.path / ("forecasts.csv" if config.submission is None else "submission.csv")
 
     def make() -> None:
-        fitted = instantiate(recipe, _convert_="all").load(run / "models" / name, shape)
+        fitted = forecaster_of(recipe, recipe.model).load(run / "models" / name, shape)
         if questions is None:
-            made, targets = submission(fitted, cohort, shape, config.submission), {}
+            made, beyond = submission(fitted, cohort, shape, config.submission)
+            write_whole(folder.path / "beyond_follow_up.csv", beyond.to_csv(index=False))
+            targets = {}
         else:
             examples, everybody = Examples(cohort, shape, "ahead"), range(len(cohort.subjects))
             told = answers(fitted, examples, everybody, questions, curves=False)
-            made = pd.concat([_table(cohort, questions.query, shape, *one) for one in told.items()])
+            follow_up = fitted.follow_up
+            made = pd.concat([_table(cohort, questions.query, shape, follow_up, *one) for one in told.items()])
             targets = {"targets": list(told)}
         write_whole(table, made.to_csv(index=False))
         copy_ledger(config.data.store, folder.path)
@@ -81,8 +85,8 @@ def predict(config: DictConfig) -> None:
 
 
 def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout, DictConfig]:
-    """The forecaster of a finished run of experiments.forecast: its name, its recipe, what it was fitted on and how
-    that was read.
+    """The forecaster of a finished run of experiments.forecast: its name, its model and intervals, what it was fitted
+    on and how that was read.
     """
     file = run / "config.yaml"
     if not file.exists():
@@ -100,7 +104,10 @@ def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout
     schema = Schema.from_json(manifest["schema"])
     targets, hidden = list(config.data.targets), list(config.data.hidden)
     shape = layout(schema, targets, hidden, events_of(config), resolution_of(config))
-    return name, config.fitted[name], schema, shape, config.data
+    if "intervals" not in config:
+        raise UserError(f"the run at {run} was made before intervals were calibrated; repeat its forecast")
+    recipe = OmegaConf.create({"model": config.fitted[name], "intervals": config.intervals})
+    return name, recipe, schema, shape, config.data
 
 
 def _units(target: Target) -> str:
@@ -142,7 +149,9 @@ def _number(schema: Schema, name: str, value: int | float | str) -> float:
         raise UserError(f"known.{name}: {error}") from None
 
 
-def _table(cohort: Cohort, query: Query, shape: Layout, name: str, numbers: np.ndarray) -> pd.DataFrame:
+def _table(
+    cohort: Cohort, query: Query, shape: Layout, follow_up: float, name: str, numbers: np.ndarray
+) -> pd.DataFrame:
     target = next(t for t in shape.targets if t.name == name)
     count, width = query.time.shape
     origin = np.take_along_axis(cohort.times, np.asarray(query.origin), 1)
@@ -152,6 +161,7 @@ def _table(cohort: Cohort, query: Query, shape: Layout, name: str, numbers: np.n
         "ahead": (np.asarray(query.time) - origin).ravel(),
         "target": name,
         "units": _units(target),
+        "beyond_follow_up": exceeds((np.asarray(query.time) - origin).ravel(), follow_up),
     }
     names = ("survival",) if target.horizons else answer_names(target)
     return pd.DataFrame(columns | dict(zip(names, numbers.reshape(-1, numbers.shape[-1]).T, strict=True)))

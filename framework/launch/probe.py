@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from framework.errors import UserError
 from framework.evaluate.leakage import leaks
+from framework.launch.job import forecaster_of
 from framework.launch.run import use_compilation_cache
 from framework.launch.study import examples_of
 
@@ -15,7 +16,7 @@ from framework.launch.study import examples_of
 def probe(config: DictConfig) -> None:
     """Say that there is no leak. Raises UserError naming every one that is found."""
     use_compilation_cache()
-    forecaster = instantiate(config.model, _convert_="all")
+    forecaster = forecaster_of(config, config.model)
     splitter = instantiate(config.split, _convert_="all")
     examples = examples_of(config)
     cohort = examples.cohort

@@ -27,6 +27,7 @@ from framework.evaluate.tadpole import (
 )
 from framework.forecast.answers import answers
 from framework.forecast.base import Fitted
+from framework.history import exceeds
 from framework.types import LEVELS, Layout, Query
 
 MONTHS, BOARD_MONTHS = 60, 84  # of the challenge, from 2018-01 on; of its leaderboard, from 2010-05 on
@@ -34,11 +35,12 @@ BOARD, TESTED = "leaderboard", "LB2"
 NARROWEST = 1e-6  # of a 50% interval: an empty one would weigh infinitely in the challenge's weighted errors
 
 
-def submission(fitted: Fitted, cohort: Cohort, shape: Layout, start: str) -> pd.DataFrame:
+def submission(fitted: Fitted, cohort: Cohort, shape: Layout, start: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Forecasts for 60 months from `start` (YYYY-MM) on of everybody in D2, from the last visit; one row a month.
 
     A cohort with the challenge's leaderboard is asked as that asks: for 84 months, of everybody in LB2, from the last
-    visit in LB2. Raises UserError where the run does not forecast what the challenge asks for.
+    visit in LB2. The second table says which of them lie beyond the follow-up seen in training. Raises UserError where
+    the run does not forecast what the challenge asks for.
     """
     _asked_for(shape)
     asked = _origins(cohort)
@@ -63,7 +65,9 @@ def submission(fitted: Fitted, cohort: Cohort, shape: Layout, start: str) -> pd.
         columns=list(COLUMNS),
     )
     check(table, "the submission")
-    return table
+    ahead = (time - np.take_along_axis(cohort.times, last, 1))[rows]
+    beyond = table[["RID", "Forecast Month"]].assign(beyond_follow_up=exceeds(ahead, fitted.follow_up).ravel())
+    return table, beyond
 
 
 def evaluate(config: DictConfig) -> None:
@@ -108,7 +112,9 @@ def _has_board(cohort: Cohort) -> bool:
     return BOARD in [variable.name for variable in cohort.schema.variables]
 
 
-def _interval(name: str, quantiles: np.ndarray) -> dict[str, np.ndarray]:
-    low, middle, high = (quantiles[..., LEVELS.index(level)].ravel() for level in (0.25, 0.5, 0.75))
-    low, high = np.minimum(low, middle - NARROWEST / 2), np.maximum(high, middle + NARROWEST / 2)
-    return {name: middle, f"{name} 50% CI lower": low, f"{name} 50% CI upper": high}
+def _interval(name: str, numbers: np.ndarray) -> dict[str, np.ndarray]:
+    """The point forecast between the ends of the 50% interval, which holds it."""
+    low, high = (numbers[..., LEVELS.index(level)].ravel() for level in (0.25, 0.75))
+    point = numbers[..., len(LEVELS)].ravel()
+    low, high = np.minimum(low, point - NARROWEST / 2), np.maximum(high, point + NARROWEST / 2)
+    return {name: point, f"{name} 50% CI lower": low, f"{name} 50% CI upper": high}

@@ -9,9 +9,9 @@ from jaxtyping import Int
 from matplotlib.axes import Axes
 
 from framework.evaluate.outcomes import Outcomes
-from framework.evaluate.regression import MEDIAN
 from framework.report.drawing import INK, MUTED, PAPER, Panel, Pen, panel
 from framework.report.horizon import error
+from framework.types import MEDIAN
 
 COUNT = 6
 
@@ -101,21 +101,27 @@ def _seen(one: Outcomes, example: Example, history: pd.DataFrame) -> tuple[np.nd
 
 
 def _fan(axes: Axes, one: Outcomes, queries, time, value, pen: Pen, dashed: list[Pen]) -> None:
-    """Bands run straight from the last observed value, where there is one, to the quantiles at each visit asked."""
+    """Bands run straight from the last observed value, where there is one, to the quantiles at each visit asked.
+
+    A cross marks a forecast beyond the follow-up seen in training.
+    """
     x = np.concatenate([time, one.time[queries]])
 
     def quantiles(model: str) -> np.ndarray:
-        answers = one.forecasts[model][0, queries].T
+        answers = one.quantiles(model)[0, queries].T
         return np.concatenate([np.broadcast_to(value, (len(answers), len(value))), answers], axis=1)
 
     for floor in dashed:
-        axes.plot(x, quantiles(floor.model)[MEDIAN], color=floor.colour, linewidth=1, linestyle=(0, (3, 2)))
+        point = np.concatenate([value, one.points(floor.model)[0, queries]])
+        axes.plot(x, point, color=floor.colour, linewidth=1, linestyle=(0, (3, 2)))
     answers = quantiles(pen.model)
     for inner, opacity, width in ((0, 0.14, 0.8), (1, 0.24, 2.6)):
         low, high = answers[inner], answers[-1 - inner]
         axes.fill_between(x, low, high, color=pen.colour, alpha=opacity, linewidth=0)
         axes.vlines(x[len(time) :], low[len(time) :], high[len(time) :], color=pen.colour, linewidth=width)
     axes.plot(x, answers[MEDIAN], color=pen.colour, linewidth=1.5)
+    beyond = one.beyond[0, queries]
+    axes.plot(one.time[queries][beyond], answers[MEDIAN, len(time) :][beyond], "x", color=pen.colour, markersize=6)
     # a long unit would run over the title
     axes.set_ylabel(one.target.name if one.target.units == "1" else f"{one.target.name}\n({one.target.units})")
 

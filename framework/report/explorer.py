@@ -62,6 +62,7 @@ def _target(one: Outcomes, shown: str, models: Sequence[str], seen: pd.DataFrame
             if s in place
         ]
     )
+    drawn = one.forecasts.__getitem__ if levels else one.quantiles
     return {
         "name": one.target.name,
         "units": "" if levels or one.target.units == "1" else one.target.units,
@@ -73,10 +74,11 @@ def _target(one: Outcomes, shown: str, models: Sequence[str], seen: pd.DataFrame
                 own[one.subject[q]],
                 int(one.origin[q]),
                 *(_short(float(x[q])) for x in (one.origin_time, one.time, one.truth)),
+                int(one.beyond[0, q]),
             ]
             for q in some
         ],
-        "told": {model: [[_short(float(x)) for x in row] for row in one.forecasts[model][0, some]] for model in models},
+        "told": {model: [[_short(float(x)) for x in row] for row in drawn(model)[0, some]] for model in models},
     }
 
 

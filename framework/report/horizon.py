@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 
 from framework.evaluate.classification import CLIP
 from framework.evaluate.outcomes import Outcomes
-from framework.evaluate.regression import MEDIAN
 from framework.report.drawing import Panel, Pen, panel
 from framework.report.spread import Resampling
 from framework.report.tables import Cell, Table, estimates, interval, places_of, words
@@ -19,10 +18,10 @@ FEWEST = 10  # pairs in a bin; a smaller one is joined to the one before
 
 
 def error(one: Outcomes, model: str) -> Float[np.ndarray, "r q"]:
-    """The absolute error of the median, or the log loss."""
-    forecast = one.forecasts[model]
+    """The absolute error of the point forecast, or the log loss."""
     if not one.target.levels:
-        return np.abs(forecast[..., MEDIAN] - one.truth)
+        return np.abs(one.points(model) - one.truth)
+    forecast = one.forecasts[model]
     given = np.take_along_axis(forecast, one.truth.astype(int)[None, :, None], axis=2)[..., 0]
     return -np.log(np.maximum(given, CLIP))
 

@@ -149,7 +149,27 @@ def _models(run: Run) -> str:
     told: dict[tuple[str, ...], list[str]] = {}
     for clause, names in of.items():
         told.setdefault(tuple(names), []).append(clause)
-    return "\n\n".join([*(f"{listed(names)}: {'; '.join(some)}." for names, some in told.items()), _gaps(run)])
+    each = [f"{listed(names)}: {'; '.join(some)}." for names, some in told.items()]
+    return "\n\n".join([*each, *_intervals(run), _gaps(run)])
+
+
+def _intervals(run: Run) -> list[str]:
+    """How predictive intervals of numbers came about; nothing where none was forecast."""
+    numbers = [one.target for one in run.outcomes if not one.target.levels and not one.target.horizons]
+    settings = run.settings.get("intervals")
+    if not numbers or not settings:
+        return []
+    text = f"{wording(settings)}."
+    bounds = [f"{target.name} {list(target.bounds)}" for target in numbers if target.bounds != (None, None)]
+    if bounds:
+        text += f" Forecasts were kept within bounds ({'; '.join(bounds)})."
+    logs = [target.name for target in numbers if target.scale == "log"]
+    if logs:
+        text += f" The logarithm of {listed(logs)} was modelled; forecasts are in original units."
+    text += " Beyond the longest horizon seen in training, widths grow in proportion to the horizon."
+    beyond = {one.target.name: int(one.beyond.any(0).sum()) for one in run.outcomes if one.target in numbers}
+    some = [f"{count} of {name}" for name, count in beyond.items() if count]
+    return [text + (f" There were {listed(some)} beyond it." if some else "")]
 
 
 def _gaps(run: Run) -> str:

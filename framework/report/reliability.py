@@ -31,7 +31,7 @@ def table(one: Outcomes, how: Resampling) -> Table:
 
 def below(one: Outcomes, model: str) -> Float[np.ndarray, "q l"]:
     """Share of the repeats in which a truth lies below each quantile, one that is hit counting half."""
-    quantiles, truth = one.forecasts[model], one.truth[None, :, None]
+    quantiles, truth = one.quantiles(model), one.truth[None, :, None]
     return ((truth < quantiles) + (truth == quantiles) / 2).mean(0)
 
 

@@ -110,9 +110,13 @@ def updating(run: Run, methods: set[str]) -> str | None:
     """Which models were corrected."""
     fitted = run.settings.get("fitted") or {}
     corrected = [name for name, node in fitted.items() if "Calibrated" in str(node.get("_target_"))]
+    if (run.settings.get("intervals") or {}).get("calibrate"):
+        corrected.append("predictive intervals of all models")
     if not corrected:
         return "No model was updated after the test."
-    return f"{listed(corrected)}: recalibrated on validation subjects set aside for it; none after the test."
+    return (
+        f"{listed(corrected)}: recalibrated on training and validation subjects held out for it; none after the test."
+    )
 
 
 def calculated(run: Run, methods: set[str]) -> str:

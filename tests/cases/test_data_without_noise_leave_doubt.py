@@ -40,8 +40,8 @@ def test_a_course_without_noise_is_forecast_right_and_not_with_certainty(tmp_pat
     told, truth = answers(fitted, one, rows, one.asked)["score"], one.asked.truth["score"].value[15:, :, None]
     assert np.abs(told[..., [LEVELS.index(0.5)]] - truth).max() < 0.1
     least = 2 * 1.6 * LEAST * np.std([10, 8, 6, 4])  # the width of 90% of a normal whose spread is the least
-    assert (told[..., -1] - told[..., 0] > 0.9 * least).all()
-    assert ((told[..., [0]] <= truth) & (truth <= told[..., [-1]])).all()
+    assert (told[..., len(LEVELS) - 1] - told[..., 0] > 0.9 * least).all()
+    assert ((told[..., [0]] <= truth) & (truth <= told[..., [len(LEVELS) - 1]])).all()
     assert any("no noise was left" in note or "did not converge" in note for note in fitted.notes)
 
 

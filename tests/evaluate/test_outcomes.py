@@ -35,13 +35,13 @@ def test_the_table_says_the_same_in_words(study, tmp_path):
     kept.write([mmse, cdr], tmp_path)
     table = pd.read_csv(tmp_path / "forecasts" / "MMSE.csv")
     assert list(table)[:8] == ["model", "repeat", "fold", "subject", "origin", "origin_time", "time", "truth"]
-    assert list(table)[8:] == ["q05", "q25", "q50", "q75", "q95"]
+    assert list(table)[8:] == ["q05", "q25", "q50", "q75", "q95", "beyond_follow_up"]
     slope = table[(table.model == "slope") & (table["repeat"] == 3)]
     assert np.array_equal(slope.filter(regex="^q").to_numpy(), mmse.forecasts["slope"][3])
     assert list(slope.subject) == [mmse.subjects[i] for i in mmse.subject]
     assert np.array_equal(slope.fold, mmse.fold[3])
     table = pd.read_csv(tmp_path / "forecasts" / "CDR.csv", dtype={"truth": str})
-    assert list(table)[8:] == ["p_0.0", "p_0.5", "p_1.0", "p_2.0"]
+    assert list(table)[8:] == ["p_0.0", "p_0.5", "p_1.0", "p_2.0", "beyond_follow_up"]
     assert list(table.truth[: len(cdr.truth)]) == [cdr.target.levels[int(i)] for i in cdr.truth]
 
 

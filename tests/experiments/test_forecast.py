@@ -70,7 +70,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(folder):
 def test_forecasts_are_of_the_held_out_alone_and_kept_whole(folder):
     score, stage = outcomes.read(folder)
     assert len(score.subjects) == 4
-    assert score.forecasts["gru"].shape == (1, len(score.truth), len(LEVELS))
+    assert score.forecasts["gru"].shape == (1, len(score.truth), len(LEVELS) + 1)
     np.testing.assert_allclose(stage.forecasts["gru"].sum(-1), 1, rtol=1e-5)
     with (folder / "history.csv").open() as file:
         history = list(csv.DictReader(file))
@@ -80,7 +80,7 @@ def test_forecasts_are_of_the_held_out_alone_and_kept_whole(folder):
             last[row["subject"], int(row["visit"])] = float(row["value"])
     for k, i in enumerate(score.subject):
         expected = last[score.subjects[i], int(score.origin[k])]
-        assert score.forecasts["last_visit"][0, k, LEVELS.index(0.5)] == pytest.approx(expected, rel=1e-6)
+        assert score.points("last_visit")[0, k] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_finished_run_is_shown_not_made_again(fitted, folder, monkeypatch):

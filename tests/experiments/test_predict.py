@@ -47,7 +47,7 @@ def test_every_new_subject_is_forecast_at_every_horizon(new):
     assert told.code == 0, told.err
     asked = [(s, o, a, t) for t in ("score", "stage") for s, o in (("p", 2), ("q", 1), ("r", 2)) for a in (0.5, 2.0)]
     assert list(table[["subject", "origin", "ahead", "target"]].itertuples(index=False, name=None)) == asked
-    score = table[table.target == "score"][list(NUMBERS)].to_numpy()
+    score = table[table.target == "score"][["q05", "q25", "q50", "q75", "q95"]].to_numpy()
     assert (np.diff(score) >= 0).all()
     stage = table[table.target == "stage"][["p_well", "p_ill"]].to_numpy()
     np.testing.assert_allclose(stage.sum(1), 1, rtol=1e-5)

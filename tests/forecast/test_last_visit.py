@@ -16,7 +16,7 @@ from framework.types import LEVELS
 from tests.cohorts import oasis2, table
 
 KEY = jax.random.key(0)
-MIDDLE = LEVELS.index(0.5)
+POINT = len(LEVELS)  # behind the quantiles
 VARIABLES = (
     Variable("score", ("input", "target"), "points"),
     Variable("stage", ("input", "target"), levels=("low", "mid", "high"), ordered=True),
@@ -61,8 +61,8 @@ def told(one, examples, target: str) -> dict[tuple, np.ndarray]:
     }
 
 
-def test_the_median_is_the_last_observed_value(cohort):
-    found = {asked: float(numbers[MIDDLE]) for asked, numbers in told(*fitted(cohort), "score").items()}
+def test_the_point_forecast_is_the_last_observed_value(cohort):
+    found = {asked: float(numbers[POINT]) for asked, numbers in told(*fitted(cohort), "score").items()}
     prior = np.median([10, 6, 10, 7])  # of all training observations, for one never observed
     assert found == {
         ("a", 0, 2): 10,
@@ -81,15 +81,18 @@ def test_the_slope_is_least_squares_through_the_last_observation(cohort):
     years, change = np.array([2, 3, 3]), np.array([-4, -3, -3])
     slope = np.linalg.lstsq(years[:, None], change, rcond=None)[0][0]
     found = told(*fitted(cohort, drifts=True), "score")
-    assert found["c", 0, 1.5][MIDDLE] == pytest.approx(8 + 1.5 * slope, rel=1e-5)
-    assert found["c", 1, 1.5][MIDDLE] == pytest.approx(8 + 1.5 * slope, rel=1e-5), "years count from the observation"
-    assert found["d", 0, 1][MIDDLE] == pytest.approx(np.median([10, 6, 10, 7]), rel=1e-5)
+    assert found["c", 0, 1.5][POINT] == pytest.approx(8 + 1.5 * slope, rel=1e-5)
+    assert found["c", 1, 1.5][POINT] == pytest.approx(8 + 1.5 * slope, rel=1e-5), "years count from the observation"
+    assert found["d", 0, 1][POINT] == pytest.approx(np.median([10, 6, 10, 7]), rel=1e-5)
 
 
-def test_the_spread_is_that_of_training_errors(cohort):
-    errors = np.array([-4.0, -3.0, -3.0])
-    expected = 8 + np.where(np.array(LEVELS) < 0.5, np.minimum(np.quantile(errors, LEVELS), 0), 0)
-    np.testing.assert_allclose(told(*fitted(cohort), "score")["c", 0, 1], expected, rtol=1e-6)
+def test_quantiles_are_those_of_training_errors_around_the_median_yearly_change(cohort):
+    """Yearly changes are -2 over two years and twice -1 over three: their median, weighted by years, is -1."""
+    errors = np.array([-2.0, 0.0, 0.0])  # of the changes -4, -3, -3
+    around = np.where(np.array(LEVELS) < 0.5, np.minimum(np.quantile(errors, LEVELS), 0), 0)
+    for drifts in (False, True):
+        found = told(*fitted(cohort, drifts), "score")["c", 0, 1.5][:POINT]
+        np.testing.assert_allclose(found, 8 - 1.5 + around, rtol=1e-6)
 
 
 def test_classes_are_the_last_level_smeared_to_its_neighbours(cohort):
@@ -114,14 +117,14 @@ def test_the_score_of_a_class_does_not_depend_on_the_fold(cohort):
 
 def test_it_reads_a_target_that_is_hidden_from_others(cohort):
     found = told(*fitted(cohort, hidden=("score",)), "volume")
-    assert found["c", 0, 1.5][MIDDLE] == 9
-    assert told(*fitted(cohort, hidden=("score",)), "score")["a", 0, 2][MIDDLE] == 10
+    assert found["c", 0, 1.5][POINT] == 9
+    assert told(*fitted(cohort, hidden=("score",)), "score")["a", 0, 2][POINT] == 10
 
 
 def test_asked_about_a_visit_it_does_not_read_the_answer_from_it(cohort):
     found = told(*fitted(cohort, hidden=NAMES, ask="now"), "score")
     prior = float(np.median([10, 6, 10, 7]))
-    assert {asked: float(numbers[MIDDLE]) for asked, numbers in found.items()} == {
+    assert {asked: float(numbers[POINT]) for asked, numbers in found.items()} == {
         ("a", 0, 0): prior,
         ("a", 1, 2): 10,
         ("b", 0, 0): prior,
@@ -163,7 +166,7 @@ def tested():
 def mean_error(tested, name: str, drifts: bool) -> float:
     examples, found = tested
     truth = examples.asked.truth[name]
-    return float(np.abs(found[name, drifts][..., MIDDLE] - truth.value)[truth.observed].mean())
+    return float(np.abs(found[name, drifts][..., POINT] - truth.value)[truth.observed].mean())
 
 
 def test_oasis2_last_visit(tested):
@@ -186,9 +189,10 @@ def test_oasis2_demented_or_not(tested):
 
 
 def test_nor_does_it_learn_from_the_answer_at_times_that_no_float32_holds(tmp_path):
-    """Everyone loses four points in 0.7 years: asked about each visit, that is the error of the visit before."""
+    """Everyone loses four points in 0.7 years: asked about each visit, that is the change since the visit before."""
     series = {name: [(0.0, {"score": 10.0}), (0.7, {"score": 6.0})] for name in "abcd"}
     cohort = table(tmp_path / "c", VARIABLES[:1], series)
     examples = Examples(cohort, layout(cohort.schema, ["score"], ["score"]), "now")
     learnt = LastVisit(False).fit(examples, Split(TRAIN, np.zeros(4, bool), ~TRAIN), KEY).learnt["score"]
-    np.testing.assert_array_equal(learnt.spread, [-4, -4, 0, 0, 0])
+    assert learnt.median_slope == pytest.approx(-4 / 0.7)
+    np.testing.assert_allclose(learnt.spread, 0, atol=1e-9)

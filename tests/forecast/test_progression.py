@@ -102,7 +102,9 @@ def test_quantiles_cover_as_often_as_they_say(joint):
     examples, _, told = joint
     for name in ("score", "volume"):
         quantiles, truth = judged(examples, told, name)
-        np.testing.assert_allclose((truth[:, None] <= quantiles).mean(0), LEVELS, atol=0.15)  # twenty subjects
+        np.testing.assert_allclose(
+            (truth[:, None] <= quantiles[:, : len(LEVELS)]).mean(0), LEVELS, atol=0.15
+        )  # twenty subjects
 
 
 @pytest.mark.long

@@ -11,6 +11,7 @@ from framework.data.ingest.numbers import Missing, decimal_mark, likely, number,
 from framework.data.ingest.spec import build, known
 from framework.data.schema import Value, Variable
 from framework.errors import UserError
+from framework.types import Bounds
 
 PER_YEAR = {"days": DAYS_PER_YEAR, "weeks": DAYS_PER_YEAR / 7, "months": 12.0, "years": 1.0}
 
@@ -20,7 +21,8 @@ class Column:
     """A variable and the column it is read from.
 
     `map` renames what a cell says before it is read ({1: M, 2: F}, or pairs: [["90+", 90]]); a number outside `bounds`
-    is an error. `decimal` is the mark that its numbers are written with.
+    is an error (null: no bound on that side). With `scale` "log" models read the number's logarithm, so that it must be
+    above 0. `decimal` is the mark that its numbers are written with.
 
     With `plus_time` the column holds the value at time zero (age at baseline), or at the time in the column `origin`,
     written as the visits' own is, and a visit's value is that plus `per_year` times the time since. Dates have no zero:
@@ -47,7 +49,8 @@ class Column:
     map: Mapping[str, str | int | float] | tuple[tuple[str | int | float, str | int | float], ...] = field(
         default_factory=dict
     )
-    bounds: tuple[float, float] | None = None
+    bounds: Bounds = (None, None)
+    scale: str = "linear"
     plus_time: bool = False
     as_time: bool = False
     format: str = ""
@@ -65,11 +68,12 @@ class Column:
         decimal_mark(self.decimal)
         if self.is_date:
             object.__setattr__(self, "units", UNITS)
-        if self.as_time and (self.levels or self.bounds or self.plus_time or self.is_date):
+        bounded = any(end is not None for end in self.bounds)
+        if self.as_time and (self.levels or bounded or self.plus_time or self.is_date):
             raise UserError(f"variable {self.name!r} is as_time and so takes no levels, bounds, plus_time or role date")
         if self.as_time:
             object.__setattr__(self, "units", "years")
-        if self.levels and (self.bounds or self.plus_time):
+        if self.levels and (bounded or self.plus_time):
             raise UserError(
                 f"variable {self.name!r} has levels and also bounds or plus_time, which are for numbers; remove one"
             )
@@ -123,10 +127,16 @@ class Column:
                 f"{self.name} (column {self.column!r}) is no finite number; correct the cell, name its text as "
                 f"missing, or `map` it to one{likely(cell)}"
             )
-        if self.bounds and not self.bounds[0] <= value <= self.bounds[1]:
+        low, high = self.bounds
+        if (low is not None and value < low) or (high is not None and value > high):
             raise UserError(
                 f"{self.name} (column {self.column!r}) is outside its bounds {list(self.bounds)} {self.units}; "
                 "mend the cell, or widen the bounds"
+            )
+        if self.scale == "log" and value <= 0:
+            raise UserError(
+                f"{self.name} (column {self.column!r}) has scale log and is not above 0; "
+                "fix the cell, name it as missing, or remove scale: log"
             )
         return value
 

@@ -166,7 +166,7 @@ def _everybody(plan: Sequence, layout, ledger: Ledger) -> None:
 
 def _range(column: Column, values: np.ndarray, ledger: Ledger) -> None:
     """Default plausible ranges, where none is declared."""
-    if column.bounds:
+    if column.bounds != (None, None):
         return
     low, high = -np.inf, np.inf
     if column.units == "years":

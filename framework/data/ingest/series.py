@@ -189,7 +189,7 @@ class Layout:
         """When a value that advances by itself was what its column says; None where that is not known."""
         if not column.origin:
             return 0.0
-        at = replace(column, column=column.origin, plus_time=False, origin="", levels=(), bounds=None)
+        at = replace(column, column=column.origin, plus_time=False, origin="", levels=(), bounds=(None, None))
         found = {
             value: row.where for row in reversed(rows) if (value := self._moment(at, row, subject, first)) is not None
         }

@@ -20,6 +20,7 @@ from framework.data.simulate.render import CHANNELS, FIELD_OF_VIEW, Head, Render
 
 MODALITIES = CHANNELS[:2]
 BOTH = ("input", "target")
+ABOVE = (0.0, None)  # bounds of a volume
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ def atrophy_schema(voxels: int = 32, p: Parameters | None = None) -> Schema:
     return Schema(
         variables=(
             Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
-            Variable("cognition", BOTH, "points", description="an MMSE, 0 to 30"),
-            Variable("ventricles", BOTH, "mL", description="lateral ventricles as segmented"),
-            Variable("cortex", BOTH, "mL", description="cortical grey matter as segmented"),
+            Variable("cognition", BOTH, "points", description="an MMSE", bounds=(0.0, 30.0)),
+            Variable("ventricles", BOTH, "mL", description="lateral ventricles as segmented", bounds=ABOVE),
+            Variable("cortex", BOTH, "mL", description="cortical grey matter as segmented", bounds=ABOVE),
             Variable("diagnosis", BOTH, levels=DIAGNOSES, ordered=True, positive_from="AD"),
             Variable("stage", ("hindsight",), description="the true stage, 0 to 1"),
             Variable("true_ventricles", ("hindsight",), "mL", description="the sum of the deformed map"),

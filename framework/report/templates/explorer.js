@@ -25,7 +25,7 @@
   // What is to be drawn: the target, its queries from the chosen origin with the places of their forecasts, what was seen.
   function chosen() {
     const target = data.targets[part("target").value], subject = data.subjects.indexOf(part("subject").value.trim());
-    const mine = target.asked.map((row, place) => ({ place, subject: row[0], origin: row[1], from: row[2], at: row[3], truth: row[4] }))
+    const mine = target.asked.map((row, place) => ({ place, subject: row[0], origin: row[1], from: row[2], at: row[3], truth: row[4], beyond: row[5] }))
       .filter((query) => query.subject === subject).sort((a, b) => a.at - b.at);
     return { target, subject, mine };
   }
@@ -106,7 +106,7 @@
 
   function table(target, queries, model) {
     const names = target.classes.length ? target.classes.map((level) => `chance of ${level}`) : data.levels.map((level) => `${100 * level}%`);
-    const heads = ["Years since the first visit", "Came to pass", ...names].map((words) => {
+    const heads = ["Years since the first visit", "Came to pass", ...names, "Beyond the follow-up in training"].map((words) => {
       const head = document.createElement("th");
       head.scope = "col";
       head.className = "number";
@@ -117,7 +117,7 @@
     for (const query of queries) {
       const row = part("table").tBodies[0].insertRow();
       const told = target.classes.length ? target.classes[query.truth] : plain(query.truth);
-      for (const words of [plain(query.at), told, ...target.told[model][query.place].map(plain)]) {
+      for (const words of [plain(query.at), told, ...target.told[model][query.place].map(plain), query.beyond ? "yes" : "no"]) {
         const cell = row.insertCell();
         cell.className = "number";
         cell.textContent = words;

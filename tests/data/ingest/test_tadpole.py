@@ -17,7 +17,7 @@ from framework.data.layout import layout
 from framework.data.sites import ByGroup
 from framework.errors import UserError
 from framework.evaluate.tadpole import read_truth, score
-from framework.forecast.last_visit import LastVisit
+from framework.forecast.last_visit import FittedLastVisit, LastVisit
 from framework.launch.submission import submission
 from tests import tadpole
 
@@ -117,7 +117,11 @@ def test_the_forecasts_of_a_floor_are_a_submission_that_d4_scores(folder, cohort
     shape = layout(cohort.schema, ["diagnosis", "ADAS13", "Ventricles_ICV"])
     split = ByGroup("D2", None, 0.1, 1, 0).one(cohort)
     fitted = LastVisit(True).fit(Examples(cohort, shape), split, jax.random.key(0))
-    table = submission(fitted, cohort, shape, "2018-01")
+    table, beyond = submission(fitted, cohort, shape, "2018-01")
+    assert list(beyond) == ["RID", "Forecast Month", "beyond_follow_up"]
+    assert not beyond["beyond_follow_up"].any()  # the floor by itself keeps no follow-up
+    _, beyond = submission(Followed(fitted.layout, fitted.learnt), cohort, shape, "2018-01")
+    assert 0 < beyond["beyond_follow_up"].sum() < len(beyond)
     assert set(table["RID"]) == {rid for rid, c in folder[1].items() if c["rollover"]}
     assert table["Forecast Date"].iloc[[0, 59]].tolist() == ["2018-01", "2022-12"]
     found = score(table, read_truth(folder[0] / "TADPOLE_D4.csv"), resamples=20)
@@ -128,10 +132,16 @@ def test_the_forecasts_of_a_floor_are_a_submission_that_d4_scores(folder, cohort
         submission(fitted, cohort, layout(cohort.schema, ["ADAS13"]), "2018-01")
 
 
+class Followed(FittedLastVisit):
+    """A floor that was trained on three years of follow-up."""
+
+    follow_up = 3.0
+
+
 def test_the_leaderboards_submission_knows_lb2_alone_and_lb4_scores_it(folder, board, tmp_path):
     shape, early = layout(board.schema, ["diagnosis", "ADAS13", "Ventricles_ICV"]), dates(board) < years("2012-01-01")
     fitted = LastVisit(False).fit(Examples(board, shape), ByGroup("D2", None, 0.1, 1, 0).one(board), jax.random.key(0))
-    table = submission(fitted, board, shape, "2010-05")
+    table, _ = submission(fitted, board, shape, "2010-05")
     seen = np.flatnonzero([folder[1][int(subject)]["rollover"] for subject in board.subjects] & early[:, 0])
     assert sorted(set(table["RID"])) == sorted(int(board.subjects[row]) for row in seen)
     assert len(table) == 84 * len(seen)
@@ -140,7 +150,7 @@ def test_the_leaderboards_submission_knows_lb2_alone_and_lb4_scores_it(folder, b
     later = (board.valid & ~early)[..., None] & told
     assert later[seen].any()
     other = replace(board, values=np.where(later, 0, board.values), observed=board.observed & ~later)
-    pd.testing.assert_frame_equal(submission(fitted, other, shape, "2010-05"), table)
+    pd.testing.assert_frame_equal(submission(fitted, other, shape, "2010-05")[0], table)
     known = pd.DataFrame({"RID": table["RID"].unique(), "CognitiveAssessmentDate": "2013-03-04", "Diagnosis": "MCI"})
     known = known.assign(ADAS13=20.0, ScanDate="2013-03-04", Ventricles=0.03, LB4=1)
     strangers = known.assign(RID=9999, LB4=0)  # of whom no forecast is asked

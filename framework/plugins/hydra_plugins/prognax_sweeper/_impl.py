@@ -53,10 +53,11 @@ def _what(space: Space, settings: Settings, config: DictConfig) -> dict[str, obj
     told = {key: value for key, value in asdict(settings).items() if key not in ("trials", "storage", "params")}
     rest = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"]))
     assert isinstance(rest, dict)
+    tree = {str(key): value for key, value in rest.items()}
     return {
         **told,
         **{f"{key} in": value for key, value in space.told().items()},
-        "rest": store.digest({"config": without(rest, FREE), "sources": sources_digest()}),
+        "rest": store.digest({"config": without(tree, FREE), "sources": sources_digest()}),
     }
 
 

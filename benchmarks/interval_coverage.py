@@ -1,0 +1,244 @@
+"""Whether 90% predictive intervals hold 90% of truths, for every forecaster of a number, before and after calibration.
+
+    python -m benchmarks.interval_coverage [models=ridge,gru] [cohorts=10] [folder=runs/interval_coverage]
+    python -m benchmarks.interval_coverage runs/compare/<hash> [runs/compare/<hash> ...]
+
+Without runs: so many training cohorts of 150 simulated subjects (the course of `framework.data.simulate.course`, six
+visits, tables alone), each with 200 new subjects, from every forecaster of conf/model; what is done already is kept in
+`folder`, so that the same command goes on where it was stopped. With runs: the coverage in these finished runs, with
+its 95% interval over subjects, Bonferroni-adjusted for the number of forecasters.
+
+`ratio` is the worst forecaster's distance from 90% as a share of the 2 points allowed (of the interval's reach, with
+runs): at most 1 holds.
+"""
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import jax
+import numpy as np
+from hydra import compose, initialize_config_module
+from jaxtyping import Bool, Float
+
+from benchmarks.measure import RESULTS
+from framework.data.examples import Examples
+from framework.data.layout import layout
+from framework.data.schema import Schema, Subject, Variable, Visit
+from framework.data.simulate.course import DIAGNOSES, SEXES, Parameters, draw_person, follow, streams
+from framework.data.split import Split
+from framework.data.store import Cohort
+from framework.data.store.writing import write
+from framework.evaluate import outcomes
+from framework.forecast.answers import answers
+from framework.forecast.base import Fitted, Forecaster
+from framework.launch.job import forecaster_of
+from framework.types import LEVELS
+
+TRAIN, NEW = 150, 200
+MODELS = (
+    "last_visit",
+    "slope",
+    "ridge",
+    "quantile",
+    "svm",
+    "forest",
+    "extra_trees",
+    "boosting",
+    "mixed_effects",
+    "progression",
+    "gru",
+    "crossfit",
+    "bagging",
+    "voting",
+    "stacking",
+)
+SMALLER = {"bagging": ["model.count=5"], "crossfit": ["model.folds=3", "model.grid={learning_rate: [0.003]}"]}
+TARGETS = ("cognition", "ventricles")
+HORIZONS = (0.0, 1.5, 2.5, 3.5, 6.0)  # years
+COMPLETE = Parameters(
+    months=(0, 12, 24, 36, 48, 60),
+    planned=(6, 6),
+    attends=1.0,
+    leaves=(0.0, 0.0, 0.0),
+    no_cognition=0,
+    no_t1=0,
+    unsegmented=0,
+)
+REPLICATES = 4000  # of the bootstrap over subjects
+
+
+@cache
+def simulated(seed: int, subjects: int) -> Cohort:
+    """Subjects of the simulated course by their tables, six visits each."""
+    schema = Schema(
+        (
+            Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
+            Variable("cognition", ("input", "target"), "points", bounds=(0.0, 30.0)),
+            Variable("ventricles", ("input", "target"), "mL", bounds=(0.0, None)),
+            Variable("diagnosis", ("input",), levels=DIAGNOSES, ordered=True),
+        ),
+        (Variable("sex", levels=SEXES), Variable("icv", units="mL")),
+    )
+    return write(f"memory://interval_coverage/{seed}", schema, _subjects(seed, subjects))
+
+
+def _subjects(seed: int, count: int) -> Iterator[Subject]:
+    for i in range(count):
+        rng = streams(seed, i)[0]
+        person = draw_person(rng, COMPLETE)
+        visits = []
+        for plan in follow(person, rng, COMPLETE):
+            volume = float(np.exp(person.log_ventricles(plan.time))) * plan.ventricles_error
+            values = {"cognition": float(plan.cognition), "ventricles": volume, "diagnosis": plan.diagnosis}
+            visits.append(Visit(plan.id, plan.time, {"age": person.age + plan.time, **values}))
+        yield Subject(f"s{i:04d}", tuple(visits), {"sex": person.sex, "icv": person.icv})
+
+
+def measured(recipe: Forecaster, seed: int) -> dict:
+    """Of each target, how often its intervals held, and their widths, as the member forecasts and as calibrated."""
+    cohort = simulated(seed, TRAIN + NEW)
+    examples = Examples(cohort, layout(cohort.schema, TARGETS))
+    place = np.arange(TRAIN + NEW)
+    split = Split(place < TRAIN * 0.85, (place >= TRAIN * 0.85) & (place < TRAIN), place >= TRAIN)
+    fitted = recipe.fit(examples, split, jax.random.key(seed))
+    member = getattr(fitted, "member", fitted)
+    found = {}
+    for when, one in (("before", member), ("after", fitted)):
+        for target, case in _held(one, examples, np.flatnonzero(split.test)).items():
+            found.setdefault(target, {})[when] = case
+    return found
+
+
+def _held(fitted: Fitted, examples: Examples, rows: np.ndarray) -> dict:
+    told = answers(fitted, examples, rows, examples.asked)
+    query = examples.asked.query
+    ahead = (query.time - np.take_along_axis(examples.cohort.times, query.origin, 1))[rows]
+    made = {}
+    for name in TARGETS:
+        truth = examples.asked.truth[name]
+        seen = np.asarray(truth.observed)[rows]
+        inside, width = inside_of(told[name][seen], np.asarray(truth.value)[rows][seen])
+        bins = np.digitize(ahead[seen], HORIZONS) - 1
+        made[name] = {
+            "held": int(inside.sum()),
+            "count": len(inside),
+            "width": float(width.mean()),
+            "held_by_horizon": np.bincount(bins, inside, len(HORIZONS) - 1).astype(int).tolist(),
+            "count_by_horizon": np.bincount(bins, minlength=len(HORIZONS) - 1).tolist(),
+        }
+    return made
+
+
+def inside_of(
+    told: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"]
+) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Whether 90% intervals hold the truths, ends included, and their widths."""
+    low, high = told[:, 0], told[:, len(LEVELS) - 1]
+    return (low <= truth) & (truth <= high), high - low
+
+
+def pooled(parts: Sequence[dict]) -> dict:
+    """The same over all training cohorts."""
+    whole = {}
+    for target in TARGETS:
+        for when in ("before", "after"):
+            each = [part[target][when] for part in parts]
+            held, count = (np.sum([one[f"{what}_by_horizon"] for one in each], axis=0) for what in ("held", "count"))
+            whole[f"{target} {when}"] = {
+                "coverage": float(held.sum() / count.sum()),
+                "by_horizon": (held / np.maximum(count, 1)).tolist(),
+                "by_cohort": [one["held"] / one["count"] for one in each],
+                "width": float(np.mean([one["width"] for one in each])),
+            }
+    return whole
+
+
+def in_runs(runs: Sequence[Path], seed: int = 0) -> dict:
+    """The coverage in finished runs with its interval over subjects, adjusted for the number of forecasters."""
+    found = {}
+    for run in runs:
+        for one in outcomes.read(run):
+            if one.target.levels or one.target.horizons:
+                continue
+            for model in one.forecasts:
+                told = one.quantiles(model)
+                inside = ((told[..., 0] <= one.truth) & (one.truth <= told[..., -1])).mean(0)
+                width = (told[..., -1] - told[..., 0]).mean()
+                found[f"{run.name} {one.target.name} {model}"] = inside, one.subject, float(width)
+    names = {name.split()[-1] for name in found}
+    share = 0.05 / len(names)
+    rng, cases = np.random.default_rng(seed), {}
+    for name, (inside, subject, width) in found.items():
+        hits, count = np.bincount(subject, inside), np.bincount(subject)
+        drawn = rng.multinomial(len(count), np.full(len(count), 1 / len(count)), REPLICATES)
+        draws = (drawn @ hits) / np.maximum(drawn @ count, 1)
+        low, high = np.quantile(draws, [share / 2, 1 - share / 2])
+        cases[name] = {"coverage": float(inside.mean()), "low": float(low), "high": float(high), "width": width}
+    return cases
+
+
+def main(arguments: Sequence[str]) -> dict:
+    """Measure, print a table and one JSON line, leave the result under `results`."""
+    options = dict(one.split("=", 1) for one in arguments if "=" in one)
+    runs = [Path(one) for one in arguments if "=" not in one]
+    if runs:
+        cases = in_runs(runs)
+        for name, one in cases.items():
+            print(f"{name:50} {one['coverage']:.3f} [{one['low']:.3f}, {one['high']:.3f}] width {one['width']:.4g}")
+        reach = [
+            abs(one["coverage"] - 0.9) / max(one["coverage"] - one["low"], one["high"] - one["coverage"], 1e-9)
+            for one in cases.values()
+        ]
+        return _written(cases, max(reach), "interval_coverage_runs", {"runs": [run.name for run in runs]})
+    cohorts = int(options.get("cohorts", 10))
+    names = options.get("models", ",".join(MODELS)).split(",")
+    folder = Path(options.get("folder", "runs/interval_coverage"))
+    folder.mkdir(parents=True, exist_ok=True)
+    cases = {name: pooled([_once(name, seed, folder) for seed in range(cohorts)]) for name in names}
+    worst = 0.0
+    for name, case in cases.items():
+        for what, one in case.items():
+            horizons = " ".join(f"{share:.3f}" for share in one["by_horizon"])
+            print(f"{name:14} {what:18} {one['coverage']:.3f} by horizon {horizons} width {one['width']:.3g}")
+            if what.endswith("after"):
+                worst = max(worst, abs(one["coverage"] - 0.9) / 0.02, *(abs(h - 0.9) / 0.04 for h in one["by_horizon"]))
+    more = {"cohorts": cohorts, "new_subjects": cohorts * NEW, "training_subjects": TRAIN, "horizons": HORIZONS}
+    return _written(cases, worst, "interval_coverage", more)
+
+
+def _once(name: str, seed: int, folder: Path) -> dict:
+    file = folder / f"{name}-{seed}.json"
+    if not file.exists():
+        with initialize_config_module("conf", version_base="1.3"):
+            config = compose("forecast", ["data.store=none", f"model={name}", *SMALLER.get(name, ())])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*converge.*")
+            found = measured(forecaster_of(config, config.model), seed)
+        file.with_suffix(".new").write_text(json.dumps(found))
+        replaced = file.with_suffix(".new").rename(file)
+        print(f"{replaced.stem}: {found['ventricles']['after']['held'] / found['ventricles']['after']['count']:.3f}")
+    return json.loads(file.read_text())
+
+
+def _written(cases: dict, ratio: float, name: str, more: dict) -> dict:
+    result = {
+        "benchmark": name,
+        "device": jax.devices()[0].device_kind,
+        "ratio": ratio,
+        "cases": cases,
+        **more,
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+    return result
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
