@@ -43,8 +43,11 @@ READ = ("split.path", "*.pretrained")
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of a run's resolved configuration (plain containers) changes its results, its cohort's fingerprint apart."""
-    composed = COMPOSED if isinstance(config.get("fitted"), Mapping) else ()
-    return {key: _contents(value, key) for key, value in without(config, (*FREE, *SOURCES, *composed)).items()}
+    fitted = config.get("fitted")
+    composed = COMPOSED if isinstance(fitted, Mapping) else ()
+    kept = {key: _contents(value, key) for key, value in without(config, (*FREE, *SOURCES, *composed)).items()}
+    # the last one is the one under study: their order counts, which a mapping does not keep
+    return kept | ({"fitted in order": list(fitted)} if isinstance(fitted, Mapping) else {})
 
 
 def without(config: Mapping[str, Any], keys: Collection[str], under: str = "") -> dict[str, Any]:

@@ -16,7 +16,7 @@ def test_intervals_cover_and_those_of_visits_do_not():
     told = {by_visit: coverage.simulated(60, 20, 120, by_visit=by_visit)["MAE"] for by_visit in (False, True)}
     held = {by_visit: coverage.covered(found, coverage.TRUTH["MAE"]).mean() for by_visit, found in told.items()}
     assert held[False] > 0.85
-    assert held[True] < 0.9
+    assert held[True] <= 0.9
 
 
 @pytest.mark.long

@@ -100,6 +100,14 @@ def test_a_training_that_nothing_fitted_refers_to_is_no_part_of_the_run():
     assert identity({"model": {"training": {"steps": 1}}}) != identity({"model": {"training": {"steps": 2}}})
 
 
+def test_which_model_is_under_study_counts():
+    floors = {"last_visit": {"drifts": False}, "slope": {"drifts": True}}
+    one, other = (
+        {"runs": "r", "fitted": {name: floors[name] for name in names}} for names in (floors, [*floors][::-1])
+    )
+    assert identity(one) != identity(other)
+
+
 def test_folds_read_from_a_file_count_by_what_it_says(tmp_path):
     def of(place, text):
         place.write_text(text)
