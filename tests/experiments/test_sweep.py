@@ -142,8 +142,8 @@ def test_a_fault_of_ours_in_a_group_is_no_reason_to_train_one_by_one(tmp_path, m
     write_table(tmp_path / "visits.csv", rows())
     told = runner(tmp_path)("forecast", *MANY, "seed=0,1")
     assert told.code == 1
-    reason = f"internal error: {type(error).__name__}: shapes differ"
-    assert [line["failed"] for line in lines(tmp_path)] == [reason] * 2
+    reason = f"{type(error).__name__}: shapes differ"
+    assert [line["failed"] for line in lines(tmp_path)] == [f"internal error: {reason}"] * 2
     assert sum("Traceback" in line for line in told.err) == 1
     found = [json.loads((run / "status.json").read_text()) for run in runs_of(tmp_path, "forecast")]
     assert [(one["state"], one["reason"]) for one in found] == [("failed", reason)] * 2
