@@ -20,7 +20,7 @@ from framework.launch.command import command
 from framework.launch.folder import RunFolder
 
 def deep():
-    go_on = jax.jit(lambda i: jax.lax.while_loop(lambda i: i >= 0, lambda i: i * 1, i))
+    go_on = jax.jit(lambda i: jax.lax.while_loop(lambda i: i >= 0, lambda i: i * 1, i)).lower(1).compile()
     print("computing", flush=True)
     go_on(1).block_until_ready()
 
