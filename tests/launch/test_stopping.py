@@ -20,9 +20,10 @@ from framework.launch.command import command
 from framework.launch.folder import RunFolder
 
 def deep():
-    go_on = jax.jit(lambda i: jax.lax.while_loop(lambda i: i >= 0, lambda i: i * 1, i)).lower(1).compile()
+    # no compiler knows the range of a sine, so none may leave this loop out
+    go_on = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > -2, jax.numpy.sin, x)).lower(1.0).compile()
     print("computing", flush=True)
-    go_on(1).block_until_ready()
+    go_on(1.0).block_until_ready()
 
 def shallow():
     print("computing", flush=True)
