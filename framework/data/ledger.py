@@ -105,7 +105,12 @@ class Ledger:
         files, source = fsspec.url_to_fs(path)
         if not files.exists(source):
             raise UserError(f"no ledger at {path}; ingest the cohort anew")
-        header, *rows = list(csv.reader(io.StringIO(files.cat_file(source).decode()))) or [[]]
+        return Ledger.parse(files.cat_file(source), path)
+
+    @staticmethod
+    def parse(content: bytes, path: str) -> "Ledger":
+        """The ledger that a CSV file holds, called `path`. Raises UserError where it is no ledger."""
+        header, *rows = list(csv.reader(io.StringIO(content.decode()))) or [[]]
         if header != [field.name for field in fields(Entry)]:
             raise UserError(f"{path} is no ledger (its columns are {header}); ingest the cohort anew")
         return Ledger(Entry(*row) for row in rows)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from framework.data.events import Happening
 from framework.data.examples import Examples
-from framework.data.ingest.base import LEDGER, ingested
+from framework.data.ingest.base import ingested, ledger_of
 from framework.data.ingest.identity import require_same
 from framework.data.layout import layout
 from framework.data.ledger import Entry, Ledger
@@ -71,5 +71,5 @@ def facts(config: DictConfig, cohort: Cohort) -> dict:
 
 def copy_ledger(store: str, run: Path, more: Sequence[Entry] = ()) -> None:
     """Keep the ingest's ledger with the run, and what the study left out besides."""
-    ledger = Ledger.read(f"{store}/{LEDGER}")
+    ledger = ledger_of(store)
     Ledger([*ledger.entries, *more]).write(str(run / "ledger.csv"))

@@ -16,9 +16,10 @@ from framework.data.ledger import Ledger
 from framework.data.schema import Schema, Subject
 from framework.data.store import Cohort, append, exclusive, exists, open_cohort, write
 from framework.data.store.atomic import ASIDE, discard, replace_whole, vacant
+from framework.data.store.files import APPENDED, BESIDE, read_beside
 from framework.errors import UserError
 
-LEDGER = "ledger.csv"
+(LEDGER,) = BESIDE
 EXISTING = ("refuse", "append", "overwrite")
 R = TypeVar("R", bound="Reader")
 
@@ -101,6 +102,11 @@ def ingested(reader: Reader, store: str, before: Callable[[], None] = lambda: No
     return open_cohort(store)
 
 
+def ledger_of(store: str) -> Ledger:
+    """The ledger of the cohort at `store`. Raises UserError where it has none, or not the one that was written."""
+    return Ledger.parse(read_beside(store, LEDGER), f"{store}/{LEDGER}")
+
+
 def _write(reader: Reader, store: str, progress: Callable[[int], None] | None) -> Cohort:
     """A new cohort, written aside and then put in its place whole."""
     place = store.rstrip("/") if "://" in store else os.path.realpath(store)
@@ -122,16 +128,9 @@ def _append(reader: Reader, store: str, progress: Callable[[int], None] | None) 
         raise UserError(
             f"the schema of {store} is not that of the data to append; ingest both anew with one configuration"
         )
-    files, root = fsspec.url_to_fs(store)
-    found.ledger.entries[:0] = Ledger.read(f"{store}/{LEDGER}").entries
+    found.ledger.entries[:0] = ledger_of(store).entries
     written = dict(zip(before.subjects, map(list, before.visits), strict=True))
-    try:
-        append(store, _accounted(found, f"{store}/.append", written, origin), origin.record)
-        for name in files.ls(f"{root}/.append", detail=False):
-            files.mv(name, f"{root}/{name.rpartition('/')[2]}")
-    finally:
-        if files.exists(f"{root}/.append"):
-            files.rm(f"{root}/.append", recursive=True)
+    append(store, _accounted(found, f"{store}/{APPENDED}", written, origin), origin.record)
     _warn(found.ledger)
     return open_cohort(store)
 

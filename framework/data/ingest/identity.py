@@ -169,5 +169,13 @@ def plain(value: Any) -> Any:
 
 
 def _stamps(store: str) -> dict[str, str]:
+    """Hashes by stamp; none where their file is absent or damaged: what has no stamp is read and hashed."""
     files, root = fsspec.url_to_fs(store)
-    return json.loads(files.cat_file(f"{root}/{STAMPS}")) if files.exists(f"{root}/{STAMPS}") else {}
+    if not files.exists(f"{root}/{STAMPS}"):
+        return {}
+    try:
+        told = json.loads(files.cat_file(f"{root}/{STAMPS}"))
+    except ValueError:
+        return {}
+    sound = isinstance(told, dict) and all(isinstance(sha256, str) for sha256 in told.values())
+    return told if sound else {}

@@ -1,6 +1,6 @@
 """An opened cohort, as everybody reads it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,18 +9,23 @@ import xarray as xr
 import zarr
 from jaxtyping import Bool, Float
 
-from framework.data.schema import Schema
+from framework.data.schema import Modality, Schema
 from framework.data.store.atomic import complete
 from framework.data.store.files import (
+    ANEW,
     DAMAGE,
     TABLES,
+    check_metadata,
+    digest_arrays,
     digest_json,
     line,
     listed_scans,
+    longest_of,
     read_manifest,
     zarr_array,
     zarr_store,
 )
+from framework.data.store.lazy import lazy_scans
 from framework.errors import UserError
 
 
@@ -81,27 +86,48 @@ class Cohort:
 
     @cached_property
     def dataset(self) -> xr.Dataset:
-        """The cohort as a lazy xarray Dataset, with ids and variable names as coordinates."""
-        dataset = xr.open_zarr(zarr_store(self.path, read_only=True), chunks=None, consolidated=False)
-        return dataset.assign_coords(
-            subject=list(self.subjects),
-            variable=[v.name for v in self.schema.variables],
-            static_variable=[v.name for v in self.schema.static],
-        )
+        """The cohort as an xarray Dataset, with ids and variable names as coordinates.
+
+        Its tables are those in memory; scans are read when asked for, each checked, NaN where there is none.
+        """
+        tables = {
+            "times": (("subject", "visit"), self.times),
+            "values": (("subject", "visit", "variable"), self.values),
+            "observed": (("subject", "visit", "variable"), self.observed),
+            "static": (("subject", "static_variable"), self.static),
+            "static_observed": (("subject", "static_variable"), self.static_observed),
+        }
+        scans = {f"scan_{m.name}": self._scans(m) for m in self.schema.modalities}
+        names = {
+            "subject": list(self.subjects),
+            "variable": [v.name for v in self.schema.variables],
+            "static_variable": [v.name for v in self.schema.static],
+        }
+        return xr.Dataset({**tables, **scans}, coords=names)
+
+    def _scans(self, modality: Modality) -> xr.Variable:
+        shape, name = (*self.times.shape, *modality.shape, modality.channels), modality.name
+        present = self.present[name]
+        dims = ("subject", "visit", *(f"{axis}_scan_{name}" for axis in "xyzc"))
+        return xr.Variable(dims, lazy_scans(shape, present, lambda i, j: self.voxels(name, i, j)))
 
     def voxels(self, modality: str, subject: int, visit: int) -> Float[np.ndarray, "x y z c"]:
-        """One scan. Raises UserError where it is not listed, gone from the store, or damaged."""
+        """One scan. Raises UserError where it is not listed, gone from the store, or not what was written."""
         where = f"subject {self.subjects[subject]!r}, visit {self.visits[subject][visit]!r}, {modality}"
         if not self.present[modality][subject, visit]:
             raise UserError(f"{where}: the cohort lists no such scan; ask `present` first")
+        name = f"scan_{modality}"
         try:
             if modality not in self._arrays:
-                self._arrays[modality] = zarr_array(self._group, f"scan_{modality}")
+                check_metadata(self.path, self.manifest, ("", name))
+                self._arrays[modality] = zarr_array(self._group, name)
             voxels = np.asarray(self._arrays[modality][subject, visit])
         except DAMAGE as error:
             raise UserError(f"{where}: its chunk is damaged ({line(error)}); ingest the cohort anew") from error
-        if np.isnan(voxels).all():
-            raise UserError(f"{where}: listed, but its chunk is missing from {self.path}; ingest the cohort anew")
+        listed = self.manifest["subjects"][subject]["visits"][visit]["scans"][modality]
+        if digest_arrays(voxels) != listed["voxels"]:
+            gone = "listed, but its chunk is missing from" if np.isnan(voxels).all() else "voxels changed in"
+            raise UserError(f"{where}: {gone} {self.path}; ingest the cohort anew")
         return voxels
 
     def column(self, variable: str) -> int:
@@ -115,15 +141,49 @@ def exists(path: str) -> bool:
 
 
 def open_cohort(path: str) -> Cohort:
-    """Open the cohort at `path`, a folder or any fsspec URL, without reading a voxel."""
+    """Open the cohort at `path`, a folder or any fsspec URL, without reading a voxel.
+
+    Raises UserError where there is none, or where its manifest or a table is not what was written.
+    """
+    cohort = unchecked(path)
+    for fault in changed_tables(cohort):
+        raise UserError(f"{fault}, in {path}; {ANEW}")
+    return cohort
+
+
+def unchecked(path: str) -> Cohort:
+    """The cohort at `path` with its tables as they are there, whatever was written."""
     manifest = read_manifest(path)
     total = len(manifest["subjects"])  # rows beyond it belong to an append that never committed
+    longest = longest_of(manifest)
     try:
+        check_metadata(path, manifest, ("", *TABLES))
         group = zarr.open_group(zarr_store(path, read_only=True), mode="r")
-        tables = {name: np.asarray(zarr_array(group, name)[:total]) for name in TABLES}
+        held = {name: zarr_array(group, name) for name in TABLES}
+        tables = {
+            name: np.asarray(array[:total] if name.startswith("static") else array[:total, :longest])
+            for name, array in held.items()
+        }
     except DAMAGE as error:
-        raise UserError(f"the tables of {path} are damaged ({line(error)}); ingest the cohort anew") from error
-    longest = max((len(entry["visits"]) for entry in manifest["subjects"]), default=0)
-    for name in ("times", "values", "observed"):
-        tables[name] = tables[name][:, :longest]
+        raise UserError(f"the tables of {path} are damaged ({line(error)}); {ANEW}") from error
     return Cohort(path=path, schema=Schema.from_json(manifest["schema"]), manifest=manifest, **tables)
+
+
+def changed_tables(cohort: Cohort) -> Iterator[str]:
+    """One line for each subject whose clinical values are not those that were written, or for a table as a whole."""
+    tables = {name: getattr(cohort, name) for name in TABLES}
+    changed = [name for name, table in tables.items() if digest_arrays(table) != cohort.manifest["tables"][name]]
+    if not changed:
+        return
+    shape = (len(cohort.manifest["subjects"]), longest_of(cohort.manifest))
+    short = [name for name in changed if tables[name].shape[:2] != shape and not name.startswith("static")]
+    entries = [] if short else cohort.manifest["subjects"]
+    found = False
+    for i, entry in enumerate(entries):
+        count = len(entry["visits"])
+        row = [table[i, :count] if "static" not in name else table[i] for name, table in tables.items()]
+        if digest_arrays(*row) != entry["tables"]:
+            found = True
+            yield f"subject {entry['id']!r}: its clinical values are not those that were written"
+    if not found:
+        yield f"the table of {(short or changed)[0]} is not the one that was written"

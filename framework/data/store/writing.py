@@ -12,10 +12,15 @@ from framework.data.schema import Schema, Subject, Variable, validate
 from framework.data.store.atomic import discard, vacant
 from framework.data.store.cohort import Cohort, exists, open_cohort
 from framework.data.store.files import (
+    APPENDED,
     FORMAT,
     TABLES,
+    beside_digests,
     digest_arrays,
+    longest_of,
+    metadata_digest,
     read_manifest,
+    settle,
     write_manifest,
     zarr_array,
     zarr_store,
@@ -29,11 +34,20 @@ SUBJECTS_PER_CHUNK = 256
 class Writer:
     """Adds subjects to a cohort, scans as soon as a shard is full, tables and manifest on `commit`.
 
-    A new cohort keeps the scans of `together` subjects in one shard; one that is there keeps to its own shards.
+    A new cohort keeps the scans of `together` subjects in one shard; one that is there keeps to its own shards, and
+    `before` are its tables.
     """
 
-    def __init__(self, path: str, schema: Schema, manifest: dict, together: int = 1):
+    def __init__(
+        self,
+        path: str,
+        schema: Schema,
+        manifest: dict,
+        together: int = 1,
+        before: Mapping[str, np.ndarray] | None = None,
+    ):
         self.path, self.schema, self.manifest, self._together = path, schema, manifest, together
+        self._before = before or {}
         self._first = len(manifest["subjects"])
         self._group = zarr.open_group(zarr_store(path), mode="a")
         self._rows: list[Subject] = []
@@ -84,12 +98,16 @@ class Writer:
                 array[start:stop, :longest] = block
         self._waiting = []
 
-    def commit(self) -> None:
-        """Write the tables, then the manifest; only now do the added subjects exist."""
+    def commit(self, beside: Mapping[str, str]) -> None:
+        """Write the tables, then the manifest; only now do the added subjects exist.
+
+        `beside` has the digest of each file that belongs to the cohort beside its arrays.
+        """
         self._flush()
         total = self._first + len(self._rows)
         sizes = {"values": len(self.schema.variables), "observed": len(self.schema.variables)}
         longest = max((len(row.visits) for row in self._rows), default=0)
+        tables: dict[str, str] = {}
         for name, rank in TABLES.items():
             width = sizes.get(name, len(self.schema.static))
             array = self._table(name, width)
@@ -101,9 +119,25 @@ class Writer:
                 block[(i, slice(len(table))) if name not in ("static", "static_observed") else i] = table
             if block.size:
                 array[self._first :] = block
+            tables[name] = self._digest(name, block)
         for array in self._arrays.values():
             array.resize((total, max(array.shape[1], longest), *array.shape[2:]))
+        names = ("", *TABLES, *(f"scan_{name}" for name in self._arrays))
+        self.manifest |= {
+            "tables": tables,
+            "arrays": {name: metadata_digest(self.path, name) for name in names},
+            "beside": dict(beside),
+        }
         write_manifest(self.path, self.manifest)
+
+    def _digest(self, name: str, block: np.ndarray) -> str:
+        """The digest of a whole table, of which the rows added are `block`."""
+        if not name.startswith("static"):
+            block = block[:, : longest_of(self.manifest)]
+        before = self._before.get(name, block[:0])
+        if before.shape[1:] != block.shape[1:]:  # fewer visits than now
+            before = np.pad(before, [(0, 0), (0, block.shape[1] - before.shape[1]), *[(0, 0)] * (block.ndim - 2)])
+        return digest_arrays(np.concatenate([before, block]))
 
     def _array(self, name: str, grid: tuple[int, ...]) -> zarr.Array:
         if name in self._group:
@@ -166,7 +200,7 @@ def write(
             writer.add(subject)
         if not writer.manifest["subjects"]:
             raise UserError(f"no subject was left to write to {path}; see the ledger for why each was excluded")
-        writer.commit()
+        writer.commit(beside_digests(path))
     except BaseException:
         files.rm(root, recursive=True)
         raise
@@ -174,13 +208,21 @@ def write(
 
 
 def append(path: str, subjects: Iterable[Subject], provenance: Mapping | None = None) -> Cohort:
-    """Add subjects to the cohort at `path`; until all are written, the cohort stays what it was."""
-    manifest = read_manifest(path)
+    """Add subjects to the cohort at `path`; until all are written, the cohort stays what it was.
+
+    The files beside its arrays are those that lie in `APPENDED` once the last subject was taken, or the old ones.
+    """
+    settle(path)  # what an append left that was killed
+    before, manifest = open_cohort(path), read_manifest(path)
     manifest["provenance"].setdefault("appended", []).append(dict(provenance or {}))
-    writer = Writer(path, Schema.from_json(manifest["schema"]), manifest)
-    for subject in subjects:
-        writer.add(subject)
-    writer.commit()
+    tables = {name: getattr(before, name) for name in TABLES}
+    writer = Writer(path, before.schema, manifest, before=tables)
+    try:
+        for subject in subjects:
+            writer.add(subject)
+        writer.commit(manifest["beside"] | beside_digests(f"{path}/{APPENDED}"))
+    finally:
+        settle(path)
     return open_cohort(path)
 
 
