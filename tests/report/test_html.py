@@ -51,6 +51,15 @@ def text(study_folder, tmp_path_factory):
     return html.build(shutil.copytree(study_folder, tmp_path_factory.mktemp("left") / "run")).read_text()
 
 
+def test_a_fit_that_did_not_converge_is_said_on_the_page(folder):
+    assert "Warning." not in html.build(folder).read_text()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["warnings"] = {"svm": ["MMSE did not converge in 30 passes (2 of 10 fits)"]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    words = " ".join("".join(Page(html.build(folder).read_text()).words).split())
+    assert "Warning. svm: MMSE did not converge in 30 passes (2 of 10 fits)." in words
+
+
 def test_the_page_holds_every_part(folder):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert html.build(folder) == folder / "report.html"
