@@ -16,6 +16,7 @@ from framework.errors import UserError
 from framework.nn.encoders.base import Encoder
 from framework.nn.model import encoders
 from framework.train.arrays import load_arrays, save_arrays
+from framework.train.digests import check
 from framework.types import Layout
 
 SEEN = "seen.json"  # subject -> digests of its scans, of everybody who trained or decided when to stop
@@ -31,14 +32,15 @@ class Pretrained:
 
     @staticmethod
     def read(run: str) -> "Pretrained":
-        """Raises UserError where there is no finished run."""
+        """Raises UserError where there is no finished run, or its files are not what it wrote."""
         path = Path(run)
         file = path / "manifest.json"
-        told = json.loads(file.read_text()) if file.exists() else {}
-        if "finished" not in told or not (path / SEEN).exists():
+        if not file.exists() or not (path / SEEN).exists():
             raise UserError(
                 f"model.pretrained={run} is no finished run of experiments.pretrain; name the folder that it printed"
             )
+        check(path, "manifest.json", SEEN, "encoders")
+        told = json.loads(file.read_text())
         grids = {name: tuple(facts["grid"]) for name, facts in told["encoders"].items()}
         return Pretrained(path, grids, json.loads((path / SEEN).read_text()))
 

@@ -20,13 +20,21 @@ import jax
 import yaml
 
 import framework
+from framework.errors import UserError
 from framework.launch.claim import claimed, writing
 from framework.launch.identity import identity
 from framework.launch.quoting import pasted
 from framework.launch.stopping import REASONS, Stop
+from framework.train import digests
 from framework.train.whole import write_whole
 
 SOURCES = (".py", ".cc", ".h")
+# what is written after a run's results are sealed: how it stands, its report, and what an interrupted run goes on from
+UNSEALED = (
+    "status.json",
+    *("report.html", "tables", "methods.md", "methods.tex", "references.bib"),
+    *("checkpoints", "tested"),
+)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "xarray", "zarr")
 
 
@@ -51,14 +59,21 @@ class RunFolder:
         return self.manifest().get("finished") is not None
 
     def manifest(self) -> dict:
+        """What it says of itself. Raises UserError where that is damaged."""
         file = self.path / "manifest.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        if not file.exists():
+            return {}
+        try:
+            return dict(json.loads(file.read_bytes()))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{file} is damaged; delete {self.path} and give the same command again") from error
 
     def start(self, config: Mapping, facts: Mapping) -> None:
         """Make the folder, with the config and the manifest; what an earlier attempt left stays, to go on from."""
         known = {**_environment(), **facts}
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            digests.unseal(self.path)
             write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
             write_whole(self.path / "manifest.json", json.dumps(known, indent=1))
 
@@ -69,7 +84,10 @@ class RunFolder:
     def status(self) -> dict:
         """How it stands: its state (running, finished, stopped, failed), since when, in which process, and why."""
         file = self.path / "status.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        try:
+            return dict(json.loads(file.read_bytes())) if file.exists() else {}
+        except (ValueError, TypeError):  # written over on a full disk by a process that was killed: it says nothing
+            return {}
 
     def stands(self, state: str, **facts: object) -> None:
         """Say how it stands; how often its process was `killed` before stays known."""
@@ -115,8 +133,16 @@ class RunFolder:
     def _stopped(self, reason: str) -> None:
         self.stands("finished") if self.finished else self.stands("stopped", reason=reason)
 
+    def seal(self) -> None:
+        """Write the digests of all results; from now on whoever reads one compares it."""
+        digests.seal(self.path, UNSEALED)
+
+    def check(self, *names: str) -> None:
+        """Raise UserError unless these files (all that are sealed where none is named) are those that were written."""
+        digests.check(self.path, *names)
+
     def finish(self) -> None:
-        """Say that all is there; from now on the run is shown, not made."""
+        """Say that all is there, sealed; from now on the run is shown, not made."""
         self.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
 
     def once(self, config: Mapping, facts: Mapping, make: Callable[[], None]) -> None:
@@ -131,6 +157,7 @@ class RunFolder:
                 self.start(config, facts)
                 with self.watched():
                     make()
+                    self.seal()
                     self.finish()
 
     def settle(self) -> None:

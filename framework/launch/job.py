@@ -193,6 +193,7 @@ class Job:
         targets = [target.name for target in examples.layout.targets]
         warnings = {name: one.facts["notes"] for name, one in tested.items() if one.facts["notes"]}
         self.folder.note(targets=targets, models=list(tested), test_subjects=len(subjects), warnings=warnings)
+        self.folder.seal()
         if self.config.report:
             from framework.report import html  # loaded here, so that figures do not hold up the first step
 

@@ -25,6 +25,7 @@ from framework.launch.new_data import data_of
 from framework.launch.run import use_compilation_cache
 from framework.launch.study import cohort_of, copy_ledger, events_of, facts, resolution_of
 from framework.launch.submission import submission
+from framework.train.digests import check as check_files
 from framework.train.whole import write_whole
 from framework.types import Layout, Query, Target
 
@@ -75,6 +76,7 @@ def predict(config: DictConfig) -> None:
         folder.note(models=[name], **targets)
 
     folder.once(what, facts(config, cohort), make)
+    folder.check(table.name)
     found = _read(table)
     if config.submission is not None:
         print(f"submission: {table} ({found['RID'].nunique()} subjects)")
@@ -93,6 +95,7 @@ def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout
         raise UserError(
             f"no run at {run}; name a folder that experiments.forecast printed, such as runs/forecast/<hash>"
         )
+    check_files(run, "config.yaml", "manifest.json", "models")
     config = OmegaConf.load(file)
     assert isinstance(config, DictConfig)
     config.trust = trust  # the user's, whatever a run that came from elsewhere says

@@ -43,6 +43,7 @@ def pretrain(config: DictConfig) -> float:
 
     folder.once(what, facts(config, cohort), make)
     shutil.rmtree(folder.path / CHECKPOINTS, ignore_errors=True)
+    folder.check("manifest.json")
     told = folder.manifest()["encoders"]
     for name, facts_of in told.items():
         print(f"{name}: {_line(facts_of)}")

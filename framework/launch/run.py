@@ -74,6 +74,7 @@ def run(job: Job, quiet: bool = False, **facts: object) -> Ran:
                 if is_first():  # the other hosts have done their share
                     job.finish(tested)
     elif is_first():
+        job.folder.check()
         job.folder.settle()
         job.track()  # it may be asked for only now
     if not is_first():

@@ -17,6 +17,12 @@ from framework.evaluate.leaderboard import Row
 from framework.evaluate.outcomes import Outcomes
 from framework.evaluate.text import floors_of
 from framework.report.spread import Resampling
+from framework.train import digests
+
+READ = (
+    *("manifest.json", "config.yaml", "forecasts.zarr", "leaderboard.json", "subgroups.json", "certificate.json"),
+    *("metrics.jsonl", "history.csv", "ledger.csv", "cost.json", "participants.json", "chosen.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,11 @@ class Run:
 
 
 def read(folder: Path) -> Run:
-    """Read a run folder. Raises UserError where what every run writes is not there."""
+    """Read a run folder. Raises UserError where what every run writes is not there, or a file is not what it wrote."""
     for name in ("manifest.json", "leaderboard.json"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}; expected the folder of a finished run")
+    digests.check(folder, *READ)
     rows, resamples = leaderboard.read(folder)
 
     def text(name: str) -> str | None:

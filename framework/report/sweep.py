@@ -13,6 +13,7 @@ from scipy.stats import t as student
 from framework.errors import UserError
 from framework.report.drawing import INK, MUTED, Panel, logarithmic, panel, pens
 from framework.report.html import environment
+from framework.train.digests import check
 from framework.train.whole import write_whole
 
 REPEATS = ("seed", "split.fold", "split.seed")  # jobs that differ in these alone are repeats of each other
@@ -110,7 +111,8 @@ def _job(row: Mapping) -> Job:
     settings = dict(_pair(override) for override in row["overrides"])
     seconds = compiling = None
     cost = Path(row["run"]) / "cost.json" if row["run"] else None
-    if cost is not None and cost.exists():
+    if cost is not None and cost.parent.is_dir():
+        check(cost.parent, cost.name)
         costs = json.loads(cost.read_text()).values()
         seconds = sum(one["seconds"] / one["members"] for one in costs)
         compiling = sum(one["compile_seconds"] / one["members"] for one in costs)

@@ -21,7 +21,9 @@ class Killed(BaseException):
     """What no handler of errors hears of."""
 
 
-SCHEMA = Schema((Variable("score"),), (Variable("sex", levels=("F", "M")),), (Modality("T1w", (2, 3, 4), (1.0, 1.0, 1.0)),))
+SCHEMA = Schema(
+    (Variable("score"),), (Variable("sex", levels=("F", "M")),), (Modality("T1w", (2, 3, 4), (1.0, 1.0, 1.0)),)
+)
 
 
 def subject(number: int, visits: int) -> Subject:

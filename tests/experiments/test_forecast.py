@@ -16,6 +16,7 @@ FILES = {
     "certificate.json",
     "chosen.json",
     "cost.json",
+    "digests.json",
     "forecasts",
     "forecasts.zarr",
     "history.csv",

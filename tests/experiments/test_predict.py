@@ -11,6 +11,7 @@ import yaml
 from framework.evaluate.outcomes import answer_names
 from framework.launch import predict as module
 from framework.launch.claim import claimed
+from framework.train.digests import seal
 from framework.types import Target
 from tests.experiments.conftest import call, runs_of
 
@@ -92,13 +93,11 @@ def test_what_is_known_ahead_can_be_planned(new):
 def test_a_run_from_elsewhere_cannot_say_whom_to_trust(fitted, new, tmp_path):
     """A run folder that was received may name any function, and even trust it; it is not called."""
     saved = runs_of(fitted[0], "forecast")[0]
-    evil = tmp_path / "evil"
-    evil.mkdir()
-    (evil / "manifest.json").write_text((saved / "manifest.json").read_text())
-    (evil / "models").symlink_to(saved / "models")
+    evil = shutil.copytree(saved, tmp_path / "evil")
     config = yaml.safe_load((saved / "config.yaml").read_text())
     config["fitted"]["gru"] = {"_target_": "os.mkdir", "path": str(tmp_path / "called")}
     (evil / "config.yaml").write_text(yaml.safe_dump(config | {"trust": ["os"]}, sort_keys=False))
+    seal(evil)
     told, _ = new(f"run={evil}")
     assert told.code == 1
     assert "'os.mkdir' is outside ['framework', 'optax']" in told.err[-1]
@@ -109,10 +108,11 @@ def test_a_run_that_did_not_finish_is_refused(fitted, new, tmp_path):
     saved = runs_of(fitted[0], "forecast")[0]
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.yaml").write_text((saved / "config.yaml").read_text())
-    (tmp_path / "half" / "manifest.json").write_text("{}")
+    (tmp_path / "half" / "manifest.json").write_text('{"command": "python -m experiments.forecast model=gru"}')
     told, _ = new(f"run={tmp_path}/half")
     assert told.code == 1
-    assert "keeps no fitted model" in told.err[-1]
+    assert "has no digests of its files: it has not finished" in told.err[-1]
+    assert told.err[-1].endswith("give its command again: python -m experiments.forecast model=gru")
 
 
 def folders(tmp_path):
@@ -169,6 +169,7 @@ def test_a_prediction_is_found_by_its_model_its_cohort_and_what_is_asked(fitted,
     with np.load(arrays) as held:
         changed = {name: held[name] * 1.01 if held[name].dtype == np.float32 else held[name] for name in held.files}
     np.savez(arrays, **changed)
+    seal(copy)
     new("ahead=[1]", f"run={copy}")
     new("ahead=[2]")
     new("ahead=[1]", "+known.age=200")

@@ -16,6 +16,7 @@ from framework.forecast.answers import answers
 from framework.forecast.deep import Deep, FittedDeep
 from framework.forecast.pretrained import SEEN, digests, save_weights
 from framework.nn.model import encoders
+from framework.train.digests import seal
 from tests.cohorts import examples
 from tests.contracts.recipes import forecaster
 
@@ -47,6 +48,7 @@ def kept(path: Path, cohort, rows) -> Path:
     (path / "manifest.json").write_text(json.dumps({"finished": "now", "encoders": told}))
     seen = {cohort.subjects[row]: digests(cohort.cohort, row) for row in rows}
     (path / SEEN).write_text(json.dumps(seen))
+    seal(path)
     return path
 
 
@@ -168,5 +170,6 @@ def test_encoders_that_do_not_fit_are_told(cohort, run, tmp_path):
     told = json.loads((poor / "manifest.json").read_text())
     del told["encoders"]["flair"]
     (poor / "manifest.json").write_text(json.dumps(told))
+    seal(poor)
     with pytest.raises(UserError, match=r"has no flair encoder, only \['t1'\]"):
         recipe(f"model.pretrained={poor}").fit(cohort, SPLIT, KEY)

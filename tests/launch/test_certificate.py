@@ -17,6 +17,7 @@ from framework.forecast.last_visit import LastVisit
 from framework.forecast.pretrained import SEEN, digests
 from framework.launch.certificate import blindness, certificate, digest, uphold, write
 from framework.report.html import checks, environment
+from framework.train.digests import seal
 from tests.evaluate.plants import Own, split, study
 
 KEYS = jax.random.split(jax.random.key(0), 1)
@@ -129,6 +130,7 @@ def test_an_encoder_that_has_seen_a_test_subject_is_named(met, tmp_path):
         seen["somebody"] = digests(examples.cohort, int(tested))[:1]
     (tmp_path / "manifest.json").write_text(json.dumps({"finished": "now", "encoders": {}}))
     (tmp_path / SEEN).write_text(json.dumps(seen))
+    seal(tmp_path)
     told = certified(examples, Pretended(run=str(tmp_path)))
     assert told["holds"] == (met == "nobody")
     assert told["fitted"][1]["sha256"] == digest(seen)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from framework.evaluate import leaderboard, outcomes, subgroups
+from framework.train.digests import seal
 
 STUDY = runpy.run_path(str(Path(__file__).parents[1] / "evaluate" / "conftest.py"))
 
@@ -127,6 +128,7 @@ def fill(run: Path, subjects: int = 40) -> Path:
     chosen["cnn_gru"][0] = {"MMSE": {"penalty": 10.0, "folds": 5}, "CDR": {}}
     (run / "chosen.json").write_text(json.dumps(chosen))
     (run / "participants.json").write_text(json.dumps(PARTICIPANTS))
+    seal(run)
     return run
 
 

@@ -2,6 +2,7 @@ import re
 
 from framework.report import checklist, methods
 from framework.report import run as runs
+from framework.train.digests import seal
 
 
 def items(folder) -> dict[str, tuple[str, str]]:
@@ -33,6 +34,7 @@ def test_what_it_does_not_know_is_the_authors(folder):
     full = items(folder)
     for name in ("participants.json", "ledger.csv", "subgroups.json", "config.yaml"):
         (folder / name).unlink()
+    seal(folder)
     bare = items(folder)
     for number in ("5b", "6b", "9b", "11", "12a", "12c", "14", "20b", "23b"):
         assert full[number][0], number

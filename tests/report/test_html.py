@@ -13,6 +13,7 @@ import pytest
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes
 from framework.report import html
+from framework.train.digests import seal
 from framework.types import Target
 
 VOID = {"meta", "input", "br"}
@@ -147,6 +148,7 @@ def test_words_from_the_run_are_never_markup(folder):
         [(f"{evil}{i}", "v0", "0.0", "CDR", evil) for i in range(20)],
         columns=["subject", "visit", "time", "target", "value"],
     ).to_csv(folder / "history.csv", index=False)
+    seal(folder)
     text = html.build(folder).read_text()
     page = Page(text)
     assert "<script>alert" not in text
@@ -159,6 +161,7 @@ def test_words_from_the_run_are_never_markup(folder):
 def test_parts_that_are_absent_are_left_out_and_named(folder):
     for name in ("metrics.jsonl", "history.csv", "ledger.csv", "cost.json", "config.yaml", "participants.json"):
         (folder / name).unlink()
+    seal(folder)
     page = Page(html.build(folder).read_text())
     assert not {"learning", "trajectories", "cost", "explorer"} & set(page.ids)
     assert "results" in page.ids
@@ -178,6 +181,7 @@ def test_floors_alone_and_classes_without_order(folder):
     outcomes.write(made, folder)
     leaderboard.write(leaderboard.leaderboard(made, ["last_visit"], resamples=20), 20, folder)
     (folder / "metrics.jsonl").unlink()
+    seal(folder)
     text = html.build(folder).read_text()
     assert "the most probable class" in text
     assert "last_visit has the highest mAUC" in text
@@ -188,6 +192,7 @@ def test_what_is_undefined_is_said(folder):
     made = [mmse, replace(cdr, truth=np.zeros_like(cdr.truth))]
     outcomes.write(made, folder)
     leaderboard.write(leaderboard.leaderboard(made, ["slope"], resamples=20), 20, folder)
+    seal(folder)
     words = " ".join(Page(html.build(folder).read_text()).words)
     assert "AUC is not estimable: all outcomes are alike." in words
     assert "AUC of CDR (20 of 20)" in words

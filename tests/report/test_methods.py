@@ -12,6 +12,7 @@ from framework.evaluate.metrics import metrics_for
 from framework.report import bibliography, html, methods, wording
 from framework.report import run as runs
 from framework.report.spread import Resampling
+from framework.train.digests import seal
 from framework.types import Target
 from tests.contracts.recipes import CONF
 
@@ -122,6 +123,7 @@ def test_what_models_share_is_told_once(folder):
     shared = {"_target_": "framework.forecast.ensemble.Voting", "combine": "mean"}
     own = shared | {"members": {"gru": {"_target_": "framework.nn.heads.gru.GRU", "features": 32}}}
     (folder / "config.yaml").write_text(yaml.safe_dump({"seed": 3, "fitted": {"one": shared, "two": own}}))
+    seal(folder)
     parts = {part.title: part.text for part in methods.section(runs.read(folder))}
     assert parts["Models"].startswith(
         "one and two: the mean of the forecasts of several models.\n\ntwo: its members gru"
@@ -135,6 +137,7 @@ def test_what_models_share_is_told_once(folder):
 
 def test_a_section_of_old_files_leaves_out_what_they_lack(folder):
     (folder / "config.yaml").unlink()
+    seal(folder)
     titles = [part.title for part in methods.section(runs.read(folder))]
     assert "Models" not in titles
     assert "Partition" not in titles

@@ -10,6 +10,7 @@ import pytest
 
 from framework.errors import UserError
 from framework.report import sweep
+from framework.train.digests import seal
 from tests.report.test_html import Page
 
 
@@ -21,6 +22,7 @@ def rows(folder: Path, settings: int = 12) -> list[dict]:
             run = folder / "runs" / str(len(made))
             run.mkdir(parents=True)
             (run / "cost.json").write_text(json.dumps({"gru": {"seconds": 40, "compile_seconds": 6, "members": 4}}))
+            seal(run)
             failed = "the loss is <no> number" if rate > 0.03 and seed else None
             value = None if failed else float((np.log10(rate) + 2.7) ** 2 + rng.normal(0, 0.1))
             told = [

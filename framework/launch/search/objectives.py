@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from framework.errors import UserError
 from framework.launch.search.settings import LOSS
 from framework.launch.sweep import Ran
+from framework.train.digests import check
 
 SHARED = ("seconds", "compile_seconds", "step_flops", "step_bytes")  # by the members of one program
 
@@ -38,6 +39,7 @@ def _value(returned: object, name: str) -> float:
         raise UserError(
             f"hydra.sweeper.objectives.{name}: the command left no run whose cost could be read; leave it out"
         )
+    check(folder, "cost.json")
     costs = json.loads((folder / "cost.json").read_text())
     cost = list(costs.values())[-1] if costs else {}  # the forecaster under study is the last
     value = cost.get(name)
