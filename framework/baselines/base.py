@@ -6,6 +6,7 @@ from dataclasses import Field, replace
 from typing import Any, ClassVar, TypeVar
 
 import jax
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from framework.types import Arr
@@ -66,6 +67,44 @@ class Estimator(ABC):
             return self.given(own).fit(x, observed, y, weight, key=key)
 
         return jax.vmap(one)(weights, keys, dict(settings or {}))
+
+    def fit_grid(
+        self,
+        x: Float[Arr, "n f"],
+        observed: Bool[Arr, "n f"],
+        y: Float[Arr, " n"] | Int[Arr, " n"],
+        weight: Float[Arr, " n"],
+        *,
+        key: Key[Array, ""],
+        settings: Mapping[str, Float[Arr, " m"]],
+    ) -> PyTree:
+        """Parameters of a fit for each of m settings of DYNAMIC, on a leading axis (of 1 without any).
+
+        All have the same rows, weights and key, so that what depends on these alone is in memory once.
+        """
+
+        def one(own: Mapping[str, Arr]) -> PyTree:
+            return self.given(own).fit(x, observed, y, weight, key=key)
+
+        return jax.vmap(one)(dict(settings)) if settings else jax.tree.map(lambda leaf: leaf[None], one({}))
+
+    def answer_grid(
+        self,
+        x: Float[Arr, "n f"],
+        observed: Bool[Arr, "n f"],
+        y: Float[Arr, " n"] | Int[Arr, " n"],
+        weight: Float[Arr, " n"],
+        *,
+        key: Key[Array, ""],
+        settings: Mapping[str, Float[Arr, " m"]],
+    ) -> Float[Array, "m n p"]:
+        """The predictions of `fit_grid`'s fits for all rows. Override it where they need not all be kept for that."""
+        params = self.fit_grid(x, observed, y, weight, key=key, settings=settings)
+        return lax.map(lambda lane: self.given(lane[1]).predict(lane[0], x, observed), (params, dict(settings)))
+
+    def compacted(self, params: PyTree) -> PyTree:
+        """The same parameters in fewer bytes, outside of a trace: shapes may depend on what was learnt."""
+        return params
 
     def given(self: E, settings: Mapping[str, int | float | Arr]) -> E:
         """The same recipe with these settings."""

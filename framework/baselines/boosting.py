@@ -126,6 +126,21 @@ class Boosting(Estimator):
 
         return jax.lax.map(one, (jnp.asarray(weights), keys, dict(settings or {})))
 
+    def fit_grid(
+        self,
+        x: Float[Arr, "n f"],
+        observed: Bool[Arr, "n f"],
+        y: Float[Arr, " n"] | Int[Arr, " n"],
+        weight: Float[Arr, " n"],
+        *,
+        key: Key[Array, ""],
+        settings: Mapping[str, Float[Arr, " m"]],
+    ) -> Boosted:
+        """One after another, each with all threads."""
+        if not settings:
+            return super().fit_grid(x, observed, y, weight, key=key, settings=settings)
+        return jax.lax.map(lambda own: self.given(own).fit(x, observed, y, weight, key=key), dict(settings))
+
     def _recipe(self) -> "Boosting":
         """What shapes the program."""
         return self.given(dict.fromkeys(self.DYNAMIC, 0.0))

@@ -10,7 +10,7 @@ from jax import lax
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Bool, Float, Key
 
-from framework.baselines.linear import Linear, outputs, standard
+from framework.baselines.linear import Linear, gram_of, outputs, standard
 from framework.baselines.newton import newton
 from framework.types import Arr, pytree
 
@@ -139,7 +139,7 @@ def _path(efron: bool, tolerance: float, steps: int, x, observed, survival: Surv
     table = standard(x, observed, weight)
     order = _ordered(survival, table.share, efron)
     z, share = table.z[order.by], table.share[order.by]
-    gram = (z * share[:, None]).T @ z
+    gram = gram_of(z, share)
 
     def fit(at: Array, penalty: Array) -> tuple[Array, tuple[Array, Array]]:
         l2 = penalty / table.total / table.scale**2

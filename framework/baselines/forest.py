@@ -1,8 +1,9 @@
 """Random forests and extremely randomised trees (Breiman 2001; Geurts, Ernst & Wehenkel 2006), on binned columns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ from framework.baselines.trees import compact as compact_trees
 from framework.errors import UserError
 from framework.types import Arr, pytree
 
+AT_ONCE = 1 << 28  # bytes of nodes that a forest has in memory while it only predicts
+
 
 @pytree
 class Grown:
@@ -25,6 +28,17 @@ class Grown:
     trees: Trees
     seeds: UInt32[Arr, "*m"]
     gain: Float[Arr, "*m f"]
+
+
+class _Table(NamedTuple):
+    """What all trees of a forest are grown on; the target less its `mean`."""
+
+    codes: Array
+    edges: Array
+    spans: Array
+    target: Array
+    weight: Array
+    mean: Array
 
 
 @dataclass(frozen=True)
@@ -65,22 +79,46 @@ class Forest(Estimator):
         *,
         key: Key[Array, ""],
     ) -> Grown:
-        n, f = x.shape
-        weight = jnp.asarray(weight, jnp.float32)
-        edges = binning.edges(x, observed, weight, self.bins)
-        codes = binning.codes(x, observed, edges, self.categories)
-        spans = binning.spans(x, observed, weight, codes, self.bins if self.extra else 0)
-        target = jnp.where(weight > 0, jnp.asarray(y, jnp.float32), 0)
-        mean = jnp.float32(0) if self.classes else (target * weight).sum() / jnp.maximum(weight.sum(), 1e-30)
-        target = jnp.where(weight > 0, target - mean, 0)
-        seeds = jax.random.bits(key, (self.trees,), jnp.uint32)
-        counts = self.drawn(weight, seeds)
-        how = Shape(self._nodes(n), self.classes, self.extra, self.categories)._asdict()
-        arrays = codes, edges, spans, target, weight, counts, seeds, self._rules(f), mean
-        xla = jax.custom_batching.sequential_vmap(partial(growing.grow, **how))
-        cpu = partial(native.grow, **how) if native.available() else xla
-        *parts, gain = jax.lax.platform_dependent(*arrays, cpu=cpu, default=xla)
-        return Grown(Trees(*parts), seeds, gain)
+        table = self._table(x, observed, y, weight)
+        return self._grown(table, self._seeds(key))
+
+    def answer_grid(
+        self,
+        x: Float[Arr, "n f"],
+        observed: Bool[Arr, "n f"],
+        y: Float[Arr, " n"] | Int[Arr, " n"],
+        weight: Float[Arr, " n"],
+        *,
+        key: Key[Array, ""],
+        settings: Mapping[str, Float[Arr, " m"]],
+    ) -> Float[Array, "m n p"]:
+        """One setting after another, and of each forest no more trees at a time than `AT_ONCE` allows."""
+        table, seeds, inside = (
+            self._table(x, observed, y, weight),
+            self._seeds(key),
+            binning.within(x, observed, self.categories),
+        )
+        size = max(1, min(self.trees, AT_ONCE // self._bytes_of_a_tree(len(x))))
+        whole = self.trees // size * size
+
+        def one(own: Mapping[str, Arr]) -> Array:
+            recipe = self.given(own)
+
+            def more(total: Array, some: Array) -> tuple[Array, None]:
+                return total + predict_sum(recipe._grown(table, some).trees, x, inside), None
+
+            first, parts = seeds[:size], seeds[size:whole].reshape(-1, size)
+            total = predict_sum(recipe._grown(table, first).trees, x, inside)
+            total = jax.lax.scan(more, total, parts)[0] if len(parts) else total
+            total = more(total, seeds[whole:])[0] if whole < self.trees else total
+            return total / self.trees
+
+        return jax.lax.map(one, dict(settings)) if settings else one({})[None]
+
+    def compacted(self, params: Grown) -> Grown:
+        """In arrays no longer than the largest tree needs, where that is worth a program of its own for them."""
+        held = sum(leaf.nbytes for leaf in jax.tree.leaves(params.trees))
+        return compact(params) if held > AT_ONCE else params
 
     def predict(self, params: Grown, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> Float[Array, "n p"]:
         return predict_mean(params.trees, x, binning.within(x, observed, self.categories))
@@ -117,6 +155,33 @@ class Forest(Estimator):
             return jnp.broadcast_to((weight > 0).astype(jnp.uint8), (len(seeds), len(weight)))
         xla = jax.custom_batching.sequential_vmap(chance.draw)
         return jax.lax.platform_dependent(weight, seeds, cpu=native.draw if native.available() else xla, default=xla)
+
+    def _table(self, x: Arr, observed: Arr, y: Arr, weight: Arr) -> "_Table":
+        weight = jnp.asarray(weight, jnp.float32)
+        edges = binning.edges(x, observed, weight, self.bins)
+        codes = binning.codes(x, observed, edges, self.categories)
+        spans = binning.spans(x, observed, weight, codes, self.bins if self.extra else 0)
+        target = jnp.where(weight > 0, jnp.asarray(y, jnp.float32), 0)
+        mean = jnp.float32(0) if self.classes else (target * weight).sum() / jnp.maximum(weight.sum(), 1e-30)
+        return _Table(codes, edges, spans, jnp.where(weight > 0, target - mean, 0), weight, mean)
+
+    def _seeds(self, key: Key[Array, ""]) -> UInt32[Array, " m"]:
+        return jax.random.bits(key, (self.trees,), jnp.uint32)
+
+    def _grown(self, table: "_Table", seeds: UInt32[Array, " m"]) -> Grown:
+        """The trees of some seeds."""
+        n, f = table.codes.shape
+        how = Shape(self._nodes(n), self.classes, self.extra, self.categories)._asdict()
+        drawn = self.drawn(table.weight, seeds), seeds, self._rules(f)
+        arrays = table.codes, table.edges, table.spans, table.target, table.weight, *drawn, table.mean
+        xla = jax.custom_batching.sequential_vmap(partial(growing.grow, **how))
+        cpu = partial(native.grow, **how) if native.available() else xla
+        *parts, gain = jax.lax.platform_dependent(*arrays, cpu=cpu, default=xla)
+        return Grown(Trees(*parts), seeds, gain)
+
+    def _bytes_of_a_tree(self, n: int) -> int:
+        """As many as any tree on n rows can take, and as its rows take."""
+        return self._nodes(n) * (13 + 4 * max(self.classes, 1) + 32 * any(self.categories)) + n
 
     def _rules(self, f: int) -> Int[Array, "4"]:
         tried = self.max_features

@@ -6,11 +6,14 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from framework.baselines.base import Estimator
 from framework.baselines.prepare import moments
 from framework.types import Arr, pytree
+
+BLOCK = 1 << 14  # rows whose products are in memory at a time
 
 
 @pytree
@@ -85,6 +88,21 @@ def standard(x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], weight: Float[Arr
     total = jnp.where(counts.any(), weight.sum(), 1)
     z = jnp.where(counts[:, None], (seen - of.mean) / of.scale, 0)
     return Standard(z, of.mean, of.scale, weight / total, total)
+
+
+def gram_of(z: Float[Array, "n f"], share: Float[Array, " n"]) -> Float[Array, "f f"]:
+    """The sum of share z z' over the rows, a block of them at a time."""
+
+    def of(z: Array, share: Array) -> Array:
+        return (z * share[:, None]).T @ z
+
+    def more(block: Array, total: Array) -> Array:
+        return total + of(*(lax.dynamic_slice_in_dim(part, block * BLOCK, BLOCK) for part in (z, share)))
+
+    whole = len(z) // BLOCK * BLOCK
+    if not whole:
+        return of(z, share)
+    return lax.fori_loop(0, whole // BLOCK, more, of(z[whole:], share[whole:]))
 
 
 def outputs(params: Linear, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> Float[Array, "n p"]:

@@ -10,7 +10,7 @@ from jax import lax
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Bool, Float, Int
 
-from framework.baselines.linear import Linear, Penalised, Standard, outputs, standard
+from framework.baselines.linear import Linear, Penalised, Standard, gram_of, outputs, standard
 from framework.baselines.newton import newton
 from framework.baselines.proximal import proximal
 from framework.types import Arr
@@ -57,7 +57,7 @@ def _path(
 ) -> Linear:
     table = standard(x, observed, weight)
     loss, shape, start = logistic_loss(table, y, classes)
-    gram = (table.z * table.share[:, None]).T @ table.z / (4 if classes == 2 else 2)
+    gram = gram_of(table.z, table.share) / (4 if classes == 2 else 2)
     flat = jnp.zeros((1, shape[1]))
 
     def of_coefficients(each: Array) -> Array:

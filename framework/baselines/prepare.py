@@ -112,6 +112,22 @@ class Prepared(Estimator):
 
         return by_group(some, fold, weights, keys, dict(settings or {}))
 
+    def answer_grid(
+        self,
+        x: Float[Arr, "n f"],
+        observed: Bool[Arr, "n f"],
+        y: Float[Arr, " n"] | Int[Arr, " n"],
+        weight: Float[Arr, " n"],
+        *,
+        key: Key[Array, ""],
+        settings: Mapping[str, Float[Arr, " m"]],
+    ) -> Float[Array, "m n p"]:
+        z = self.features(moments(x, observed, weight), x, observed)
+        return self.inner.answer_grid(z, _all(z), y, weight, key=key, settings=settings)
+
+    def compacted(self, params: PreparedParams) -> PreparedParams:
+        return replace(params, inner=self.inner.compacted(params.inner))
+
     def shortfall(self, params: PreparedParams) -> str:
         return self.inner.shortfall(params.inner)
 

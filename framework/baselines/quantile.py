@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from framework.baselines.linear import Linear, Penalised, outputs, standard
+from framework.baselines.linear import Linear, Penalised, gram_of, outputs, standard
 from framework.baselines.newton import vanishes
 from framework.baselines.proximal import soft
 from framework.types import LEVELS, Arr
@@ -80,7 +80,7 @@ def _admm(
     all levels and steps. Over-relaxed by 1.6; `stiff` is the multiplier's step, in units in which y has spread 1.
     """
     stiff, relaxed = 1.0, 1.6
-    values, vectors = jnp.linalg.eigh((z * share[:, None]).T @ z + jnp.diag(1e-3 + l2 / stiff))
+    values, vectors = jnp.linalg.eigh(gram_of(z, share) + jnp.diag(1e-3 + l2 / stiff))
     inverse = (vectors / jnp.maximum(values, 1e-6)) @ vectors.T
 
     def pinball(at: Array) -> Array:

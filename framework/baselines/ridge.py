@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from framework.baselines.base import Estimator
 from framework.baselines.lanes import by_group, groups
-from framework.baselines.linear import Linear, Standard, outputs, standard
+from framework.baselines.linear import Linear, Standard, gram_of, outputs, standard
 from framework.baselines.newton import vanishes
 from framework.types import Arr
 
@@ -119,7 +119,7 @@ def _table(x: Arr, observed: Arr, y: Arr, weight: Arr) -> tuple[Standard, Array,
 
 def _factor(table: Standard, ridge: Array) -> Array:
     """The Cholesky factor of the normal equations, a trace of rounding's size added: refining takes it out again."""
-    gram = (table.z * table.share[:, None]).T @ table.z + jnp.diag(ridge)
+    gram = gram_of(table.z, table.share) + jnp.diag(ridge)
     guard = 4 * len(gram) * jnp.finfo(gram.dtype).eps * jnp.diag(gram)
     return jnp.linalg.cholesky(gram + jnp.diag(jnp.where(guard > 0, guard, 1)))
 

@@ -90,6 +90,12 @@ class SVM(Estimator):
     def fit_many(self, x, observed, y, weights, *, keys, settings=None):
         return self._many(x, observed, y, weights, keys, settings)[0]
 
+    def fit_grid(self, x, observed, y, weight, *, key, settings):
+        """All share the inner products."""
+        m = len(next(iter(settings.values()), (None,)))
+        weights, keys = jnp.broadcast_to(weight, (m, len(weight))), jnp.broadcast_to(key, (m,))
+        return self.fit_many(x, observed, y, weights, keys=keys, settings=settings)
+
     def held_out(
         self,
         x: Float[Arr, "n f"],

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
@@ -44,9 +45,10 @@ class Learnt:
         return min(score for _, score in self.scores)
 
     def facts(self) -> dict[str, Any]:
-        """All but the parameters, as JSON has it."""
+        """All but the parameters, as JSON has it; of these the shapes."""
         kept = ("differs", "middle", "around", "learnt_from", "table_rows", "scores", "spread")
-        return {"settings": self.settings, **{name: getattr(self, name) for name in kept}}
+        shapes = [list(leaf.shape) for leaf in jax.tree.leaves(self.params)]
+        return {"settings": self.settings, "shapes": shapes, **{name: getattr(self, name) for name in kept}}
 
     def told(self, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], start: Float[Arr, " n"]) -> Arr:
         """Probabilities, or quantiles from `start` on."""

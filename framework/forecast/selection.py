@@ -9,11 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from framework.baselines.base import Estimator
-from framework.baselines.prepare import Prepared, moments
+from framework.baselines.prepare import Prepared
 from framework.errors import UserError
 from framework.types import Arr
 
@@ -76,39 +75,59 @@ class Program:
         self, rows: Rows, key: Key[Array, ""], done: Callable[[int], None] = lambda fits: None
     ) -> Float[np.ndarray, "c n p"]:
         """What each candidate says of every row, fitted on the other folds; `done` hears of so many fits."""
-        own, told = self._traced(self.settings), []
+        own = self._traced(self.settings)
+        whole: Float[np.ndarray, "c n p"] | None = None
         for fold, one in enumerate(jax.random.split(key, int(rows.fold.max()) + 1)):
             weight = jnp.asarray(np.where(rows.fold == fold, 0, rows.weight), jnp.float32)
-            keys = jnp.broadcast_to(one, (len(self.settings),))
-            said = _left_out(self.estimator, rows.x, rows.observed, rows.y, weight, keys, own)
-            told.append(np.asarray(said))  # which waits for it
-            done(len(self.settings))
-        whole = np.stack(told).astype(np.float64)
-        return whole[np.maximum(rows.fold, 0), :, np.arange(len(rows.fold))].swapaxes(0, 1)
+            told = np.asarray(_left_out(self.estimator, rows.x, rows.observed, rows.y, weight, one, own))
+            done(len(self.settings))  # the line above waited for them
+            whole = np.zeros(told.shape) if whole is None else whole
+            here = np.maximum(rows.fold, 0) == fold
+            whole[:, here] = told[:, here]
+        assert whole is not None  # there is a fold
+        return whole
 
     def fit(self, candidate: int, rows: Rows, key: Key[Array, ""]) -> PyTree:
         """The parameters of one candidate, fitted on all rows."""
         weight = jnp.asarray(rows.weight, jnp.float32)
-        return _fit(self.estimator, self.own(candidate), rows.x, rows.observed, rows.y, weight, key)
+        own = _fit(self.estimator, self.own(candidate), rows.x, rows.observed, rows.y, weight, key)
+        return self.estimator.compacted(own)
 
     def own(self, candidate: int) -> dict[str, Array]:
         """The traced settings of one candidate."""
         return {name: values[0] for name, values in self._traced([self.settings[candidate]]).items()}
 
-    def like(self, candidate: int, rows: int, features: int, classes: int) -> PyTree:
+    def like(self, candidate: int, rows: int, features: int) -> PyTree:
         """Zeros in the shapes of the parameters after a fit to so many rows."""
-        x = jax.ShapeDtypeStruct((rows, features), jnp.float32)
-        observed = jax.ShapeDtypeStruct(x.shape, bool)
-        y = jax.ShapeDtypeStruct((rows,), jnp.int32 if classes else jnp.float32)
-        weight = jax.ShapeDtypeStruct((rows,), jnp.float32)
-        settings, key = self.own(candidate), jax.random.key(0)
-        shapes = jax.eval_shape(partial(_fit, self.estimator), settings, x, observed, y, weight, key)
+        of = self._like_rows(rows, features)
+        shapes = jax.eval_shape(partial(_fit, self.estimator), self.own(candidate), *of, jax.random.key(0))
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def bytes(self, rows: int, features: int) -> int:
+        """What choosing among the candidates and fitting one takes beside the table, by the compiler's account.
+
+        The programs compiled for that are those that run later. Raises UserError where an estimator refuses the size.
+        """
+        of, key = self._like_rows(rows, features), jax.random.key(0)
+        runs = [
+            _left_out.lower(self.estimator, *of, key, self._traced(self.settings)),
+            _fit.lower(self.estimator, self.own(0), *of, key),
+        ]
+        used = [run.compile().memory_analysis() for run in runs]
+        # a device that gives no account is asked for nothing
+        return max(one.temp_size_in_bytes + one.output_size_in_bytes if one else 0 for one in used)
 
     def predict(
         self, candidate: int, params: PyTree, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]
     ) -> Float[Array, "n p"]:
         return _predict(self.estimator, params, self.own(candidate), x, observed)
+
+    def _like_rows(self, rows: int, features: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """x, observed, y and weight of so many rows."""
+        x = jax.ShapeDtypeStruct((rows, features), jnp.float32)
+        y = jax.ShapeDtypeStruct((rows,), jnp.int32 if self.estimator.classes else jnp.float32)
+        weight = jax.ShapeDtypeStruct((rows,), jnp.float32)
+        return x, jax.ShapeDtypeStruct(x.shape, bool), y, weight
 
     def _traced(self, settings: Sequence[Settings]) -> dict[str, Array]:
         return {name: jnp.array([one[name] for one in settings], jnp.float32) for name in self.free}
@@ -174,15 +193,9 @@ def _frozen(value: Any) -> Any:
 
 
 @partial(jax.jit, static_argnums=0)
-def _left_out(estimator: Estimator, x: Arr, observed: Arr, y: Arr, weight: Arr, keys: Array, settings) -> Array:
-    """What candidates fitted to the same rows say of all rows: features are prepared, and kernels made, once."""
-    if isinstance(estimator, Prepared):
-        of = moments(x, observed, weight)
-        x = estimator.features(of, x, observed)
-        return _left_out(estimator.inner, x, jnp.ones(x.shape, bool), y, weight, keys, settings)
-    weights = jnp.broadcast_to(weight, (len(keys), len(weight)))
-    params = estimator.fit_many(x, observed, y, weights, keys=keys, settings=settings)
-    return lax.map(lambda lane: estimator.given(lane[1]).predict(lane[0], x, observed), (params, settings))
+def _left_out(estimator: Estimator, x: Arr, observed: Arr, y: Arr, weight: Arr, key: Array, settings) -> Array:
+    """The predictions for all rows of candidates fitted to the same weighted ones."""
+    return estimator.answer_grid(x, observed, y, weight, key=key, settings=settings)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from framework.data.batch import Loader
 from framework.data.examples import Examples
 from framework.forecast.embeddings import Embeddings
-from framework.forecast.history_features import history_features, last_value
+from framework.forecast.history_features import feature_names, history_features, last_value
 from framework.history import at_origin
 from framework.types import Arr, Interval, Layout
 
@@ -36,17 +37,26 @@ class Table:
     ends: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
+def size_of(examples: Examples, layout: Layout) -> tuple[int, int]:
+    """Rows and features of the table."""
+    return int(np.asarray(examples.taught.query.valid).sum()), len(feature_names(layout))
+
+
 def tabulate(examples: Examples, layout: Layout, frozen: Embeddings | None = None) -> Table:
     """What the forecaster is taught, as a table; subjects in their order."""
     shape = layout if frozen is None else frozen.layout(layout)
     loader = Loader(replace(examples, layout=shape), 0, None if frozen is None else frozen.of)
     everyone = range(len(examples.subjects))
     size = loader.size(min(CHUNK, len(everyone)), everyone)
-    parts = []
+    rows, features = size_of(examples, shape)
+    x, observed = np.empty((rows, features), np.float32), np.empty((rows, features), bool)
+    parts, filled = [], 0
     for some in loader.pack(everyone, size):
         batch = loader.batch(some, size, examples.taught)
         asks = np.asarray(batch.query.valid) & (np.asarray(batch.weight) > 0)[:, None]
-        found = {"x": history_features(batch.visits, batch.query, shape)}
+        here = slice(filled, filled := filled + int(asks.sum()))
+        x[here], observed[here] = (np.asarray(a)[asks] for a in history_features(batch.visits, batch.query, shape))
+        found: dict[str, Any] = {}
         found["subject"] = np.broadcast_to(np.array([*some, *[0] * (len(asks) - len(some))])[:, None], asks.shape)
         found["horizon"] = np.asarray(batch.query.time) - np.asarray(at_origin(batch.visits.times, batch.query))
         for target in layout.targets:
@@ -62,8 +72,8 @@ def tabulate(examples: Examples, layout: Layout, frozen: Embeddings | None = Non
     truth = {name: whole[f"truth {name}"] for name in measured}
     ends = {t.name: whole[f"ends {t.name}"] for t in layout.targets if t.horizons}
     return Table(
-        x=jnp.asarray(whole["x"][0]),
-        observed=jnp.asarray(whole["x"][1]),
+        x=jnp.asarray(x),
+        observed=jnp.asarray(observed),
         subject=whole["subject"],
         horizon=whole["horizon"],
         truth={name: np.where(known, value, 0).astype(float) for name, (value, known) in truth.items()},

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from framework.data.examples import Examples
 from framework.data.split import Split
@@ -24,13 +24,14 @@ from framework.forecast.kinds import without_events
 from framework.forecast.learnt import ClassLoss, Learnt, NumberLoss
 from framework.forecast.pretrained import Pretrained
 from framework.forecast.selection import Candidates, Program, Rows, choose, folds
-from framework.forecast.table import Table, tabulate
+from framework.forecast.table import Table, size_of, tabulate
 from framework.nn.model import encoders
 from framework.train.arrays import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
 from framework.types import Arr, Classes, Forecast, Layout, Query, Target, Values, Visits
 
 WEIGHS = ("pair", "subject")
+MANY = 10_000  # rows from which on the memory of a fit is estimated beforehand
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Tabular(Forecaster):
     whose history is an input is learnt as the change from its last observation, and as its distance from the mean
     where there is none. An estimator that predicts one number has around it the quantiles of its errors on subjects
     left out. Scans are told by the frozen encoders of the run `pretrained`, made by `encoder`; None leaves them out.
+    A fit that would take more memory than `gigabytes` is refused beforehand.
     """
 
     classifier: Candidates
@@ -52,8 +54,11 @@ class Tabular(Forecaster):
     encoder: Any
     augment: Any
     pretrained: str | None
+    gigabytes: float = 8.0
 
     def __post_init__(self):
+        if self.gigabytes <= 0:
+            raise UserError(f"model.gigabytes is {self.gigabytes}; expected memory above 0")
         if self.folds < 2:
             raise UserError(f"model.folds is {self.folds}; expected 2 or more, to choose by subjects left out")
         if self.weigh not in WEIGHS:
@@ -94,6 +99,7 @@ class Tabular(Forecaster):
     ) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:
         layout = self._reads(examples.layout)
         frozen = self._pretrained(layout, examples, splits)
+        self._afford(examples, layout if frozen is None else frozen.layout(layout))
         table = tabulate(examples, layout, frozen)
         made: list[tuple[Fitted, Mapping[str, HeldOut]]] = []
         fits = Fits(log, len(splits) * sum(map(self._fits, layout.targets)))
@@ -142,6 +148,26 @@ class Tabular(Forecaster):
         run = Pretrained.read(self.pretrained)
         run.keep_from(examples.cohort, splits)
         return Embeddings(run.encoders(self.encoder, layout))
+
+    def _afford(self, examples: Examples, layout: Layout) -> None:
+        """Raise UserError where the table and a fit to it would take more memory than is allowed."""
+        rows, features = size_of(examples, layout)
+        if rows < MANY:
+            return
+        table = rows * features * 5  # a number in single precision, and whether it was observed
+        kinds = {target.levels if target.levels else None: target for target in layout.targets}
+        for target in kinds.values():
+            part = "classifier" if target.levels else "regressor"
+            try:
+                fit = max(program.bytes(rows, features) for program in self._programs(target))
+            except UserError as error:
+                raise UserError(f"model.{part}.estimator cannot be fitted to {rows} rows: {error}") from error
+            if table + fit > self.gigabytes * 1e9:
+                raise UserError(
+                    f"the {part} of {target.name!r} would take about {(table + fit) / 1e9:.1f} GB for {rows} rows of "
+                    f"{features} features, and model.gigabytes={self.gigabytes:g} are allowed; raise it where the "
+                    "machine has so much, hide variables (data.hidden), or ask less (ask=next)"
+                )
 
     def _programs(self, target: Target) -> list[Program]:
         return (self.classifier if target.levels else self.regressor).programs(len(target.levels))
@@ -203,12 +229,12 @@ class Tabular(Forecaster):
         if target.name not in told:
             raise UserError(f"the model at {path} was fitted on {list(told)}, not on {target.name}; name another run")
         facts = dict(told[target.name])
-        settings = json.dumps(facts.pop("settings"))
+        settings, shapes = json.dumps(facts.pop("settings")), facts.pop("shapes", None)
         facts["scores"] = [(own, score) for own, score in facts["scores"]]
         for program in self._programs(target):
             for candidate, own in enumerate(program.settings):
                 if json.dumps(own) == settings:
-                    like = program.like(candidate, facts["table_rows"], features, len(target.levels))
+                    like = _shaped(program.like(candidate, facts["table_rows"], features), shapes)
                     return Learnt(program=program, candidate=candidate, params=like, **facts)
         raise UserError(f"the model at {path} chose {settings} for {target.name}, which is not in its grid any more")
 
@@ -260,6 +286,14 @@ def _start(value: Arr, has: Arr, middle: float) -> Float[Arr, "..."]:
     """From where a change is counted."""
     where = np.where if isinstance(value, np.ndarray) else jnp.where
     return where(has, value, middle)
+
+
+def _shaped(like: PyTree, shapes: Sequence[Sequence[int]] | None) -> PyTree:
+    """The same tree in the shapes that were saved, where they were."""
+    leaves, tree = jax.tree.flatten(like)
+    if shapes is None:
+        return like
+    return tree.unflatten([jnp.zeros(own, leaf.dtype) for own, leaf in zip(shapes, leaves, strict=True)])
 
 
 def _row(member: int, members: int, learnt: Mapping[str, Learnt]) -> dict[str, Any]:

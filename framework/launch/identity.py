@@ -20,7 +20,7 @@ FREE = {
     "*.cache_bytes": "how many prepared scans stay in memory",
     "*.checkpoint_seconds": "how much work a killed run loses",
     "*.checkpoint_steps": "how much work a killed run loses",
-    "*.gigabytes": "how many fits go side by side",
+    "*.gigabytes": "how many fits go side by side, and which are refused",
 }
 # What a cohort was made from; the fingerprint of the cohort says what it is.
 SOURCES = {

@@ -8,6 +8,7 @@ from scipy.stats import kstest, uniform
 from sklearn import datasets
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier, RandomForestRegressor
 
+from framework.baselines import forest
 from framework.baselines.forest import Forest, compact, importances
 from framework.baselines.native import forest as native
 from framework.errors import UserError
@@ -235,3 +236,24 @@ def test_what_cannot_be_is_refused():
         Forest(bins=300)
     with pytest.raises(UserError, match="sqrt"):
         Forest(max_features="log")
+
+
+@pytest.mark.parametrize("most", [1, 3, 4])
+def test_a_forest_grown_a_few_trees_at_a_time_answers_as_the_whole(monkeypatch, most):
+    x, observed, y, weight = table()
+    recipe = Forest(classes=3, trees=7)
+    found = recipe.predict(recipe.fit(x, observed, y, weight, key=KEY), x, observed)
+    monkeypatch.setattr(forest, "AT_ONCE", most * recipe._bytes_of_a_tree(len(x)))
+    parts = recipe.answer_grid(x, observed, y, weight, key=KEY, settings={"min_samples_leaf": np.ones(1, np.float32)})
+    np.testing.assert_allclose(parts[0], found, rtol=1e-5, atol=1e-6)
+
+
+def test_a_large_forest_is_kept_without_its_unused_nodes_and_answers_the_same(monkeypatch):
+    x, observed, y, weight = table()
+    recipe = Forest(classes=3, trees=7, min_samples_leaf=jnp.float32(20))
+    found = recipe.fit(x, observed, y, weight, key=KEY)
+    assert recipe.compacted(found) is found
+    monkeypatch.setattr(forest, "AT_ONCE", 0)
+    less = recipe.compacted(found)
+    assert less.trees.left.shape[1] < found.trees.left.shape[1] / 4
+    np.testing.assert_array_equal(recipe.predict(less, x, observed), recipe.predict(found, x, observed))

@@ -1,9 +1,11 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn import datasets
 from sklearn.linear_model import Ridge as Reference
 
+from framework.baselines import linear
 from framework.baselines.prepare import Prepared
 from framework.baselines.ridge import Ridge
 
@@ -70,3 +72,12 @@ def test_rows_that_weigh_nothing_and_what_is_masked_are_not_read():
     before = Ridge().fit(x, seen, y, weight, key=KEY)
     after = Ridge().fit(loud, mask, np.where(weight > 0, y, np.nan).astype(np.float32), weight, key=KEY)
     jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 8, 30])
+def test_products_summed_over_blocks_of_rows_are_those_of_the_whole(monkeypatch, rows):
+    monkeypatch.setattr(linear, "BLOCK", 8)
+    z, share = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32), np.linspace(0, 1, rows)
+    np.testing.assert_allclose(
+        linear.gram_of(jnp.asarray(z), jnp.asarray(share)), (z * share[:, None]).T @ z, rtol=1e-5
+    )

@@ -130,6 +130,20 @@ def a_lane_is_a_fit(trial: Trial, settings: dict[str, tuple[float, float]]) -> N
     assert not settings or not np.allclose(answers[0], answers[2])
 
 
+def a_grid_answers_as_its_fits_do(trial: Trial, settings: dict[str, tuple[float, float]]) -> None:
+    """The predictions of a grid for the rows it was fitted to are those of each setting's fit."""
+    rows, one = trial.rows, trial.estimator
+    grid = {name: jnp.array(pair, jnp.float32) for name, pair in settings.items()}
+    answer = jax.jit(lambda grid: one.answer_grid(**vars(rows), key=KEY, settings=grid))(grid)
+    fit = jax.jit(lambda own: one.given(own).fit(**vars(rows), key=KEY))
+    predict = jax.jit(lambda own, params: one.given(own).predict(params, rows.x, rows.observed))
+    for place, found in enumerate(answer):
+        own = {name: values[place] for name, values in grid.items()}
+        np.testing.assert_allclose(found, predict(own, fit(own)), rtol=2e-3, atol=2e-4)
+    assert len(answer) == (2 if settings else 1)
+    assert not settings or not np.allclose(*answer)
+
+
 def the_order_of_rows_does_not_matter(trial: Trial) -> None:
     rows, order = trial.rows, np.random.default_rng(3).permutation(N)
     np.testing.assert_allclose(trial.told(rows.take(order)), trial.told(rows), rtol=2e-3, atol=2e-4)

@@ -87,6 +87,11 @@ def test_a_lane_of_fit_many_is_fit(name):
     laws.a_lane_is_a_fit(TRIALS[name], SETTINGS.get(name, {}))
 
 
+@pytest.mark.parametrize("name", {**{name: None for name in SETTINGS}, "forest, number": None, "quantile": None})
+def test_a_grid_answers_as_its_fits_do(name):
+    laws.a_grid_answers_as_its_fits_do(TRIALS[name], SETTINGS.get(name, {}))
+
+
 @dataclass(frozen=True)
 class Lawful(Estimator):
     """How often each level came, or the mean, by the sign of each feature that was observed; broken below."""
@@ -181,6 +186,12 @@ class SharesItsFirstLane(Lawful):
         return super().fit_many(x, observed, y, weights[:1].repeat(len(weights), 0), keys=keys, settings=settings)
 
 
+class AnswersForOneFitAlone(Lawful):
+    def answer_grid(self, x, observed, y, weight, *, key, settings):
+        answer = super().answer_grid(x, observed, y, weight, key=key, settings=settings)
+        return jnp.concatenate([answer, answer])[1:3] * 0.9
+
+
 class ForgetsItsSettings(Lawful):
     def given(self, settings):
         return self
@@ -188,6 +199,8 @@ class ForgetsItsSettings(Lawful):
 
 LANE = partial(laws.a_lane_is_a_fit, settings={"shrink": (0.0, 9.0)})
 LANE.__name__ = "a_lane_is_a_fit"
+GRID = partial(laws.a_grid_answers_as_its_fits_do, settings={"shrink": (0.0, 9.0)})
+GRID.__name__ = "a_grid_answers_as_its_fits_do"
 
 
 @pytest.mark.parametrize(
@@ -208,6 +221,8 @@ LANE.__name__ = "a_lane_is_a_fit"
         (laws.forecasts_are_forecasts, DividesByNothing),
         (LANE, SharesItsFirstLane),
         (LANE, ForgetsItsSettings),
+        (GRID, AnswersForOneFitAlone),
+        (GRID, ForgetsItsSettings),
     ],
     ids=lambda f: f.__name__,
 )

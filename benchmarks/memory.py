@@ -1,0 +1,160 @@
+"""How much memory a forecaster takes on a cohort of many subjects, from its table to the held-out forecasts.
+
+    python -m benchmarks.memory [models=ridge,forest,boosting,gru] [subjects=20000] [folder=runs/memory]
+
+A table of simulated subjects (five visits of thirty numbers each, of which two are targets; a tenth of the numbers is
+missing) is ingested once. Then each model of conf/model is fitted to the training subjects of the first of ten folds,
+with calibrated intervals as by default, and forecasts the held-out ones, in a process of its own; last comes the whole
+command `experiments.forecast` with the first model, ingest included. Recorded are the largest resident size of each
+process (VmHWM) and the seconds. `ratio` is 3 GB over the largest of them: above 1 holds.
+
+Fits of trees are shortened by the settings in REDUCED: fewer candidates and folds, which have their turns, so that the
+largest size stays what it is. The record names them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import measure
+
+MODELS = ("ridge", "forest", "boosting", "gru")
+VISITS, VARIABLES, TARGETS = 5, 30, ("v00", "v01")
+BOUND = 3e9  # bytes
+REDUCED: dict[str, Sequence[str]] = {  # candidates and folds have their turns: fewer take as much memory
+    "forest": (
+        "model.folds=2",
+        "model.regressor.grid.min_samples_leaf=[2]",
+        "model.regressor.grid.max_features=[0.15]",
+    ),
+    "boosting": (
+        "model.folds=2",
+        "model.regressor.grid.max_leaves=[4]",
+        "model.regressor.grid.learning_rate=[0.1]",
+    ),
+}
+
+
+def table(path: Path, subjects: int, seed: int = 0) -> None:
+    """Subjects with a rate of decline each, which their variables follow more or less, as a table."""
+    rng = np.random.default_rng(seed)
+    loads = rng.normal(size=(3, VARIABLES))
+    names = [f"v{i:02}" for i in range(VARIABLES)]
+    with path.open("w") as file:
+        file.write(",".join(["subject", "time", *names]) + "\n")
+        for i in range(subjects):
+            times = np.cumsum(np.r_[0, rng.uniform(0.7, 1.3, VISITS - 1)])
+            state = rng.normal(size=3) + times[:, None] * np.abs(rng.normal(0.3, 0.2, 3))
+            values = state @ loads + rng.normal(0, 0.5, (VISITS, VARIABLES))
+            gone = rng.random(values.shape) < 0.1
+            for at, row, lacks in zip(times, values, gone, strict=True):
+                cells = ["" if lack else f"{value:.5g}" for value, lack in zip(row, lacks, strict=True)]
+                file.write(",".join([f"s{i:06}", f"{at:.4f}", *cells]) + "\n")
+
+
+def settings(folder: Path, name: str) -> list[str]:
+    """Overrides of `experiments.forecast` for a model on the table of a folder."""
+    names = [f"v{i:02}" for i in range(VARIABLES)]
+    roles = {name: "[input,target]" if name in TARGETS else "[input]" for name in names}
+    return [
+        "data=table",
+        f"data.path={folder}/visits.csv",
+        f"data.store={folder}/cohort",
+        *(f"+data.reader.variables.{name}={{roles:{own}}}" for name, own in roles.items()),
+        f"data.targets=[{','.join(TARGETS)}]",
+        f"model={name}",
+        f"runs={folder}/runs",
+        *REDUCED.get(name, ()),
+    ]
+
+
+def fit(folder: Path, name: str) -> dict:
+    """Fit a model, forecast the held-out subjects; the seconds of both and the largest size of this process."""
+    import jax  # the parent needs none of it
+    from hydra import compose, initialize_config_module
+    from hydra.utils import instantiate
+
+    from framework.forecast.answers import answers
+    from framework.launch.job import forecaster_of
+    from framework.launch.study import examples_of
+
+    with initialize_config_module("conf", version_base="1.3"):
+        config = compose("forecast", settings(folder, name))
+    start = time.monotonic()
+    examples = examples_of(config)
+    split = instantiate(config.split, _convert_="all").one(examples.cohort)
+    before, opened = peak(), time.monotonic()
+    fitted = forecaster_of(config, config.model).fit(examples, split, jax.random.key(0))
+    after, learnt = peak(), time.monotonic()
+    rows = np.flatnonzero(split.test)
+    found = answers(fitted, examples, rows, examples.asked)
+    if not all(np.isfinite(numbers).all() for numbers in found.values()):
+        raise RuntimeError(f"{name} forecast what is no number")
+    return {
+        "open_s": round(opened - start, 1),
+        "fit_s": round(learnt - opened, 1),
+        "forecast_s": round(time.monotonic() - learnt, 1),
+        "open_peak_bytes": before,
+        "fit_peak_bytes": after,
+        "peak_bytes": peak(),
+        "forecast_subjects": len(rows),
+    }
+
+
+def peak() -> int:
+    """The largest resident size that this process has had, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/status has no VmHWM; this benchmark needs Linux")
+
+
+def alone(command: Sequence[str]) -> dict:
+    """A process run to its end: its largest resident size, its seconds, and what it printed last."""
+    start = time.monotonic()
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = process.stdout.read().splitlines()
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+    took = {"peak_bytes": used.ru_maxrss * 1024, "seconds": round(time.monotonic() - start, 1)}
+    return took | {"last": lines[-1] if lines else ""}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure each model, print a table and one JSON line, leave the result under `results`."""
+    options = dict(one.split("=", 1) for one in arguments)
+    if "one" in options:
+        return print(json.dumps(fit(Path(options["folder"]), options["one"])))
+    names, subjects = options.get("models", ",".join(MODELS)).split(","), int(options.get("subjects", 20_000))
+    folder = Path(options.get("folder", "runs/memory")) / str(subjects)
+    folder.mkdir(parents=True, exist_ok=True)
+    table(folder / "visits.csv", subjects)
+    cases = {}
+    command = ["-m", "experiments.ingest", *(s for s in settings(folder, names[0]) if s.lstrip("+").startswith("data"))]
+    if not (folder / "cohort").exists():
+        cases["ingest"] = alone(command)
+    for name in names:
+        found = alone(["-m", "benchmarks.memory", f"one={name}", f"folder={folder}"])
+        cases[name] = found | json.loads(found["last"]) | {"peak_bytes": found["peak_bytes"]}
+        if name in REDUCED:
+            cases[name]["reduced"] = list(REDUCED[name])
+        print(f"{name:20} {cases[name]['peak_bytes'] / 1e9:.2f} GB, {cases[name]['seconds']} s", flush=True)
+    for case in cases.values():
+        case.pop("last")
+        case["ratio"] = round(BOUND / case["peak_bytes"], 3)
+    shape = {"subjects": subjects, "visits": VISITS, "variables": VARIABLES, "targets": len(TARGETS)}
+    worst = min(case["ratio"] for case in cases.values())
+    result = measure.record("memory", {"device": "cpu", "versions": {"numpy": np.__version__}}, cases, **shape)
+    measure.write(result | {"ratio": worst})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
