@@ -15,7 +15,7 @@ from framework.data.ingest.identity import Origin, plain
 from framework.data.ledger import Ledger
 from framework.data.schema import Schema, Subject
 from framework.data.store import Cohort, append, exclusive, exists, open_cohort, write
-from framework.data.store.atomic import ASIDE, discard, replace_whole, vacant
+from framework.data.store.atomic import ASIDE, discard, local_path, replace_whole, vacant
 from framework.data.store.files import APPENDED, BESIDE, read_beside
 from framework.errors import UserError
 
@@ -109,7 +109,8 @@ def ledger_of(store: str) -> Ledger:
 
 def _write(reader: Reader, store: str, progress: Callable[[int], None] | None) -> Cohort:
     """A new cohort, written aside and then put in its place whole."""
-    place = store.rstrip("/") if "://" in store else os.path.realpath(store)
+    folder = local_path(store)
+    place = store.rstrip("/") if folder is None else os.path.realpath(folder)
     if not exists(place) and not vacant(place):
         raise UserError(f"{store} is a folder with other files in it; name an empty or a new one")
     found, origin = _read(reader, progress)

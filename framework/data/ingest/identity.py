@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import fsspec
 from framework.data.ingest.bounded import size_of
 from framework.data.schema import Subject
 from framework.data.store import Cohort, sha256_file
+from framework.data.store.atomic import local_path
 from framework.errors import UserError
 
 STAMPS = "stamps.json"
@@ -88,8 +90,9 @@ def keep_stamps(store: str, stamps: Mapping[str, str]) -> None:
         return
     files, root = fsspec.url_to_fs(store)
     files.makedirs(root, exist_ok=True)
-    files.pipe_file(f"{root}/{STAMPS}.{os.getpid()}", json.dumps(dict(stamps)).encode())
-    files.mv(f"{root}/{STAMPS}.{os.getpid()}", f"{root}/{STAMPS}")
+    aside = f"{root}/{STAMPS}.{secrets.token_hex(8)}"  # processes of two computers may have one number
+    files.pipe_file(aside, json.dumps(dict(stamps)).encode())
+    files.mv(aside, f"{root}/{STAMPS}")
 
 
 def require_same(
@@ -117,7 +120,8 @@ def require_same(
     faults = [_difference(part, settings, asked) for part in parts]
     if all(faults):
         raise UserError(f"the cohort at {cohort.path} was made {faults[0]}; {fix}")
-    if not stamps.items() <= known.items() and ("://" in cohort.path or os.access(cohort.path, os.W_OK)):
+    folder = local_path(cohort.path)
+    if not stamps.items() <= known.items() and (folder is None or os.access(folder, os.W_OK)):
         keep_stamps(cohort.path, known | stamps)
 
 

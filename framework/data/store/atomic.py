@@ -7,22 +7,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
+from framework.data.store.lock_object import locked
 from framework.errors import UserError
 
 ASIDE, BEFORE = ".new", ".old"  # beside a cohort: its successor while it is written, and what it replaces
 
 
+def local_path(store: str) -> str | None:
+    """The folder of a cohort on a local file system, named by its path or a URL (file://); None elsewhere."""
+    files, root = fsspec.url_to_fs(store.rstrip("/"))
+    return root if isinstance(files, LocalFileSystem) else None
+
+
 @contextmanager
 def exclusive(store: str, wait: bool = False) -> Iterator[None]:
-    """No other process of this machine writes the cohort at `store` meanwhile; a process that dies lets go.
+    """No other process writes the cohort at `store` meanwhile; on a local file system one that dies lets go.
 
-    Raises UserError where another is at it, unless told to `wait`. Of a store that is a URL nothing is known.
+    Raises UserError where another is at it, unless told to `wait`. Of a store at a URL see `lock_object`.
     """
-    if "://" in store:
-        yield
+    folder = local_path(store)
+    if folder is None:
+        with locked(store, wait):
+            yield
         return
-    file = Path(f"{store.rstrip('/')}.lock")
+    file = Path(f"{folder}.lock")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         held = _locked(file, wait)
@@ -64,7 +74,7 @@ def replace_whole(store: str) -> None:
     files, root = fsspec.url_to_fs(store)
     before = f"{store}{BEFORE}"
     discard(before)
-    if "://" not in store:
+    if local_path(store) is not None:
         if Path(root).exists():
             os.rename(root, fsspec.url_to_fs(before)[1])
     elif files.exists(f"{root}/manifest.json"):
@@ -82,7 +92,7 @@ def complete(store: str) -> bool:
     if not files.exists(f"{aside}/manifest.json") or not vacant(store):
         return False
     discard(store)
-    if "://" not in store:
+    if local_path(store) is not None:
         with suppress(FileNotFoundError):  # another process was faster
             os.rename(aside, root)
         return files.exists(f"{root}/manifest.json")

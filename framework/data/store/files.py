@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from zarr.storage import FsspecStore, LocalStore
 
-from framework.data.store.atomic import complete
+from framework.data.store.atomic import complete, local_path
 from framework.errors import UserError
 
 FORMAT = 2
@@ -125,10 +125,10 @@ def longest_of(manifest: Mapping) -> int:
 
 def zarr_store(path: str, read_only: bool = False) -> LocalStore | FsspecStore:
     """Where the arrays of the cohort at `path` lie."""
-    series = f"{path.rstrip('/')}/series.zarr"
-    if "://" in path:
-        return FsspecStore.from_url(series, read_only=read_only)
-    return LocalStore(series, read_only=read_only)
+    folder = local_path(path)
+    if folder is None:
+        return FsspecStore.from_url(f"{path.rstrip('/')}/series.zarr", read_only=read_only)
+    return LocalStore(f"{folder}/series.zarr", read_only=read_only)
 
 
 def zarr_array(group: zarr.Group, name: str) -> zarr.Array:
