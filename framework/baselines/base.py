@@ -9,11 +9,13 @@ import jax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from framework.configurable import configurable
 from framework.types import Arr
 
 E = TypeVar("E", bound="Estimator")
 
 
+@configurable("estimator")
 class Estimator(ABC):
     """A recipe: a frozen dataclass whose fields named in DYNAMIC may be traced, so that a whole grid is one program.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from framework.configurable import configurable
 from framework.data.dates import DAYS_PER_YEAR
 from framework.data.schema import Schema, Variable
 from framework.data.store import Cohort
@@ -21,6 +22,7 @@ HORIZONS = (1.0, 2.0, 3.0, 4.0, 5.0)
 Ends = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]  # lo and hi of each subject
 
 
+@configurable("event")
 @dataclass(frozen=True)
 class Happening(ABC):
     """What counts as the event, and at how many years after an origin its survival is judged (`horizons`)."""

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
+from framework.configurable import configurable
 from framework.data.dates import dates, setting
 from framework.data.store import Cohort
 from framework.errors import UserError
 
 
+@configurable("origins")
 class Origins(ABC):
     """Chooses among the visits of a cohort, by what was known at each of them."""
 

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from jaxtyping import Bool, Int
 
+from framework.configurable import configurable
 from framework.data.groups import first_values, natural, stratum
 from framework.data.ingest.sheet import locate, read_sheet
 from framework.data.store import Cohort
@@ -46,6 +47,7 @@ class Split:
         return named
 
 
+@configurable("split")
 class Splitter(ABC):
     """How a cohort is cut into folds; `fold` is the one that a single forecast tests."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxtyping import Array, Key
 
+from framework.configurable import configurable
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
@@ -75,6 +76,7 @@ class Turns:
     workers: int
 
 
+@configurable("model")
 class Forecaster(ABC):
     """A recipe for a `Fitted`."""
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from scipy import optimize
 from scipy.special import ndtri
 
+from framework.configurable import configurable
 from framework.errors import UserError
 from framework.types import LEVELS, Arr
 
@@ -22,6 +23,7 @@ HALVES = range(len(LEVELS) // 2)  # the central intervals, the widest first
 LEAST = 1e-6  # probability, as the metric clips it
 
 
+@configurable("calibrator")
 class Calibrator(ABC):
     """Maps what a forecaster tells of a target to what it should have told; a subject counts once, as one forecast."""
 

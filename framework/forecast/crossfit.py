@@ -1,7 +1,7 @@
 """One forecaster fitted in turns on parts of the training subjects, at the settings that suit those left out."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from framework.configurable import configurable
 from framework.data.examples import Examples
 from framework.data.split import Split
 from framework.errors import UserError
@@ -21,6 +22,10 @@ from framework.forecast.horizon_calibration import HeldOut, joined
 from framework.forecast.kinds import without_events
 from framework.forecast.left_out import Left, half_of, held_out_answers, losses, turns
 from framework.forecast.selection import combinations
+from framework.image.augment.compose import Compose
+from framework.nn.encoders.base import Encoder
+from framework.nn.encoders.multimodal import Fusion
+from framework.nn.heads.base import Head
 from framework.train.loop import Training
 from framework.train.meter import Cost
 from framework.train.optimizer import Dynamic
@@ -179,14 +184,15 @@ class CrossFit(Forecaster):
         return FittedCrossFit(layout, members, "mean", weights, lanes[0][0].cost, settings)
 
 
+@configurable("model")
 def of_network(
     grid: Mapping[str, Sequence[float]],
     folds: int,
     gigabytes: float,
-    encoder: Any,
-    augment: Any,
-    fusion: Any,
-    head: Any,
+    encoder: Callable[..., Encoder] | None,
+    augment: Compose | None,
+    fusion: Callable[..., Fusion],
+    head: Callable[..., Head],
     training: Training,
     width: int,
     pretrained: str | None,

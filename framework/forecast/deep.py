@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +24,11 @@ from framework.forecast.horizon_calibration import HeldOut
 from framework.forecast.left_out import half_of, held_out_answers
 from framework.forecast.pretrained import Pretrained
 from framework.history import at_origin, last_observed
+from framework.image.augment.compose import Compose
 from framework.nn.encoders.base import Encoder
 from framework.nn.encoders.embedded import Embedded
+from framework.nn.encoders.multimodal import Fusion
+from framework.nn.heads.base import Head
 from framework.nn.model import Model, encoders
 from framework.train.arrays import load_arrays, save_arrays
 from framework.train.loop import Fail, Training, stop, train
@@ -51,10 +53,10 @@ class Deep(Forecaster):
     named `hidden`.
     """
 
-    encoder: Any
-    augment: Any
-    fusion: Any
-    head: Any
+    encoder: Callable[..., Encoder] | None
+    augment: Compose | None
+    fusion: Callable[..., Fusion]
+    head: Callable[..., Head]
     training: Training
     width: int
     pretrained: str | None

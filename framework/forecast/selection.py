@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from framework.baselines.base import Estimator
 from framework.baselines.prepare import Prepared
+from framework.configurable import configurable
 from framework.errors import UserError
 from framework.types import Arr
 
@@ -20,6 +21,7 @@ Settings = Mapping[str, Any]
 Loss = Callable[[Float[np.ndarray, "n p"]], float]
 
 
+@configurable("candidates")
 @dataclass(frozen=True)
 class Candidates:
     """An estimator (a partial that wants `classes`) at every combination of the settings in `grid`.
@@ -27,7 +29,7 @@ class Candidates:
     `prepared` standardises the features and puts what is missing at its mean; `indicators` then says what was missing.
     """
 
-    estimator: Any
+    estimator: Callable[..., Estimator]
     grid: Mapping[str, Sequence[Any]]
     prepared: bool
     indicators: bool

@@ -25,6 +25,8 @@ from framework.forecast.learnt import ClassLoss, Learnt, NumberLoss
 from framework.forecast.pretrained import Pretrained
 from framework.forecast.selection import Candidates, Program, Rows, choose, folds
 from framework.forecast.table import Table, size_of, tabulate
+from framework.image.augment.compose import Compose
+from framework.nn.encoders.base import Encoder
 from framework.nn.model import encoders
 from framework.train.arrays import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
@@ -51,8 +53,8 @@ class Tabular(Forecaster):
     folds: int
     weigh: str
     residual: bool
-    encoder: Any
-    augment: Any
+    encoder: Callable[..., Encoder] | None
+    augment: Compose | None
     pretrained: str | None
     gigabytes: float = 8.0
 

@@ -1,4 +1,4 @@
-"""Checks a composed config before any work: each `_target_` against the signature it names."""
+"""Checks a composed config before any work: each `_target_` against its signature and what is expected in its place."""
 
 import difflib
 import inspect
@@ -12,9 +12,28 @@ from importlib.resources import files
 from omegaconf import DictConfig, OmegaConf
 
 from framework.errors import UserError
+from framework.launch.targets import require_kind, target_of
 
-SPECIAL = {"_target_", "_partial_", "_convert_", "_recursive_"}
-TRUSTED = ("framework", "optax")
+SPECIAL = {"_target_", "_partial_"}
+PLACES = {  # where the experiments' configs hold targets, and what those make
+    "model": "framework.forecast.base.Forecaster",
+    "fitted": "framework.forecast.base.Forecaster",
+    "intervals": "framework.forecast.base.Forecaster",
+    "split": "framework.data.split.Splitter",
+    "origins": "framework.data.origins.Origins",
+    "optimizer": "framework.train.loop.Training",
+    "mesh": "framework.train.mesh.Single",
+    "tracking": "framework.launch.tracking.Tracker",
+    "hosts": "framework.train.mesh.Hosts",
+    "data.reader": "framework.data.ingest.base.Reader",
+    "data.events": "framework.data.events.Happening",
+}
+PRETRAINING = {  # where experiments.pretrain differs
+    "model": "framework.train.reconstruction.Reconstruction",
+    "optimizer": "framework.train.reconstruction.Pretraining",
+}
+NAMED = {"fitted", "data.events"}  # several, by their names
+LATER = {"intervals"}  # completed by the command
 SETTINGS = {  # what the experiments' configs hold beside targets, and the smallest number allowed
     "experiment": (str, None),
     "runs": (str, None),
@@ -50,11 +69,11 @@ SETTINGS = {  # what the experiments' configs hold beside targets, and the small
 SIZES = {"width", "features", "out_features"}  # of layers
 
 
-def check(config: DictConfig) -> None:
+def check(config: DictConfig, trust: Sequence[str] = ()) -> None:
     """Raise UserError for a missing value, an unknown key, target or argument, or a value of the wrong type.
 
-    Only what this framework, optax and the packages under `trust` define may be a target, so that a config
-    received from elsewhere cannot name just any function. Whoever reads such a config sets its `trust` anew.
+    A target is what `framework.launch.targets` finds in this framework and in the packages under `trust`, which are
+    those of the user's own command line: those that the config itself trusts must be among them.
     """
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
@@ -71,30 +90,71 @@ def check(config: DictConfig) -> None:
         place = tree.get(group) if group else tree
         if not isinstance(place, dict) or name not in place:
             continue
-        if not fits(place[name], hint):
+        if not fits(place[name], hint) or _names_a_target(place[name]):
             raise UserError(f"{key}: got {place[name]!r}; expected {_name(hint)}")
         if smallest is not None and place[name] < smallest:
             raise UserError(f"{key}: got {place[name]}; expected {smallest} or more")
-    _walk(tree, "", (*TRUSTED, *tree.get("trust", ())))
+    if unsaid := [name for name in tree.get("trust", ()) if name not in trust]:
+        raise UserError(
+            f"trust: {unsaid[0]!r} is trusted by a file; only your own command line can: 'trust=[{unsaid[0]}]'"
+        )
+    _walk(tree, "", None, PLACES | (PRETRAINING if tree.get("experiment") == "pretrain" else {}), tuple(trust))
 
 
-def _walk(node: object, path: str, trusted: tuple[str, ...]) -> None:
+def _walk(node: object, path: str, hint: object, places: Mapping[str, str], trust: tuple[str, ...]) -> None:
+    """Check every target in a part of the config, for which `hint` is what its parent expects."""
     if isinstance(node, list):
         for i, item in enumerate(node):
-            _walk(item, f"{path}[{i}]", trusted)
+            _walk(item, f"{path}[{i}]", _inner(hint, Sequence), places, trust)
     if not isinstance(node, dict):
         return
+    if path in places:
+        hint = _interface(path, places[path]) if _names_a_target(node) else None
+    inner: Mapping[str, object] = {}
     if "_target_" in node:
-        _check_call(node, path, trusted)
+        inner = _check_call(node, path, hint, trust)
     for key, value in node.items():
-        _walk(value, f"{path}.{key}" if path else str(key), trusted)
+        below = f"{path}.{key}" if path else str(key)
+        _walk(value, below, inner.get(key) if "_target_" in node else _inner(hint, Mapping), places, trust)
 
 
-def _check_call(node: Mapping, path: str, trusted: tuple[str, ...]) -> None:
-    target = _resolve(node["_target_"], path, trusted)
+def _names_a_target(node: object) -> bool:
+    if isinstance(node, list):
+        return any(map(_names_a_target, node))
+    return isinstance(node, dict) and ("_target_" in node or any(map(_names_a_target, node.values())))
+
+
+def _interface(path: str, name: str) -> object:
+    """What is expected at one of PLACES; its module is loaded only now."""
+    module, _, attribute = name.rpartition(".")
+    found = getattr(import_module(module), attribute)
+    if path in NAMED:
+        return Mapping[str, found]
+    return Callable[..., found] if path in LATER else found
+
+
+def _inner(hint: object, container: type) -> object:
+    """What the items of a list or the values of a mapping are expected to be; None where that is not said."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return next((found for option in args if (found := _inner(option, container)) is not None), None)
+    return args[-1] if inspect.isclass(origin) and issubclass(origin, container) and args else None
+
+
+def _check_call(node: Mapping, path: str, hint: object, trust: tuple[str, ...]) -> Mapping[str, object]:
+    """Check one target with its arguments; what it expects each of them to be."""
+    name, partial = node["_target_"], node.get("_partial_", False)
+    target = target_of(name, path, trust)
+    if not isinstance(partial, bool):
+        raise UserError(f"{path}._partial_: got {partial!r}; expected bool")
+    require_kind(target, partial, hint, name, path)
     called = target.__init__ if inspect.isclass(target) else target
     hints = _hints(called)
-    parameters = {name: p for name, p in inspect.signature(called).parameters.items() if name != "self"}
+    parameters = {
+        name: p
+        for name, p in inspect.signature(called).parameters.items()
+        if name != "self" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
     for key, value in node.items():
         if key in SPECIAL:
             continue
@@ -104,16 +164,12 @@ def _check_call(node: Mapping, path: str, trusted: tuple[str, ...]) -> None:
             raise UserError(f"{path}.{key}: {node['_target_']} takes no {key!r}; {hint}")
         if key in hints and not fits(value, hints[key]):
             raise UserError(f"{path}.{key}: got {value!r}; expected {_name(hints[key])}")
-        if key in SIZES and value < 1:
+        if key in SIZES and isinstance(value, (int, float)) and value < 1:
             raise UserError(f"{path}.{key}: got {value}; expected 1 or more")
-    required = [
-        name
-        for name, p in parameters.items()
-        if p.default is p.empty and p.kind is not p.VAR_KEYWORD and p.kind is not p.VAR_POSITIONAL
-    ]
-    absent = [name for name in required if name not in node]
-    if absent and not node.get("_partial_"):
+    absent = [name for name, p in parameters.items() if p.default is p.empty and name not in node]
+    if absent and not partial:
         raise UserError(f"{path}: {node['_target_']} needs {absent[0]!r}; give {path}.{absent[0]}=...")
+    return hints
 
 
 def _hints(called: Callable) -> dict[str, object]:
@@ -121,20 +177,6 @@ def _hints(called: Callable) -> dict[str, object]:
         return typing.get_type_hints(called)
     except NameError:  # others' annotations may name what is there for type checkers alone: then any value fits
         return {}
-
-
-def _resolve(name: object, path: str, trusted: tuple[str, ...]) -> Callable:
-    module, _, attribute = str(name).rpartition(".")
-    if module.split(".")[0] not in trusted:
-        raise UserError(f"{path}: the target {name!r} is outside {list(trusted)}; to allow it add trust=[its package]")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"{path}: no {name!r} to be found ({error}); check the spelling of _target_") from None
-    # what a trusted module merely imports is not its own
-    if not callable(found) or str(getattr(found, "__module__", "")).split(".")[0] not in trusted:
-        raise UserError(f"{path}: {name!r} is no class or function of {list(trusted)}; check the spelling of _target_")
-    return found
 
 
 def fits(value: object, hint: object) -> bool:

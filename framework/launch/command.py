@@ -25,6 +25,7 @@ from framework.launch.check import check
 from framework.launch.quoting import unquoted
 from framework.launch.stopping import LINES, Stop
 from framework.launch.sweep import How, conclude, folder_of, jobs, record
+from framework.launch.targets import granted
 
 Together = Callable[[Sequence[DictConfig], How, Callable[[int, object], None]], Sequence[object]]
 
@@ -40,11 +41,12 @@ def command(
     def wrap(function: Callable[[DictConfig], object]) -> Callable[[], None]:
         def main() -> None:
             failures: list[Exception] = []
+            trust: tuple[str, ...] = ()
 
             def task(config: DictConfig) -> object:
                 try:
                     OmegaConf.resolve(config)
-                    check(config)
+                    check(config, trust)
                     value = function(config)
                     ended(HydraConfig.get(), value)
                     return value
@@ -74,6 +76,7 @@ def command(
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its own exceptions on instead of printing them
             with Stop() as stop:
                 try:
+                    trust = granted(sys.argv[1:])
                     hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()
                 except KeyboardInterrupt:
                     stop.said = True

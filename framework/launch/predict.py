@@ -45,7 +45,7 @@ def predict(config: DictConfig) -> None:
         raise UserError(f"ahead is {list(config.ahead)}; expected one or more numbers of years above 0")
     OmegaConf.set_struct(config, False)
     config.data = data_of(config.data, data)
-    check(config)
+    check(config, config.trust)
     cohort = align(cohort_of(config, alone=True), schema)
     what = OmegaConf.to_container(config, resolve=True)
     assert isinstance(what, dict)

@@ -15,9 +15,13 @@ FLOORS = ("last_visit", "slope")
 
 
 class Recipes:
-    """Composed once each, however many jobs of a sweep ask: composing takes longer than some models' training."""
+    """Composed once each, however many jobs of a sweep ask: composing takes longer than some models' training.
 
-    def __init__(self):
+    `trust` names the packages that the user's own command line trusts.
+    """
+
+    def __init__(self, trust: Sequence[str] = ()):
+        self._trust = tuple(trust)
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def model(self, name: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -49,7 +53,7 @@ class Recipes:
     def _compose(self, *overrides: str) -> DictConfig:
         if overrides not in self._composed:
             made = compose("forecast", [*overrides], return_hydra_config=True)
-            check(OmegaConf.masked_copy(made, [str(key) for key in made if key != "hydra"]))
+            check(OmegaConf.masked_copy(made, [str(key) for key in made if key != "hydra"]), self._trust)
             self._composed[overrides] = made
         return self._composed[overrides]
 

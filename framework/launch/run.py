@@ -23,7 +23,7 @@ from framework.train.mesh import is_first
 def forecast(config: DictConfig) -> Ran:
     """Fit one forecaster and both floors on one split; return the forecaster's best validation loss."""
     use_compilation_cache()
-    return run(forecast_job(config, Recipes()))
+    return run(forecast_job(config, Recipes(config.trust)))
 
 
 def forecast_job(config: DictConfig, recipes: Recipes, examples: Callable[[DictConfig], Examples] = examples_of) -> Job:
@@ -47,7 +47,7 @@ def compare(config: DictConfig) -> Ran:
         raise UserError(
             f"settings names {unknown[0]!r}, which is not in models={list(config.models)}; add or remove it"
         )
-    recipes = Recipes()
+    recipes = Recipes(config.trust)
     models = {name: recipes.model(name, settings.get(name, ())) for name in names}
     repeats = range(config.repeats)
     plan = lambda splitter, cohort: [splitter.splits(cohort, repeat) for repeat in repeats]  # noqa: E731

@@ -81,14 +81,15 @@ def _finished_before(job: Job | Exception) -> bool:
 
 
 def _jobs(configs: Sequence[DictConfig]) -> list[Job | Exception]:
-    recipes, warm = Recipes(), Warm()
+    warm = Warm()
+    recipes = Recipes(configs[0].trust if configs else ())
     made: list[Job | Exception] = []
     for full in configs:
         HydraConfig.instance().set_config(full)
         try:
             config = OmegaConf.masked_copy(full, [str(key) for key in full if key != "hydra"])
             OmegaConf.resolve(config)
-            check(config)
+            check(config, config.trust)  # which no file can set
             made.append(forecast_job(config, recipes, warm.examples))
         except Exception as error:  # told at the end; the other jobs go on
             made.append(error)

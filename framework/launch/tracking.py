@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from framework.configurable import configurable
 from framework.errors import UserError
 
 
+@configurable("tracking")
 class Tracker(ABC):
     """Copies a finished run's losses, settings and results to somewhere people look at them."""
 

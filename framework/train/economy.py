@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
+from framework.configurable import configurable
 from framework.errors import UserError
 from framework.nn.encoders.base import Encoder
 from framework.nn.model import Model
@@ -14,6 +15,7 @@ from framework.nn.model import Model
 KINDS = ("float32", "bfloat16")
 
 
+@configurable("economy")
 @dataclass(frozen=True)
 class Economy:
     """How encoders run; their parameters, and all that is not an encoder, stay float32.

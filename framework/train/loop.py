@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from framework.configurable import configurable
 from framework.data.batch import Drawn, Loader, Tables
 from framework.data.split import Split
 from framework.errors import UserError
@@ -34,6 +35,7 @@ Fail = Callable[[int, str], None]
 REMEDY = "lower optimizer.learning_rate, or look at their data"
 
 
+@configurable("optimizer")
 @dataclass(frozen=True)
 class Training:
     """How fast, how long and on how much.

@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from framework.configurable import configurable
 from framework.data.batch import Drawn
 from framework.errors import UserError
 
@@ -28,6 +29,7 @@ DAY = 24 * 3600  # s: how long a process that is done waits for the first one, w
 Tree = TypeVar("Tree")
 
 
+@configurable("mesh")
 @dataclass(frozen=True)
 class Single:
     """One device, and nothing to be placed."""
@@ -156,6 +158,7 @@ class Fsdp(Data):
         return [*[None] * longest, "data"]
 
 
+@configurable("hosts")
 @dataclass(frozen=True)
 class Hosts:
     """Computers that train together, each told the same command but for its number, `process`.

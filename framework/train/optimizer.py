@@ -1,6 +1,6 @@
 """AdamW with everything a sweep varies as an array, and how its rate changes as training goes on."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import jax
@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from framework.configurable import configurable
 from framework.errors import UserError
 from framework.types import pytree
-
-Schedule = Callable[[Float[Array, ""]], Float[Array, ""]]  # share of training done since the warm-up -> share of rate
 
 
 @pytree
@@ -25,8 +24,17 @@ class Dynamic:
     clip: Float[Array, "..."]
 
 
+@configurable("schedule")
+class Schedule(ABC):
+    """How the rate changes as training goes on."""
+
+    @abstractmethod
+    def __call__(self, done: Float[Array, ""]) -> Float[Array, ""]:
+        """The share of the full rate, at a share of training done since the warm-up."""
+
+
 @dataclass(frozen=True)
-class Constant:
+class Constant(Schedule):
     """The full rate to the end."""
 
     def __call__(self, done: Float[Array, ""]) -> Float[Array, ""]:
@@ -34,7 +42,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(Schedule):
     """Half a cosine down to a share `floor` of the rate (Loshchilov & Hutter 2017)."""
 
     floor: float
@@ -47,7 +55,7 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class Trapezoid:
+class Trapezoid(Schedule):
     """The full rate until the last share `decay` of training, then straight down to 0 (Zhai et al. 2022)."""
 
     decay: float

@@ -15,11 +15,14 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from framework.configurable import configurable
 from framework.data.scaled import scaled
 from framework.data.split import Split
 from framework.data.store import Cohort
 from framework.errors import UserError
-from framework.nn.encoders.autoencoder import Autoencoder
+from framework.image.augment.compose import Compose
+from framework.nn.encoders.autoencoder import Autoencoder, Decoder
+from framework.nn.encoders.base import Encoder
 from framework.nn.model import encoded
 from framework.train.checkpoint import Checkpoints
 from framework.train.signals import Termination
@@ -28,6 +31,7 @@ from framework.types import Scans
 Log = Callable[[dict], None]
 
 
+@configurable("pretraining")
 @dataclass(frozen=True)
 class Pretraining:
     """How fast, how long and on how much: `batch` scans a step, otherwise as for a forecaster.
@@ -127,13 +131,14 @@ class Found:
         return {name: getattr(self, name) for name in ("error", "floor", "steps", "scans")}
 
 
+@configurable("reconstruction")
 @dataclass(frozen=True)
 class Reconstruction:
     """Encoder and decoder (made by partials, see conf/pretrain.yaml), trained on the scans of training subjects."""
 
-    encoder: Any
-    augment: Any
-    decoder: Any
+    encoder: Callable[..., Encoder] | None
+    augment: Compose | None
+    decoder: Callable[..., Decoder]
     training: Pretraining
 
     def __post_init__(self):

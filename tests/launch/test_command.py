@@ -176,7 +176,7 @@ def test_a_misspelt_key_is_told_with_what_was_meant(run, arguments, complaint):
         (["data.targets.x=1"], "check the overrides"),
         (["+experimen=demo_oasis2"], "did you mean 'experiment'?"),
         (["optimizer.steps=many"], "optimizer.steps: got 'many'; expected int"),
-        (["model._target_=numpy.load"], "trust=[its package]"),
+        (["model._target_=numpy.load"], "'trust=[numpy]'"),
     ],
 )
 def test_whatever_hydra_makes_of_a_mistake_is_one_line(run, arguments, complaint):

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 import fsspec
 
+from framework.configurable import configurable
 from framework.data.ingest.identity import Origin, plain
 from framework.data.ledger import Ledger
 from framework.data.schema import Schema, Subject
@@ -39,6 +40,7 @@ class Ingested:
     together: int = 1
 
 
+@configurable("reader")
 class Reader(ABC):
     """A way in: its constructor takes the configuration, `read` opens the data.
 

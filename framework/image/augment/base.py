@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Shaped
 
+from framework.configurable import configurable
 from framework.errors import UserError
 from framework.types import Scans
 
 SAME = ("subject", "scan")
 
 
+@configurable("transform")
 class Transform(ABC):
     """One way to vary scans, drawn anew at every step.
 

@@ -7,11 +7,13 @@ from itertools import groupby
 import jax
 from jaxtyping import Array, Key
 
+from framework.configurable import configurable
 from framework.image.augment.base import Transform
 from framework.image.augment.space import Warp, sample
 from framework.types import Scans
 
 
+@configurable("augment")
 @dataclass(frozen=True)
 class Compose:
     """Transforms in order, each with a key of its own.

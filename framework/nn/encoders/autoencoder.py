@@ -1,6 +1,6 @@
 """Encoders taught by reconstruction: a code from which a decoder can draw the scan again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from framework.configurable import configurable
 from framework.nn.conv import convolve
 from framework.nn.dropping import dropout
 from framework.nn.encoders.base import Encoder, needs
@@ -39,7 +40,15 @@ class Variational(Encoder):
     embedding. `beta` weighs its divergence from the standard normal against the reconstruction (Higgins et al. 2017).
     """
 
-    def __init__(self, encoder: Any, out_features: int, beta: float, *, grid: tuple[int, ...], rngs: nnx.Rngs):
+    def __init__(
+        self,
+        encoder: Callable[..., Encoder],
+        out_features: int,
+        beta: float,
+        *,
+        grid: tuple[int, ...],
+        rngs: nnx.Rngs,
+    ):
         self.out_features, self.beta = out_features, beta
         self.encoder = encoder(grid=grid, rngs=rngs)
         self.mean = Dense(self.encoder.out_features, out_features, rngs=rngs)
@@ -59,6 +68,7 @@ class Variational(Encoder):
         return drawn, self.beta * divergence / prod(voxels.shape[1:])
 
 
+@configurable("decoder")
 class Decoder(nnx.Module):
     """A code as a scan: one dense layer to the coarsest map, then for each of `channels` a map of twice the size,
     enlarged by interpolation and convolved, because transposed convolutions leave a checkerboard (Odena et al. 2016).

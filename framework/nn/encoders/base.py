@@ -6,10 +6,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from framework.configurable import configurable
 from framework.errors import UserError
 from framework.types import Arr
 
 
+@configurable("encoder")
 class Encoder(nnx.Module):
     """Turns each scan of one modality into a vector of `out_features` numbers.
 

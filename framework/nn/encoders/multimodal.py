@@ -8,9 +8,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from framework.configurable import configurable
 from framework.nn.layers import Dense
 
 
+@configurable("fusion")
 class Fusion(nnx.Module):
     """Makes of each visit's embeddings, one a modality, `out_features` numbers and which of them are known.
 

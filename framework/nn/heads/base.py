@@ -6,10 +6,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from framework.configurable import configurable
 from framework.history import at_origin
 from framework.types import Arr, Query, Sequence
 
 
+@configurable("head")
 class Head(nnx.Module):
     """Answers each query from the visits up to its origin and nothing later, as `out_features` numbers.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from framework.configurable import configurable
 from framework.nn.dropping import dropout
 from framework.nn.heads.gru import after
 from framework.nn.heads.recurrence import Cell, Steps
@@ -15,6 +16,7 @@ from framework.nn.layers import Dense
 from framework.types import Arr
 
 
+@configurable("filling")
 class Filling:
     """What stands in for a variable that was not seen.
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Key
 
+from framework.configurable import configurable
 from framework.history import at_origin
 from framework.nn.heads.base import Head, years_ahead
 from framework.types import Arr, Query, Sequence
@@ -17,6 +18,7 @@ Carry = Any  # a pytree of arrays (b, ...)
 Steps = tuple[tuple, Callable[..., Carry]]
 
 
+@configurable("cell")
 class Cell(nnx.Module):
     """One step of a recurrence over irregular visits; dt and ahead are years."""
 
@@ -58,7 +60,7 @@ class Cell(nnx.Module):
 class Recurrence(Head):
     """A cell run once over the visits; each query takes the state at its own origin."""
 
-    def __init__(self, cell: Any, *, d_in: int, rngs: nnx.Rngs):
+    def __init__(self, cell: Callable[..., Cell], *, d_in: int, rngs: nnx.Rngs):
         self.cell = cell(d_in=d_in, rngs=rngs)
         self.out_features = self.cell.features
 
@@ -66,7 +68,7 @@ class Recurrence(Head):
         self, sequence: Sequence, query: Query, key: Key[Array, ""] | None = None, rate: Float[Arr, ""] | float = 0.0
     ) -> Float[Array, "b q h"]:
         valid = jnp.asarray(sequence.valid)
-        observed = sequence.observed & valid[..., None]
+        observed = jnp.asarray(sequence.observed) & valid[..., None]
         dt = gaps(sequence.times, valid)
         seen = jnp.where(observed, sequence.x, 0), observed, dt
         entering, update = self.cell.steps(*seen)
