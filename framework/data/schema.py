@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from framework.data.names import require_file_name, require_name
 from framework.errors import UserError
 from framework.types import Bounds
 
@@ -41,6 +42,7 @@ class Variable:
     scale: str = "linear"
 
     def __post_init__(self):
+        require_name(self.name, "a variable")
         self._check_scale()
         unknown = [role for role in self.roles if role not in ROLES]
         if unknown or not self.roles:
@@ -116,6 +118,9 @@ class Modality:
     channels: int = 1
     units: str = "arbitrary"
     background: float = 0.0
+
+    def __post_init__(self):
+        require_file_name(self.name, "a modality")
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def check(config: DictConfig, trust: Sequence[str] = ()) -> None:
         place = tree.get(group) if group else tree
         if not isinstance(place, dict) or name not in place:
             continue
-        if not fits(place[name], hint) or _names_a_target(place[name]):
+        if not fits(place[name], hint) or (key not in PLACES and _names_a_target(place[name])):
             raise UserError(f"{key}: got {place[name]!r}; expected {_name(hint)}")
         if smallest is not None and place[name] < smallest:
             raise UserError(f"{key}: got {place[name]}; expected {smallest} or more")

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from framework.errors import UserError
 from framework.launch.check import check
+from framework.launch.config_files import require_plain
 from framework.launch.quoting import unquoted
 from framework.launch.stopping import LINES, Stop
 from framework.launch.sweep import How, conclude, folder_of, jobs, record
@@ -77,6 +78,7 @@ def command(
             with Stop() as stop:
                 try:
                     trust = granted(sys.argv[1:])
+                    require_plain(sys.argv[1:], config_name)  # before Hydra acts on any file
                     hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()
                 except KeyboardInterrupt:
                     stop.said = True

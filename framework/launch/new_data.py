@@ -50,13 +50,17 @@ def _as_saved(given: DictConfig, saved: DictConfig) -> DictConfig:
 
 
 def _moved(node: Any, moved: Mapping[str, str], place: bool = False) -> Any:
-    """A reader's configuration with every path that was at or under an old place at or under the new one."""
+    """A reader's configuration with every path that was at or under an old place at or under the new one.
+
+    Any other is left out, to be given on the command line: which files are read is not for a run to say.
+    """
     if isinstance(node, dict):
         return {key: _moved(value, moved, key in PLACES) for key, value in node.items()}
     if place and isinstance(node, str):
         for old, new in sorted(moved.items(), key=lambda pair: -len(pair[0])):
             if node == old or node.startswith(f"{old.rstrip('/')}/"):
                 return f"{new}{node[len(old) :]}"
+        return "???"
     return node
 
 

@@ -1,6 +1,5 @@
 """A saved run applied to new patients, who need no targets."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from framework.launch.folder import RunFolder
 from framework.launch.identity import digest_of
 from framework.launch.job import forecaster_of
 from framework.launch.new_data import data_of
+from framework.launch.received import configuration, manifest_of, readable
 from framework.launch.run import use_compilation_cache
 from framework.launch.study import cohort_of, copy_ledger, events_of, facts, resolution_of
 from framework.launch.submission import submission
@@ -60,7 +60,8 @@ def predict(config: DictConfig) -> None:
     table = folder.path / ("forecasts.csv" if config.submission is None else "submission.csv")
 
     def make() -> None:
-        fitted = forecaster_of(recipe, recipe.model).load(run / "models" / name, shape)
+        with readable(run):
+            fitted = forecaster_of(recipe, recipe.model).load(run / "models" / name, shape)
         if questions is None:
             made, beyond = submission(fitted, cohort, shape, config.submission)
             write_whole(folder.path / "beyond_follow_up.csv", beyond.to_csv(index=False))
@@ -96,17 +97,14 @@ def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout
             f"no run at {run}; name a folder that experiments.forecast printed, such as runs/forecast/<hash>"
         )
     check_files(run, "config.yaml", "manifest.json", "models")
-    config = OmegaConf.load(file)
-    assert isinstance(config, DictConfig)
-    config.trust = trust  # the user's, whatever a run that came from elsewhere says
-    check(config)
-    manifest = json.loads((run / "manifest.json").read_text())
+    config, manifest = configuration(run, tuple(trust)), manifest_of(run)
     if not (run / "models").exists() or "finished" not in manifest:
         raise UserError(f"the run at {run} keeps no fitted model; name a finished run of experiments.forecast")
     name = list(config.fitted)[-1]
-    schema = Schema.from_json(manifest["schema"])
-    targets, hidden = list(config.data.targets), list(config.data.hidden)
-    shape = layout(schema, targets, hidden, events_of(config), resolution_of(config))
+    with readable(run):
+        schema = Schema.from_json(manifest["schema"])
+        targets, hidden = list(config.data.targets), list(config.data.hidden)
+        shape = layout(schema, targets, hidden, events_of(config), resolution_of(config))
     if "intervals" not in config:
         raise UserError(f"the run at {run} was made before intervals were calibrated; repeat its forecast")
     recipe = OmegaConf.create({"model": config.fitted[name], "intervals": config.intervals})

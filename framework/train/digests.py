@@ -6,6 +6,7 @@ later (how a run stands, its report) are not among them; in `manifest.json` `fin
 
 import hashlib
 import json
+import shlex
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -60,11 +61,16 @@ def _read(run: Path) -> dict[str, str]:
 
 
 def _again(run: Path) -> str:
-    """How to have the run made again; by its own command where the manifest still says it."""
+    """How to have the run made again; by its own command where the manifest still says it, and it is no more than that:
+    a run may come from elsewhere.
+    """
+    command = "the command that made it"
     try:
-        command = json.loads((run / MANIFEST).read_bytes())["command"]
-    except (OSError, ValueError, LookupError, TypeError):
-        command = "the command that made it"
+        said = json.loads((run / MANIFEST).read_bytes())["command"]
+        if said.isprintable() and said.startswith("python -m experiments.") and shlex.join(shlex.split(said)) == said:
+            command = said
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        pass  # the generic words do
     return f"delete the folder and give its command again: {command}"
 
 

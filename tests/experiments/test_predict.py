@@ -100,7 +100,88 @@ def test_a_run_from_elsewhere_cannot_say_whom_to_trust(fitted, new, tmp_path):
     seal(evil)
     told, _ = new(f"run={evil}")
     assert told.code == 1
-    assert "'os.mkdir' is outside ['framework', 'optax']" in told.err[-1]
+    assert "'os.mkdir' is outside ['framework']" in told.err[-1]
+    assert "'trust=[os]'" in told.err[-1]
+    assert not (tmp_path / "called").exists()
+
+
+@pytest.fixture
+def edited(fitted, new, tmp_path):
+    """Predict with a copy of the run whose configuration or manifest somebody edited."""
+    saved = runs_of(fitted[0], "forecast")[0]
+
+    def command(edit, *arguments: str):
+        copy = shutil.copytree(saved, tmp_path / "received")
+        tree = yaml.safe_load((saved / "config.yaml").read_text())
+        manifest = json.loads((saved / "manifest.json").read_text())
+        text = edit(tree, manifest)
+        (copy / "config.yaml").write_text(text or yaml.dump(tree, sort_keys=False, Dumper=Plain))
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+        seal(copy)
+        told, _ = new(f"run={copy}", *arguments)
+        assert told.code == 1
+        assert [line for line in told.err if line.startswith("error: ")] == told.err[-1:]
+        return told.err[-1]
+
+    return command
+
+
+class Plain(yaml.SafeDumper):
+    def ignore_aliases(self, data):
+        return True
+
+
+def fits(**model):
+    return lambda config, manifest: config["fitted"].update(gru=model)
+
+
+EDITS = {
+    "a nested run": (fits(_target_="framework.launch.predict.predict", config={"trust": ["os"]}), "may name"),
+    "a C++ file": (fits(_target_="framework.native.register", name="x", source="/tmp/x.cc"), "may name"),
+    "a file overwritten": (fits(_target_="framework.train.whole.write_whole", path="x", text=""), "may name"),
+    "a head for a model": (fits(_target_="framework.nn.heads.mean_pool.MeanPool", features=3), "expected a Forecaster"),
+    "another folder": (lambda c, m: c["fitted"].update({"../../models/gru": c["fitted"].pop("gru")}), "slash"),
+    "the environment": (lambda c, m: c["data"].update(name="${oc.env:HOME}"), "${oc.env:HOME}"),
+    "the cohort elsewhere": (lambda c, m: c["data"].update(name="../../evil"), "slash"),
+    "an alias": (lambda c, m: "a: &a [1]\nb: *a\n", "alias"),
+    "no mapping": (lambda c, m: "- 1\n", "no mapping"),
+    "no YAML": (lambda c, m: "a: [\n", "cannot be read"),
+    "a Python object": (lambda c, m: "a: !!python/object/apply:os.mkdir [x]\n", "cannot be read"),
+    "no schema": (lambda c, m: m.pop("schema") and None, "cannot be read"),
+    "a target called ..": (lambda c, m: m["schema"]["variables"][0].update(name=".."), "is called '..'"),
+    "no model": (lambda c, m: c["fitted"].clear(), "keeps no fitted model"),
+}
+
+
+@pytest.mark.parametrize("command", ["a\nb", "python -m experiments.forecast; touch x", "touch x", 3])
+def test_a_damaged_run_does_not_have_its_own_words_pasted(fitted, new, tmp_path, command):
+    """The command that a refusal prints is one of ours, of which a shell makes no more than its words."""
+    received = shutil.copytree(runs_of(fitted[0], "forecast")[0], tmp_path / "received")
+    manifest = json.loads((received / "manifest.json").read_text()) | {"command": command}
+    (received / "manifest.json").write_text(json.dumps(manifest))
+    told, _ = new(f"run={received}")
+    assert told.code == 1
+    assert told.err[-1].startswith("error: ")
+    assert "touch" not in told.err[-1]
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=str)
+def test_a_run_that_was_edited_is_refused_in_one_line(edited, edit):
+    change, complaint = EDITS[edit]
+    assert complaint in edited(change)
+
+
+def test_a_run_says_nothing_of_trackers_hosts_or_launchers(fitted, new, tmp_path):
+    """What a run keeps beside its models and its map of columns is not even looked at."""
+    saved = runs_of(fitted[0], "forecast")[0]
+    received = shutil.copytree(saved, tmp_path / "received")
+    tree = yaml.safe_load((saved / "config.yaml").read_text())
+    evil = {"_target_": "os.mkdir", "path": str(tmp_path / "called")}
+    tree |= {"tracking": evil, "hosts": evil, "mesh": evil, "hydra": {"callbacks": {"x": evil}}, "trust": ["os"]}
+    (received / "config.yaml").write_text(yaml.dump(tree, sort_keys=False, Dumper=Plain))
+    seal(received)
+    told, _ = new(f"run={received}")
+    assert told.code == 0, told.err
     assert not (tmp_path / "called").exists()
 
 

