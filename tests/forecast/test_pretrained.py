@@ -15,6 +15,7 @@ from framework.errors import UserError
 from framework.forecast.answers import answers
 from framework.forecast.deep import Deep, FittedDeep
 from framework.forecast.pretrained import SEEN, digests, save_weights
+from framework.image.augment.compose import Compose
 from framework.nn.model import encoders
 from framework.train.digests import seal
 from tests.cohorts import examples
@@ -151,7 +152,7 @@ def test_whoever_is_tested_must_not_have_been_seen(cohort, tmp_path):
     ("settings", "told"),
     [
         ({"frozen": True}, "keep encoders that learnt nothing"),
-        ({"frozen": True, "pretrained": "x", "augment": len}, "add model.augment=null"),
+        ({"frozen": True, "pretrained": "x", "augment": Compose([])}, "add model.augment=null"),
         ({"pretrained": "x", "encoder": None}, "needs an image encoder"),
     ],
 )

@@ -20,6 +20,7 @@ from framework.forecast.answers import answers
 from framework.forecast.selection import Candidates, folds
 from framework.forecast.table import tabulate
 from framework.forecast.tabular import Tabular
+from framework.image.augment.compose import Compose
 from framework.types import LEVELS
 from tests.cohorts import examples, table
 from tests.contracts.recipes import forecaster
@@ -155,7 +156,7 @@ def test_the_log_hears_of_every_fit_as_it_is_done(falling):
         ({"weigh": "visit"}, "model.weigh is 'visit'"),
         ({"encoder": len}, "give both"),
         ({"pretrained": "x"}, "give both"),
-        ({"augment": len}, "add model.augment=null"),
+        ({"augment": Compose([])}, "add model.augment=null"),
     ],
 )
 def test_what_cannot_be_is_told_at_once(change, told):
