@@ -26,6 +26,7 @@ class Estimator(ABC):
 
     classes: int
     DYNAMIC: ClassVar[tuple[str, ...]] = ()
+    FINITE: ClassVar[bool] = True  # whether all numbers of its parameters are (thresholds of trees are not)
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @abstractmethod

@@ -62,6 +62,7 @@ class Boosting(Estimator):
     patience: int = 10
     categories: tuple[int, ...] = ()
     DYNAMIC: ClassVar[tuple[str, ...]] = ("learning_rate", "l2")
+    FINITE: ClassVar[bool] = False
 
     def __post_init__(self):
         rows = self.min_samples_leaf

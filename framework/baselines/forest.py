@@ -63,6 +63,7 @@ class Forest(Estimator):
     extra: bool = False
     categories: tuple[int, ...] = ()
     DYNAMIC: ClassVar[tuple[str, ...]] = ("max_features", "max_depth", "min_samples_leaf", "min_samples_split")
+    FINITE: ClassVar[bool] = False
 
     def __post_init__(self):
         if not 2 <= self.bins <= 255:

@@ -96,7 +96,7 @@ class Proportional(Forecaster):
             raise UserError(f"no fitted model at {file}; run the forecast first, or name a run that finished")
         features = len(feature_names(layout))
         like = {name: _blank(rows, features) for name, rows in json.loads(file.read_text()).items()}
-        return FittedProportional(layout, load_arrays(path / "params", like))
+        return FittedProportional(layout, load_arrays(path / "params", like, finite=False))
 
     def _reads(self, layout: Layout) -> Layout:
         return replace(events_alone(layout, "a proportional-hazards model"), modalities=(), grids=())

@@ -129,7 +129,8 @@ class Tabular(Forecaster):
         features = len(feature_names(layout if frozen is None else frozen.layout(layout)))
         blank = {t.name: self._blank(t, told, features, path) for t in layout.targets}
         like = ({name: one.params for name, one in blank.items()}, {} if frozen is None else frozen.weights)
-        params, weights = load_arrays(path / "params", like)
+        finite = all(one.program.estimator.FINITE for one in blank.values())
+        params, weights = load_arrays(path / "params", like, finite)
         if frozen is not None:
             frozen.weights = weights
         return FittedTabular(layout, {name: replace(one, params=params[name]) for name, one in blank.items()}, frozen)

@@ -1,7 +1,6 @@
 """A fitted model's arrays in a file of their own, `arrays.npz`."""
 
 from pathlib import Path
-from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from framework.errors import UserError
+from framework.train.digests import UNREADABLE
 from framework.train.whole import whole
 
 FILE = "arrays.npz"
@@ -21,19 +21,24 @@ def save_arrays(path: Path, state: PyTree) -> None:
         np.savez(file, *(np.asarray(leaf) for leaf in jax.tree.leaves(state)))
 
 
-def load_arrays(path: Path, like: PyTree) -> PyTree:
-    """Read a pytree of the shape of `like` back. Raises UserError where it is absent or of another shape."""
+def load_arrays(path: Path, like: PyTree, finite: bool = True) -> PyTree:
+    """Read a pytree of the shape of `like` back.
+
+    Raises UserError where it is absent or of another shape, or holds what is no finite number though all must be.
+    """
     if not (path / FILE).exists():
         raise UserError(f"no fitted model at {path}; run the forecast first, or name a run that finished")
     wanted, shape = jax.tree.flatten(like)
     try:
         with np.load(path / FILE, allow_pickle=False) as held:
             arrays = [held[f"arr_{number}"] for number in range(len(held.files))]
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+    except UNREADABLE as error:
         raise UserError(f"the fitted model at {path} cannot be read ({' '.join(str(error).split())[:200]})") from error
     if [(x.shape, x.dtype) for x in arrays] != [(x.shape, x.dtype) for x in wanted]:
         raise UserError(
             f"the fitted model at {path} cannot be read: its arrays have other shapes; another recipe made it"
         )
+    if finite and not all(np.isfinite(x).all() for x in arrays if np.issubdtype(x.dtype, np.inexact)):
+        raise UserError(f"the fitted model at {path} holds weights that are no finite numbers; fit it again")
     kept = [x if isinstance(old, np.ndarray) else jnp.asarray(x) for x, old in zip(arrays, wanted, strict=True)]
     return shape.unflatten(kept)

@@ -4,11 +4,10 @@ import json
 import math
 import threading
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
 import grain
 import jax
@@ -18,18 +17,17 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from framework.errors import UserError
+from framework.train.digests import UNREADABLE, digest_of
 from framework.train.whole import whole
-
-DAMAGE = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error)  # what a file that is not as written raises
 
 
 class Checkpoints:
     """The last two states of a run under `folder`, by step, each with the place of its reader in the data.
 
-    A state is one file, `<step>.npz`, with a checksum of each array; it is written aside, synchronised and renamed by a
-    thread. No more than `seconds` of work, or `steps`, is ever lost: a save begins after half of that, and the next
-    waits for it. Of several hosts the first writes what all have. Raises UserError where the folder cannot be written;
-    what it holds stays.
+    A state is one file, `<step>.npz`, with its step and the digest of its arrays; it is written aside, synchronised and
+    renamed by a thread. No more than `seconds` of work, or `steps`, is ever lost: a save begins after half of that, and
+    the next waits for it. Of several hosts the first writes what all have. Raises UserError where the folder cannot be
+    written; what it holds stays.
     """
 
     def __init__(self, folder: Path, seconds: float = math.inf, steps: int | None = None):
@@ -53,7 +51,7 @@ class Checkpoints:
         if step == max(self._held(), default=None):
             return
         arrays = [_on_host(leaf) for leaf in jax.tree.leaves(state)]
-        place = json.dumps(None if reader is None else reader.get_state())
+        place = None if reader is None else reader.get_state()
         if jax.process_index() == 0:
             self._writer = threading.Thread(target=self._write, args=(step, arrays, place), daemon=True)
             self._writer.start()
@@ -72,10 +70,12 @@ class Checkpoints:
                 leaves = [_as_was(held[f"arr_{i}"], leaf) for i, leaf in enumerate(wanted)]
                 if len(held.files) != len(wanted) + 1:
                     raise ValueError(f"it holds {len(held.files) - 1} arrays, not {len(wanted)}")
-                place = json.loads(str(held["reader"]))
+                told, arrays = json.loads(str(held["reader"])), [held[f"arr_{i}"] for i in range(len(wanted))]
+            if (told["step"], told["digest"]) != (step, digest_of(arrays)):
+                raise ValueError("it is not what was saved then")
             if reader is not None:
-                reader.set_state(place)
-        except DAMAGE as error:
+                reader.set_state(told["reader"])
+        except UNREADABLE as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"the checkpoint of step {step} cannot be read ({reason}); delete {file}") from error
         self._step = step
@@ -100,11 +100,12 @@ class Checkpoints:
             with self._writing():
                 raise failure
 
-    def _write(self, step: int, arrays: Sequence[np.ndarray], place: str) -> None:
+    def _write(self, step: int, arrays: Sequence[np.ndarray], place: Any) -> None:
         """What the thread does; a failure is raised where the next save, or the end, waits for it."""
         try:
+            told = json.dumps({"step": step, "digest": digest_of(arrays), "reader": place})
             with whole(self._file(step), "wb") as new:
-                np.savez(new, *arrays, allow_pickle=False, reader=np.array(place))
+                np.savez(new, *arrays, allow_pickle=False, reader=np.array(told))
             for old in sorted(self._held())[:-2]:
                 self._file(old).unlink(missing_ok=True)
         except BaseException as error:

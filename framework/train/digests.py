@@ -7,14 +7,24 @@ later (how a run stands, its report) are not among them; in `manifest.json` `fin
 import hashlib
 import json
 import shlex
-from collections.abc import Collection, Iterator
+import struct
+import zlib
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
 
 from framework.errors import UserError
 from framework.train.whole import write_whole
 
 FILE, MANIFEST = "digests.json", "manifest.json"
 LATER = "finished"  # what the manifest is given once the run is sealed
+# what NumPy and JSON make of a damaged archive of arrays
+UNREADABLE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, SyntaxError),
+    *(BadZipFile, zlib.error, struct.error),
+)
 
 
 def seal(run: Path, without: Collection[str] = ()) -> None:
@@ -42,6 +52,15 @@ def check(run: Path, *names: str) -> None:
             raise UserError(f"{run / name} is gone; restore it, or {_again(run)}")
         if _digest(run, name) != files[name]:
             raise UserError(f"{run / name} is not what the run wrote; restore it, or {_again(run)}")
+
+
+def digest_of(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 over the shapes and bytes of arrays."""
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(f"{array.shape}".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
 
 
 def _read(run: Path) -> dict[str, str]:

@@ -48,3 +48,12 @@ def test_a_damaged_model_is_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot be read") as told:
         load_arrays(tmp_path / "model", state())
     assert "\n" not in str(told.value)
+
+
+def test_weights_that_are_no_numbers_are_refused_unless_they_may_be(tmp_path):
+    """Thresholds of trees may be infinite; a network's weights may not."""
+    for value in (np.nan, np.inf):
+        save_arrays(tmp_path / "model", state(value=value))
+        with pytest.raises(UserError, match="holds weights that are no finite numbers; fit it again"):
+            load_arrays(tmp_path / "model", state())
+        same(load_arrays(tmp_path / "model", state(), finite=False), state(value=value))

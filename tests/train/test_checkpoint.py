@@ -123,6 +123,23 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, damage):
     assert "\n" not in str(told.value)
 
 
+def test_states_that_changed_places_are_refused(tmp_path):
+    saved(tmp_path / "run", 3, 5)
+    (tmp_path / "run" / "3.npz").replace(tmp_path / "run" / "5.npz")
+    with pytest.raises(UserError, match=r"step 5 cannot be read .it is not what was saved then"):
+        resumed(tmp_path / "run")
+
+
+def test_arrays_put_in_with_checksums_that_hold_are_refused(tmp_path):
+    saved(tmp_path / "run", 3)
+    file = tmp_path / "run" / "3.npz"
+    with np.load(file) as held:
+        arrays = dict(held)
+    np.savez(file, **arrays | {"arr_4": np.full_like(arrays["arr_4"], 2)})
+    with pytest.raises(UserError, match="it is not what was saved then"):
+        resumed(tmp_path / "run")
+
+
 def test_a_checkpoint_of_other_shapes_is_one_line(tmp_path):
     saved(tmp_path / "run", 3)
     with pytest.raises(UserError, match="step 3 cannot be read"):

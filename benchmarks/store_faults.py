@@ -1,0 +1,94 @@
+"""One fault in a cohort on disk, which is then read in every way: tables, dataset, each scan, ledger, stamps."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import damage
+from framework.data.ingest.base import Ingested, Reader, ingest, ledger_of
+from framework.data.ingest.identity import require_same
+from framework.data.ledger import Ledger
+from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
+from framework.data.store import open_cohort
+
+COUNT = 600  # faults of each of the two stores
+SCHEMA = Schema(
+    (Variable("score", units="points"), Variable("stage", levels=("low", "high"))),
+    (Variable("sex", levels=("F", "M")),),
+    (Modality("T1w", (4, 5, 6), (1.0, 1.0, 1.0)), Modality("CT", (3, 3, 3), (2.0, 2.0, 2.0))),
+)
+
+
+class Made(Reader):
+    """Subjects made by chance, whose ids begin with a word; `together` of them in a shard."""
+
+    IGNORED = ("path", "together")
+
+    def __init__(self, path: str, word: str, count: int, together: int = 1):
+        self.path, self.word, self.count, self.together = Path(path), word, count, together
+
+    def files(self) -> Mapping[str, Path]:
+        return {"seeds": self.path}
+
+    def read(self) -> Ingested:
+        ledger = Ledger()
+        subjects = (self._subject(i, ledger) for i in range(self.count))
+        return Ingested(SCHEMA, subjects, ledger, together=self.together)
+
+    def _subject(self, number: int, ledger: Ledger) -> Subject:
+        rng, name = np.random.default_rng([number, len(self.word)]), f"{self.word}{number}"
+        ledger.add(name, "", "subject", "used")
+        visits = []
+        for j in range(2 + number % 3):
+            ledger.add(name, f"v{j}", "visit", "used")
+            scans = {"T1w": Scan(rng.normal(size=(4, 5, 6, 1)).astype(np.float32))} if j != 1 else {}
+            scans |= {"CT": Scan(rng.normal(size=(3, 3, 3, 1)).astype(np.float32))} if j == 0 else {}
+            values = {"score": float(rng.normal(25, 3)), "stage": ("low", "high")[int(rng.integers(2))]}
+            visits.append(Visit(f"v{j}", 0.7 * j, values, scans))
+        ledger.add(name, "v1", "T1w", "missing", "no such file")
+        return Subject(name, tuple(visits), {"sex": "M"})
+
+
+def reader(folder: Path, word: str = "p", together: int = 1) -> Made:
+    """Whose only source file is large enough to have a stamp."""
+    file = folder / f"{word}.bin"
+    if not file.exists():
+        file.write_bytes(word.encode() * 2**20)
+    return Made(str(file), word, 5, together)
+
+
+def read(store: Path, file: str, number: int, source: Made) -> tuple[str, object]:
+    """All that a cohort says, by each way of reading it."""
+    cohort = open_cohort(str(store))
+    require_same(cohort, source.settings, source.files())
+    names = [modality.name for modality in cohort.schema.modalities]
+    places = [(name, int(i), int(j)) for name in names for i, j in np.argwhere(cohort.present[name])]
+    scans = [cohort.voxels(*place) for place in places]
+    dataset = {str(name): array.values for name, array in cohort.dataset.variables.items()}
+    tables = [cohort.times, cohort.values, cohort.observed, cohort.static, cohort.static_observed]
+    about = [cohort.fingerprint, cohort.subjects, cohort.visits, cohort.schema.to_json(), cohort.manifest["provenance"]]
+    return "read", [*tables, *scans, dataset, *about, [str(entry) for entry in ledger_of(str(store)).entries]]
+
+
+def measure(folder: Path, count: int = COUNT) -> dict[str, dict]:
+    """Cases: a cohort of one subject a shard to which others were appended, and one of three subjects a shard."""
+    found = {}
+    for name, together in (("store, appended", 1), ("store, three subjects a shard", 3)):
+        whole, source = folder / f"whole-{together}" / "c", reader(folder, together=together)
+        if not whole.exists():
+            ingest(source, str(whole))
+            if together == 1:
+                ingest(reader(folder, "more"), str(whole), existing="append")
+        use = partial(read, source=source)
+        found[name] = damage.trials(whole, count, use, folder / f"faults-{together}", pick, store=True)
+    return found
+
+
+def pick(files: Sequence[Path], rng: np.random.Generator) -> Path:
+    """Manifest, ledger and stamps a third of the time, or any file of the arrays."""
+    beside = [file for file in files if "series.zarr" not in file.parts]
+    arrays = [file for file in files if "series.zarr" in file.parts]
+    chosen = beside if rng.random() < 1 / 3 else arrays
+    return chosen[rng.integers(len(chosen))]
