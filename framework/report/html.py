@@ -66,7 +66,9 @@ def build(folder: Path) -> Path:
             manifest=run.manifest,
             pens=[(pen, swatch(pen)) for pen in drawn.values()],
             undefined=_undefined(run),
-            warnings=[f"{model}: {note}" for model, notes in run.manifest.get("warnings", {}).items() for note in notes],
+            warnings=[
+                f"{model}: {note}" for model, notes in run.manifest.get("warnings", {}).items() for note in notes
+            ],
             learning=None if run.learning is None else curves(run.learning, drawn),
             missing=_missing(run),
             **_explorer(run, drawn),
