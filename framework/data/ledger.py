@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, fields
 
 import fsspec
 
+from framework.data.cells import quoted, unquoted
 from framework.errors import UserError
 
 STATUSES = ("used", "missing", "excluded")
@@ -95,7 +96,7 @@ class Ledger:
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(field.name for field in fields(Entry))
-        rows.writerows(astuple(entry) for entry in self.entries)
+        rows.writerows(map(quoted, astuple(entry)) for entry in self.entries)
         files, target = fsspec.url_to_fs(path)
         files.pipe_file(target, text.getvalue().encode())
 
@@ -113,4 +114,4 @@ class Ledger:
         header, *rows = list(csv.reader(io.StringIO(content.decode()))) or [[]]
         if header != [field.name for field in fields(Entry)]:
             raise UserError(f"{path} is no ledger (its columns are {header}); ingest the cohort anew")
-        return Ledger(Entry(*row) for row in rows)
+        return Ledger(Entry(*map(unquoted, row)) for row in rows)

@@ -1,19 +1,22 @@
 """What a variable, a modality, an event or a model may be called: names become names of files, columns and arrays."""
 
 import re
+from urllib.parse import quote
 
 from framework.errors import UserError
 
-LONGEST = 80  # letters; the name of a file has at most 255 bytes, and a letter takes up to 12 of them there
-FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]|\A[=+\-@\s]|\s\Z")
+LONGEST = 80  # letters
+BYTES = 200  # percent-encoded, as files are called: the name of a file has at most 255, with its ending
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+FORBIDDEN = re.compile(rf"{CONTROL.pattern}|\A[=+\-@\s]|\s\Z")
 
 
 def require_name(name: object, what: str) -> str:
     """The name, if it may be one. Raises UserError where it is empty, overlong, a folder's, or begins as a formula."""
     if not isinstance(name, str) or not name:
         raise _refused(name, what, "is no text")
-    if len(name) > LONGEST or len(name.encode(errors="replace")) > 2 * LONGEST:
-        raise _refused(f"{name[:20]}…", what, f"has {len(name)} letters")
+    if len(name) > LONGEST or len(quote(name, errors="replace")) > BYTES:
+        raise _refused(f"{name[:20]}…", what, f"has {len(name)} letters, too many for a file")
     if name in (".", "..") or FORBIDDEN.search(name):
         raise _refused(name, what, "is a folder's, or begins or ends with a sign that a file or a spreadsheet misreads")
     return name

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from framework.data.names import require_file_name, require_name
+from framework.data.names import CONTROL, require_file_name, require_name
 from framework.errors import UserError
 from framework.types import Bounds
 
@@ -54,6 +54,8 @@ class Variable:
             )
         if "date" in self.roles and self.levels:
             raise UserError(f"variable {self.name!r} is a date and has levels; remove one of the two")
+        if odd := [level for level in self.levels if CONTROL.search(level)]:
+            raise UserError(f"variable {self.name!r} has the level {odd[0]!r}, with a control character; remove it")
         if self.levels and len(set(self.levels)) < max(2, len(self.levels)):
             raise UserError(f"variable {self.name!r} has levels {list(self.levels)}; expected two or more, each once")
         if self.positive_from is not None and self.positive_from not in self.levels[1:]:
@@ -206,6 +208,8 @@ def validate(subject: Subject, schema: Schema) -> None:
     if not subject.visits:
         raise UserError(f"{where} has no visit; exclude it, with its reason, in the ledger")
     ids = [visit.id for visit in subject.visits]
+    if odd := [name for name in (subject.id, *ids) if CONTROL.search(name)]:
+        raise UserError(f"{where} has the id {odd[0]!r}, with a control character; remove it")
     if len(set(ids)) < len(ids):
         twice = sorted({i for i in ids if ids.count(i) > 1})
         raise UserError(f"{where} has visit {twice[0]!r} twice; keep one of them or give each its own id")

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
+from framework.data.cells import as_csv
 from framework.errors import UserError
 from framework.history import exceeds
 from framework.types import LEVELS, MEDIAN, Target
@@ -159,7 +160,7 @@ def write(outcomes: Sequence[Outcomes], run: Path) -> None:
     shutil.rmtree(run / "forecasts", ignore_errors=True)
     (run / "forecasts").mkdir(parents=True)
     for one in outcomes:
-        one.table().to_csv(run / "forecasts" / f"{file_name(one.target)}.csv", index=False)
+        (run / "forecasts" / f"{file_name(one.target)}.csv").write_text(as_csv(one.table()))
     groups = {file_name(one.target): one.dataset() for one in outcomes}
     tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs={"targets": list(groups)}), **groups})
     codecs = [BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), Crc32cCodec()]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from framework.data.cells import quoted
 from framework.data.examples import Examples
 from framework.data.split import ROLES, Split
 from framework.data.store import Cohort
@@ -72,7 +73,7 @@ def write(told: Mapping, subjects: Sequence[str], repeats: Repeats, run: Path) -
     with (run / "roles.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["subject", *names])
-        rows.writerows(zip(subjects, *columns, strict=True))
+        rows.writerows(zip(map(quoted, subjects), *columns, strict=True))
 
 
 def uphold(run: Path, accepted: Sequence[str]) -> None:

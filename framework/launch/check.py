@@ -11,6 +11,8 @@ from importlib.resources import files
 
 from omegaconf import DictConfig, OmegaConf
 
+from framework.configurable import group_of
+from framework.data.names import require_file_name
 from framework.errors import UserError
 from framework.launch.targets import require_kind, target_of
 
@@ -94,6 +96,9 @@ def check(config: DictConfig, trust: Sequence[str] = ()) -> None:
             raise UserError(f"{key}: got {place[name]!r}; expected {_name(hint)}")
         if smallest is not None and place[name] < smallest:
             raise UserError(f"{key}: got {place[name]}; expected {smallest} or more")
+    require_file_name(tree.get("experiment", "experiment"), "experiment")
+    if isinstance(tree.get("data"), dict) and "name" in tree["data"]:
+        require_file_name(tree["data"]["name"], "data.name")
     if unsaid := [name for name in tree.get("trust", ()) if name not in trust]:
         raise UserError(
             f"trust: {unsaid[0]!r} is trusted by a file; only your own command line can: 'trust=[{unsaid[0]}]'"
@@ -113,6 +118,9 @@ def _walk(node: object, path: str, hint: object, places: Mapping[str, str], trus
     inner: Mapping[str, object] = {}
     if "_target_" in node:
         inner = _check_call(node, path, hint, trust)
+    elif group_of(_inner(hint, Mapping)) is not None:  # parts by their names, which become those of folders
+        for key in node:
+            require_file_name(key, f"a part of {path}")
     for key, value in node.items():
         below = f"{path}.{key}" if path else str(key)
         _walk(value, below, inner.get(key) if "_target_" in node else _inner(hint, Mapping), places, trust)

@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from jaxtyping import Array, Float, Int, Key
 from omegaconf import DictConfig, OmegaConf
 
+from framework.data.cells import quoted
 from framework.data.characteristics import characteristics
 from framework.data.examples import Examples
 from framework.data.split import ROLES, Split, Splitter
@@ -344,6 +345,5 @@ def _write_history(examples: Examples, found: Sequence[Outcomes], run: Path) -> 
                 i = place[subject]
                 for j in np.flatnonzero(cohort.observed[i, :, column]):
                     value = cohort.values[i, j, column]
-                    rows.writerow(
-                        (subject, j, cohort.times[i, j], one.target.name, levels[int(value)] if levels else value)
-                    )
+                    told = levels[int(value)] if levels else value
+                    rows.writerow(map(quoted, (subject, j, cohort.times[i, j], one.target.name, told)))

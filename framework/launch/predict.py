@@ -8,6 +8,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from framework.data.align import align
+from framework.data.cells import as_csv, as_read
 from framework.data.examples import Examples, Questions, known_at
 from framework.data.layout import layout
 from framework.data.schema import Schema
@@ -64,7 +65,7 @@ def predict(config: DictConfig) -> None:
             fitted = forecaster_of(recipe, recipe.model).load(run / "models" / name, shape)
         if questions is None:
             made, beyond = submission(fitted, cohort, shape, config.submission)
-            write_whole(folder.path / "beyond_follow_up.csv", beyond.to_csv(index=False))
+            write_whole(folder.path / "beyond_follow_up.csv", as_csv(beyond))
             targets = {}
         else:
             examples, everybody = Examples(cohort, shape, "ahead"), range(len(cohort.subjects))
@@ -72,7 +73,7 @@ def predict(config: DictConfig) -> None:
             follow_up = fitted.follow_up
             made = pd.concat([_table(cohort, questions.query, shape, follow_up, *one) for one in told.items()])
             targets = {"targets": list(told)}
-        write_whole(table, made.to_csv(index=False))
+        write_whole(table, as_csv(made))
         copy_ledger(config.data.store, folder.path)
         folder.note(models=[name], **targets)
 
@@ -119,12 +120,13 @@ def _units(target: Target) -> str:
 def _read(table: Path) -> pd.DataFrame:
     """The forecasts as they were written; names are text, whatever they look like."""
     texts, columns = ("subject", "origin", "target", "units"), pd.read_csv(table, nrows=0).columns
-    return pd.read_csv(
+    found = pd.read_csv(
         table,
         dtype=dict.fromkeys(texts, str),
         keep_default_na=False,
         na_values={column: [""] for column in columns if column not in texts},
     )
+    return as_read(found)
 
 
 def _ahead(cohort: Cohort, shape: Layout, ahead: list[float], planned: Mapping[str, int | float | str]) -> Questions:

@@ -8,6 +8,7 @@ import jax
 from omegaconf import DictConfig
 
 from framework.data.examples import Examples
+from framework.data.names import require_file_name
 from framework.errors import UserError
 from framework.evaluate import leaderboard
 from framework.evaluate.text import as_text
@@ -47,6 +48,8 @@ def compare(config: DictConfig) -> Ran:
         raise UserError(
             f"settings names {unknown[0]!r}, which is not in models={list(config.models)}; add or remove it"
         )
+    for name in names:
+        require_file_name(name, "a model")
     recipes = Recipes(config.trust)
     models = {name: recipes.model(name, settings.get(name, ())) for name in names}
     repeats = range(config.repeats)

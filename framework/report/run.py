@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from framework.data.cells import as_read
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes, subgroups
 from framework.evaluate.folds import widening
@@ -103,7 +104,7 @@ def read(folder: Path) -> Run:
     def table(name: str) -> pd.DataFrame | None:
         # ids and levels are words, even where they look like numbers or like a missing value
         path = folder / name
-        return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
+        return as_read(pd.read_csv(path, dtype=str, keep_default_na=False)) if path.is_file() else None
 
     def tree(name: str) -> Mapping | None:
         told = text(name)

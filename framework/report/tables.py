@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from framework.data.cells import as_csv
 from framework.train.whole import write_whole
 
 PAGE = 45  # rows that a printed page holds
@@ -92,7 +93,7 @@ class Table:
 
     @cached_property
     def csv(self) -> str:
-        return self.data.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+        return as_csv(self.data, float_format="%.10g", lineterminator="\n")
 
     @cached_property
     def latex(self) -> str:

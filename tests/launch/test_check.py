@@ -200,6 +200,22 @@ def test_what_is_made_is_of_the_kind_that_is_expected(parts, complaint):
     assert complaint in refused(**parts)
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"model": VOTING | {"members": {"../a": FLOOR, "b": FLOOR}}},
+        {"fitted": {"../../a": FLOOR}},
+        {"data": {"events": {"../a": {"_target_": "framework.data.events.Reaches"}}}},
+        {"data": {"name": "../../a"}},
+        {"experiment": "../a"},
+        {"data": {"name": "a" * 300}},
+    ],
+    ids=str,
+)
+def test_what_becomes_a_folder_is_called_so(parts):
+    assert "give it another name" in refused(**parts)
+
+
 def test_an_untrusted_target_is_not_even_imported(tmp_path, monkeypatch):
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -79,9 +79,14 @@ class Nifti(Reader):
         return Ingested(self.schema, found, ledger, {sheet.path.name: sheet.sha256})
 
     def _must_exist(self, root: Path, subject: str, visit: Planned) -> None:
-        """A file that is named but not there is found before the first is read."""
+        """A file that is named but not there, or lies outside the folder, is found before the first is read."""
         for column in self.columns.values():
             file = visit.row.cells[column]
+            if file and (Path(file).is_absolute() or ".." in Path(file).parts):
+                raise UserError(
+                    f"subject {subject!r}, visit {visit.id!r}: {visit.row.where} names {file}, which may lie outside "
+                    f"{root}; name files by their path inside it"
+                )
             if file and self.on_error == "stop" and not (root / file).is_file():
                 raise UserError(
                     f"subject {subject!r}, visit {visit.id!r}: {visit.row.where} names {file}, which is not in {root}; "

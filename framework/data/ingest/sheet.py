@@ -12,6 +12,7 @@ from pathlib import Path
 from framework.data.ingest.bounded import UNPACKABLE, Limits, content
 from framework.data.ingest.numbers import Missing
 from framework.data.ingest.spec import known
+from framework.data.names import CONTROL
 from framework.errors import UserError
 
 MISSING = ("NA", "N/A", "n/a", "NaN", "nan")
@@ -122,6 +123,8 @@ def read_sheet(
     )
     for row in rows:
         for column in ids:
+            if CONTROL.search(row.cells.get(column) or ""):
+                raise UserError(f"{row.where}: the id in column {column!r} has a control character; remove it")
             if row.cells.get(column) in codes.words:
                 raise UserError(
                     f"{row.where}: the id in column {column!r} is {row.cells[column]!r}, a code of missing values; "

@@ -54,6 +54,15 @@ def test_a_named_file_that_is_not_there(reader, tmp_path):
     assert "No such file" in str(excluded)
 
 
+@pytest.mark.parametrize("cell", ["{root}/a/two.nii", "../d/a/two.nii", "a/../a/two.nii"])
+@pytest.mark.parametrize("on_error", ["stop", "exclude"])
+def test_files_lie_inside_the_folder(reader, tmp_path, cell, on_error):
+    """Others were read, and then called missing when the cohort was verified."""
+    text = TEXT.replace("a/two.nii", cell.format(root=tmp_path / "d"))
+    with pytest.raises(UserError, match=r"'a', visit '2': visits.csv line 3 names .* by their path inside it"):
+        reader(tmp_path / "d", text, on_error=on_error).read()
+
+
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
