@@ -46,6 +46,12 @@ def main() -> None:
         for kind in told.kinds:
             cases[kind] = measure(Path(folder), kind, told.times)
             print(f"{kind:14} {json.dumps(cases[kind])}", flush=True)
+            _write(cases)
+    print(json.dumps(_write(cases)))
+
+
+def _write(cases: dict) -> dict:
+    """The result of the kinds measured so far, left beside this module."""
     result = {
         "benchmark": "stop",
         "device": "cpu",
@@ -55,7 +61,7 @@ def main() -> None:
         "commit": commit(),
     }
     (RESULTS / "stop.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    return result
 
 
 def measure(folder: Path, kind: str, times: int, more: tuple[str, ...] = ()) -> dict:
@@ -72,10 +78,12 @@ def measure(folder: Path, kind: str, times: int, more: tuple[str, ...] = ()) -> 
             life = Life(folder / f"{kind}-stopped", words)
             life.begun()
             time.sleep(draw.uniform(0, lasts))
-            seconds, true = life.stopped(number)
+            seconds, faults = life.stopped(number)
             taken.append(seconds)
+            faults += [f"{name} after {seconds:.1f} s"] * (seconds >= SOON)
             found["signals"] += 1
-            found["well"] += true and seconds < SOON
+            found["well"] += not faults
+            found.setdefault("faults", []).extend(faults)
             if life.ended:  # before the signal came
                 life.forget()
         found[name] = {"median_s": round(float(np.median(taken)), 3), "worst_s": round(max(taken), 3)}
@@ -109,19 +117,20 @@ class Life:
             time.sleep(0.01)
         return time.monotonic()
 
-    def stopped(self, number: int) -> tuple[float, bool]:
-        """Seconds from the signal to the end, and whether all that it left is true and whole."""
+    def stopped(self, number: int) -> tuple[float, list[str]]:
+        """Seconds from the signal to the end, and what it left that is not true or not whole."""
         start = time.monotonic()
         self.process.send_signal(number)
         self.process.communicate()
         seconds, state = time.monotonic() - start, self._status()["state"]
         lines = self._err.read_text().splitlines()
         self.ended = state == "finished"
-        code = self.process.returncode in (0, 128 + number)
-        said = len([line for line in lines if "goes on from" in line]) == 1 and "Traceback" not in "".join(lines)
-        halves = [file for file in self.folder.rglob("*.new") if "xla" not in str(file)]
-        true = self.ended or (state == "stopped" and said)
-        return seconds, code and true and not halves
+        code, halves = self.process.returncode, [f for f in self.folder.rglob("*.new") if "xla" not in str(f)]
+        faults = [f"exit code {code}"] * (code not in (0, 128 + number))
+        if not self.ended:
+            said = len([line for line in lines if "goes on from" in line]) == 1 and "Traceback" not in "".join(lines)
+            faults += [f"status {state}"] * (state != "stopped") + [f"said {' '.join(lines)[-300:]}"] * (not said)
+        return seconds, faults + [f"half-written {file.name}" for file in halves]
 
     def forget(self) -> None:
         """Have the next life begin anew."""
