@@ -1,14 +1,15 @@
 """How much memory a forecaster takes on a cohort of many subjects, from its table to the held-out forecasts.
 
-    python -m benchmarks.memory [models=ridge,forest,boosting,gru] [subjects=20000] [folder=runs/memory]
+    python -m benchmarks.memory [models=ridge,forest,boosting,gru] [command=ridge] [subjects=20000] [folder=runs/memory]
 
 A table of simulated subjects (five visits of thirty numbers each, of which two are targets; a tenth of the numbers is
 missing) is ingested once. Then each model of conf/model is fitted to the training subjects of the first of ten folds,
-with calibrated intervals as by default, and forecasts the held-out ones, in a process of its own; last comes the whole
-command `experiments.forecast` with the first model, ingest included. Recorded are the largest resident size of each
-process (VmHWM) and the seconds. `ratio` is 3 GB over the largest of them: above 1 holds.
+with calibrated intervals as by default, and forecasts the held-out ones, in a process of its own. Named as `command`, a
+model goes through the whole of `experiments.forecast` besides, from the table to the report. Recorded are the largest
+resident size of each process (VmHWM) and the seconds. `ratio` is 3 GB over the largest of them: above 1 holds. Cases
+measured before on a table of the same size stay in the record until they are measured again; each names its commit.
 
-Fits of trees are shortened by the settings in REDUCED: fewer candidates and folds, which have their turns, so that the
+Long fits are shortened by the settings in REDUCED: fewer candidates and folds, which have their turns, so that the
 largest size stays what it is. The record names them.
 """
 
@@ -133,27 +134,37 @@ def main(arguments: Sequence[str]) -> None:
     options = dict(one.split("=", 1) for one in arguments)
     if "one" in options:
         return print(json.dumps(fit(Path(options["folder"]), options["one"])))
-    names, subjects = options.get("models", ",".join(MODELS)).split(","), int(options.get("subjects", 20_000))
+    names = [name for name in options.get("models", ",".join(MODELS)).split(",") if name]
+    subjects = int(options.get("subjects", 20_000))
     folder = Path(options.get("folder", "runs/memory")) / str(subjects)
     folder.mkdir(parents=True, exist_ok=True)
+    shape = {"subjects": subjects, "visits": VISITS, "variables": VARIABLES, "targets": len(TARGETS)}
     table(folder / "visits.csv", subjects)
-    cases = {}
-    command = ["-m", "experiments.ingest", *(s for s in settings(folder, names[0]) if s.lstrip("+").startswith("data"))]
     if not (folder / "cohort").exists():
-        cases["ingest"] = alone(command)
+        own = [setting for setting in settings(folder, names[0]) if setting.lstrip("+").startswith("data")]
+        record("ingest", alone(["-m", "experiments.ingest", *own]), shape)
     for name in names:
         found = alone(["-m", "benchmarks.memory", f"one={name}", f"folder={folder}"])
-        cases[name] = found | json.loads(found["last"]) | {"peak_bytes": found["peak_bytes"]}
-        if name in REDUCED:
-            cases[name]["reduced"] = list(REDUCED[name])
-        print(f"{name:20} {cases[name]['peak_bytes'] / 1e9:.2f} GB, {cases[name]['seconds']} s", flush=True)
-    for case in cases.values():
-        case.pop("last")
-        case["ratio"] = round(BOUND / case["peak_bytes"], 3)
-    shape = {"subjects": subjects, "visits": VISITS, "variables": VARIABLES, "targets": len(TARGETS)}
-    worst = min(case["ratio"] for case in cases.values())
+        inside = json.loads(found["last"])
+        record(name, found | inside | {"peak_bytes": max(found["peak_bytes"], inside["peak_bytes"])}, shape, name)
+    if name := options.get("command"):
+        own = [*settings(folder, name), f"data.store={folder}/anew", f"runs={folder}/anew-runs"]
+        record(f"command, {name}", alone(["-m", "experiments.forecast", *own]), shape, name)
+
+
+def record(case: str, found: dict, shape: dict, model: str = "") -> None:
+    """Add a case to the result under `results`, and print it as one JSON line."""
+    path = measure.RESULTS / "memory-cpu.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    cases = before["cases"] if before.items() >= shape.items() else {}
+    found = {key: value for key, value in found.items() if key != "last"} | {"commit": measure.commit()}
+    found["ratio"] = round(BOUND / found["peak_bytes"], 3)
+    if model in REDUCED:
+        found["reduced"] = list(REDUCED[model])
+    print(f"{case:20} {found['peak_bytes'] / 1e9:.2f} GB, {found['seconds']} s", flush=True)
+    cases = cases | {case: found}
     result = measure.record("memory", {"device": "cpu", "versions": {"numpy": np.__version__}}, cases, **shape)
-    measure.write(result | {"ratio": worst})
+    measure.write(result | {"ratio": min(one["ratio"] for one in cases.values())})
 
 
 if __name__ == "__main__":

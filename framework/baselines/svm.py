@@ -171,6 +171,8 @@ class SVM(Estimator):
             return self.given(own)._learn(rows, shared, y, weight, key)
 
         own = {name: jnp.asarray(value, jnp.float32) for name, value in (settings or {}).items()}
+        if shared[1] is None:  # one after another: each makes features of its own
+            return lax.map(lambda lane: one(*lane), (weights, keys, own))
         return jax.vmap(one)(weights, keys, own)
 
     def _shared(self, rows: Float[Arr, "n f"], weight: Float[Arr, " n"]) -> Shared:

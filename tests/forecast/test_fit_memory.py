@@ -42,6 +42,13 @@ def test_more_candidates_and_more_trees_take_no_forest_each(monkeypatch):
     assert forest_grid(leaves[:1], 80) < 1.5 * one
 
 
+@pytest.mark.filterwarnings("ignore:.*approximated by")
+def test_more_settings_of_an_approximated_kernel_take_no_features_each():
+    recipe, features = partial(SVM, memory=100, nystrom=64), ROWS * 64 * 4
+    few, many = (used(recipe, {"C": [float(c) for c in range(1, n)]}, True) for n in (3, 13))
+    assert many - few < 3 * features
+
+
 def forest_grid(leaves: list[float], trees: int) -> int:
     """Bytes of the choice among these, the kept forest apart."""
     x, observed, y, weight = (np.zeros(shape) for shape in ((ROWS, FEATURES), (ROWS, FEATURES), ROWS, ROWS))
