@@ -1,0 +1,298 @@
+"""Is anything lost when a command is killed? `python -m benchmarks.kills [--kills 50] [--of ingest ...]`.
+
+Each command is killed by SIGKILL at a random moment of its life, again and again: an ingest, an overwrite of a cohort
+by another, an append, a training, a report. After each kill a cohort is none, the one before or the one after, whole,
+with the ledger of its subjects; a page is whole. Then the same command is given again and what it leaves is held
+against what one leaves that nobody killed: the cohort's fingerprint, every scan, ledger; a run's results by their
+digests, losses (their wall-clock times apart); the page byte by byte; nothing beside them. A training goes on from kill
+to kill, ten times, before it is let to its end, a report is begun five times. `ratio` is the share of kills after which
+all of that held.
+
+Each command is a child of this process, forked after the imports, so that a kill costs no start.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import experiments.forecast
+import experiments.report
+from benchmarks import run_faults
+from benchmarks.measure import RESULTS, commit, machine
+from benchmarks.store_faults import Made, reader
+from framework.data.ingest.base import ingest, ledger_of
+from framework.data.store import exists, open_cohort, verify
+from framework.errors import UserError
+
+IN_TURN = {"training": 10, "report": 5}  # kills before a command is let to its end
+LONGEST = 300.0  # s; a child that takes longer hangs
+VOLATILE = ("manifest.json", "metrics.jsonl", "cost.json")  # which hold times
+
+
+def apart(what: Callable[[], object], kill_after: float | None = None) -> tuple[bool, object]:
+    """Have it done by a child; whether it was killed, and what it returned. Raises RuntimeError where it failed."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "returned.json"
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                quiet = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(quiet, 1)
+                returned = what()
+                file.write_text(json.dumps(returned))
+                status = 0
+            except BaseException:
+                (Path(folder) / "failed").write_text(traceback.format_exc())
+            finally:
+                os._exit(status)
+        end = time.monotonic() + (LONGEST if kill_after is None else kill_after)
+        while True:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done or time.monotonic() > end:
+                break
+            time.sleep(0.001)
+        if not done:
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            if kill_after is None:
+                raise RuntimeError(f"a command hangs for {LONGEST:.0f} s")
+        if os.WIFSIGNALED(status):
+            return True, None
+        if status:
+            raise RuntimeError((Path(folder) / "failed").read_text()[-3000:])
+        return False, json.loads(file.read_text())
+
+
+def command(name: str, *overrides: str) -> None:
+    """A command as it is given in a shell. Raises RuntimeError where it ends ill."""
+    sys.argv = [name, *overrides]
+    try:
+        {"forecast": experiments.forecast.main, "report": experiments.report.main}[name]()
+    except SystemExit as ended:
+        if ended.code:
+            raise RuntimeError(f"{name} ended with {ended.code}") from ended
+
+
+def cohort(store: Path) -> dict | None:
+    """What a cohort holds, checked in every part; None where there is none."""
+    if not exists(str(store)):
+        return None
+    opened = open_cohort(str(store))
+    faults = list(verify(str(store)))
+    if faults or list(ledger_of(str(store)).used()) != list(opened.subjects):
+        raise RuntimeError(f"{store}: {faults or 'the ledger is of other subjects'}")
+    return {"fingerprint": opened.fingerprint, "ledger": [str(one) for one in ledger_of(str(store)).entries]}
+
+
+class OfStore:
+    """Commands that write a cohort: what is there before, what is done, what may be there after a kill."""
+
+    def __init__(self, folder: Path, existing: str):
+        folder.mkdir()
+        self.existing, self._store = existing, folder / "here" / "c"
+        self._first, self._second = reader(folder), reader(folder, "more")
+        self._before, self._after = (folder / name / "c" for name in ("before", "after"))
+        apart(lambda: self._make(self._first, self._before))
+        apart(lambda: self._make(self._first, self._after) if existing == "append" else None)
+        apart(lambda: self._make(self._second, self._after))
+        self.whole = {name: apart(lambda at=at: cohort(at))[1] for name, at in vars(self).items() if name[1:] in ENDS}
+
+    def _make(self, source: Made, store: Path) -> None:
+        ingest(source, str(store), self.existing if exists(str(store)) else "refuse")
+
+    def reset(self) -> None:
+        """As it is before the command."""
+        shutil.rmtree(self._store.parent, ignore_errors=True)
+        if self.existing == "refuse":
+            self._store.parent.mkdir(parents=True)
+        else:
+            shutil.copytree(self._before.parent, self._store.parent)
+
+    def do(self) -> None:
+        """The command."""
+        self._make(self._second, self._store)
+
+    def again(self) -> None:
+        """The command given again; one that was done may refuse to be done twice."""
+        done = self.existing != "overwrite" and cohort(self._store) == self.whole["_after"]
+        try:
+            self.do()
+        except UserError:
+            if not done:
+                raise
+
+    def sound(self) -> bool:
+        """After a kill: nothing was lost."""
+        found = cohort(self._store)
+        return found == self.whole["_after"] or found == (None if self.existing == "refuse" else self.whole["_before"])
+
+    def equal(self) -> bool:
+        """At the end: what an undisturbed command leaves, and nothing beside it."""
+        beside = sorted(file.name for file in self._store.parent.iterdir())
+        inside = sorted(file.name for file in self._store.iterdir())
+        wanted = sorted(file.name for file in self._after.iterdir())
+        return cohort(self._store) == self.whole["_after"] and beside == ["c"] and inside == wanted
+
+
+ENDS = ("before", "after")
+
+
+class Training:
+    """A small network trained by the command, into a folder of runs of its own."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir()
+        self._runs, self._folder = folder / "here", folder
+        self._overrides = [*run_faults.study(folder), "data.targets=[score]", "split.folds=3", "model=gru"]
+        more = ("optimizer.checkpoint_steps=2", "optimizer.checkpoint_seconds=1e9", "optimizer.steps=60")
+        self._overrides += [*run_faults.SMALL, *more, "optimizer.patience=99"]
+        for _ in range(2):  # the first time programs are compiled, and kept
+            self.reset()
+            apart(self.do)
+        self._whole = self._found()
+
+    def _found(self) -> dict:
+        [run] = (self._runs / "forecast").iterdir()
+        files = json.loads((run / "digests.json").read_text())["files"]
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        losses = [[row["model"], row["member"], row["step"], row["train"], row["validation"]] for row in rows]
+        state = json.loads((run / "status.json").read_text())["state"]
+        rest = sorted(file.name for file in run.rglob("*") if file.name.endswith(".new") or file.name == "checkpoints")
+        return {"files": {n: d for n, d in files.items() if n not in VOLATILE}, "losses": losses, "as": [state, *rest]}
+
+    def reset(self) -> None:
+        shutil.rmtree(self._runs, ignore_errors=True)
+
+    def do(self) -> None:
+        command("forecast", *self._overrides, f"runs={self._runs}")
+
+    again = do
+
+    def sound(self) -> bool:
+        """A run that was killed says that it runs, or that it is done; never that it failed."""
+        for file in self._runs.glob("forecast/*/status.json"):
+            if json.loads(file.read_text())["state"] not in ("running", "finished"):
+                return False
+        return True
+
+    def equal(self) -> bool:
+        return self._found() == self._whole
+
+
+class Report:
+    """The page of a finished run, drawn again."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir()
+        whole = run_faults.make(folder)
+        self._run = folder / "here"
+        shutil.copytree(whole, self._run)
+        apart(self.do)
+        self._whole = self._files()
+
+    def _files(self) -> dict[str, bytes]:
+        files = (file for file in self._run.rglob("*") if file.is_file() and file.name != "status.json")
+        return {str(file.relative_to(self._run)): file.read_bytes() for file in files}
+
+    def reset(self) -> None:
+        """Without the page, or with the one before, which is the same."""
+        if random.random() < 0.5:
+            (self._run / "report.html").unlink(missing_ok=True)
+
+    def do(self) -> None:
+        command("report", f"run={self._run}")
+
+    again = do
+
+    def sound(self) -> bool:
+        page = self._run / "report.html"
+        return not page.exists() or page.read_bytes() == self._whole["report.html"]
+
+    def equal(self) -> bool:
+        return self._files() == self._whole
+
+
+COMMANDS: Mapping[str, Callable[[Path], OfStore | Training | Report]] = {
+    "ingest": lambda folder: OfStore(folder, "refuse"),
+    "overwrite": lambda folder: OfStore(folder, "overwrite"),
+    "append": lambda folder: OfStore(folder, "append"),
+    "training": Training,
+    "report": Report,
+}
+
+
+def measure(name: str, folder: Path, kills: int, seed: int = 0) -> dict:
+    """What became of so many kills of a command."""
+    draw, began = random.Random(seed), time.monotonic()
+    one, in_turn = COMMANDS[name](folder / name), IN_TURN.get(name, 1)
+    one.reset()
+    start = time.monotonic()
+    apart(one.do)
+    life = time.monotonic() - start
+    case: dict = {"kills": 0, "sound": 0, "equal": 0, "ended_before": 0, "life_seconds": round(life, 3), "ill": []}
+    while case["kills"] < kills:
+        one.reset()
+        row, done = 0, False
+        while row < min(in_turn, kills - case["kills"]) and not done:
+            killed, _ = apart(one.do, draw.uniform(0, life))
+            done = not killed
+            case["ended_before"] += done
+            if killed:
+                row += 1
+                case["sound"] += _holds(one.sound, f"{name}, kill {case['kills'] + row}, after it", case)
+        if row:
+            case["kills"] += row
+            ends = _holds(lambda: one.again() or one.equal(), f"{name}, kill {case['kills']}, given again", case)
+            case["equal"] += row * ends
+    return case | {"seconds": round(time.monotonic() - began)}
+
+
+def _holds(what: Callable[[], bool], where: str, case: dict) -> bool:
+    try:
+        held = apart(what)[1] is True
+        said = "other than undisturbed"
+    except RuntimeError as error:
+        held, said = False, str(error).splitlines()[-1] if str(error) else "failed"
+    if not held:
+        case["ill"].append(f"{where}: {said}")
+    return held
+
+
+def main() -> None:
+    """Kill, compare, and leave the result beside this module; what is not asked for keeps its last record."""
+    asked = argparse.ArgumentParser(prog="python -m benchmarks.kills", description="Commands killed, and nothing lost.")
+    asked.add_argument("--kills", type=int, default=50)
+    asked.add_argument("--of", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
+    given, file = asked.parse_args(), RESULTS / "kills.json"
+    kept = json.loads(file.read_text())["cases"] if file.exists() else {}
+    cases = {name: kept[name] for name in COMMANDS if name in kept and name not in given.of}
+    for name in given.of:
+        with TemporaryDirectory() as folder:
+            os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/xla"
+            cases[name] = measure(name, Path(folder), given.kills)
+        print(f"{name:10} " + ", ".join(f"{key} {value}" for key, value in cases[name].items()), flush=True)
+        result = {
+            "benchmark": "kills",
+            "device": "cpu",
+            "ratio": sum(min(case["sound"], case["equal"]) for case in cases.values())
+            / sum(case["kills"] for case in cases.values()),
+            "cases": cases,
+            "machine": machine(),
+            "commit": commit(),
+        }
+        file.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
