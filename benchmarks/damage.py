@@ -21,8 +21,10 @@ Rng = np.random.Generator
 
 
 def flip(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
-    """One bit turned."""
+    """One bit turned; of an empty file a byte more."""
     held = bytearray(file.read_bytes())
+    if not held:
+        return extend(file, rng, pool)
     held[rng.integers(len(held))] ^= 1 << int(rng.integers(8))
     file.write_bytes(held)
 
@@ -30,7 +32,7 @@ def flip(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
 def cut(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
     """The end missing."""
     held = file.read_bytes()
-    file.write_bytes(held[: rng.integers(len(held))])
+    file.write_bytes(held[: int(rng.integers(max(len(held), 1)))])
 
 
 def delete(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
@@ -78,6 +80,8 @@ def edit(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
         file.write_text("\n".join(lines) + ("\n" if file.suffix == ".jsonl" else ""))
         return
     digits = [found.start() for found in re.finditer(r"\d", text)]
+    if not digits:
+        return flip(file, rng, pool)
     at = digits[rng.integers(len(digits))]
     file.write_text(f"{text[:at]}{(int(text[at]) + int(rng.integers(1, 10))) % 10}{text[at + 1 :]}")
 
@@ -234,6 +238,8 @@ def _change(tree: object, rng: Rng) -> None:
                 leaves.append((node, key, value))
 
     walk(tree)
+    if not leaves:
+        return
     node, key, value = leaves[rng.integers(len(leaves))]
     if isinstance(value, bool):
         node[key] = not value
@@ -250,6 +256,8 @@ def _rewrite(file: Path, rng: Rng, change: Callable[[np.ndarray], np.ndarray]) -
     with np.load(file) as held:
         arrays = dict(held)
     names = [name for name, array in arrays.items() if array.size and np.issubdtype(array.dtype, np.floating)]
+    if not names:
+        return flip(file, rng, ())
     name = names[rng.integers(len(names))]
     arrays[name] = change(arrays[name])
     positional = [arrays.pop(f"arr_{i}") for i in range(len(arrays)) if f"arr_{i}" in arrays]

@@ -30,6 +30,7 @@ from framework.forecast.base import Fitted, Forecaster
 from framework.launch import certificate
 from framework.launch.claim import claimed
 from framework.launch.folder import RunFolder
+from framework.launch.identity import digest_of
 from framework.launch.progress import Training
 from framework.launch.recipes import FLOORS
 from framework.launch.study import copy_ledger, examples_of, facts
@@ -148,7 +149,15 @@ class Job:
 
     def tested(self, name: str) -> Tested:
         """A forecaster fitted and tested; one that an interrupted run had tested already is not fitted again."""
-        return Tested.load(self._kept(name)) or self.test(name, self.fit(name))
+        kept = Tested.load(self._kept(name))
+        if kept is None:
+            return self.test(name, self.fit(name))
+        if is_first() and self.keep and kept.facts["saved"] != digest_of(self.folder.path / "models" / name):
+            raise UserError(
+                f"{self.folder.path / 'models' / name} is not what was saved; delete {self._kept(name)}, and give the "
+                "same command again"
+            )
+        return kept
 
     def test(self, name: str, members: Sequence[Fitted]) -> Tested:
         """Ask the members of a forecaster about the subjects each is tested by, and keep what they said."""
@@ -161,6 +170,7 @@ class Job:
             "chosen": [member.chosen for member in members],
             "notes": _counted([member.notes for member in members]),
             "blind": certificate.blindness(self.examples, self.splits[0], name, members[0]),
+            "saved": digest_of(self.folder.path / "models" / name) if self.keep else None,
         }
         made = Tested(_answers(self.examples, self.took_part(name), members), facts)
         made.save(self._kept(name))

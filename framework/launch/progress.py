@@ -12,6 +12,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from framework.errors import UserError
 from framework.train.whole import naming, write_whole
 
 EVERY = 10.0  # seconds between plain lines where there is no terminal
@@ -194,7 +195,11 @@ def _span(seconds: float) -> str:
 
 def _whole_lines(file: Path, wanted: Callable[[dict], bool]) -> None:
     """Keep the wanted rows of a file, and no line that was cut short when a run was killed; whole or not at all."""
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    kept = [line for line in lines if line.endswith("\n") and wanted(json.loads(line))]
+    try:
+        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and wanted(json.loads(line))]
+    except (ValueError, LookupError, TypeError) as error:
+        why = " ".join(str(error).split())[:100]
+        raise UserError(f"{file} is damaged ({why}); delete {file.parent}, and give the same command again") from error
     if kept != lines:
         write_whole(file, "".join(kept))

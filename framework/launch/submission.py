@@ -28,6 +28,7 @@ from framework.evaluate.tadpole import (
 from framework.forecast.answers import answers
 from framework.forecast.base import Fitted
 from framework.history import exceeds
+from framework.train import digests
 from framework.types import LEVELS, Layout, Query
 
 MONTHS, BOARD_MONTHS = 60, 84  # of the challenge, from 2018-01 on; of its leaderboard, from 2010-05 on
@@ -73,6 +74,8 @@ def submission(fitted: Fitted, cohort: Cohort, shape: Layout, start: str) -> tup
 def evaluate(config: DictConfig) -> None:
     """Score a submission against a D4 table; print the scores and keep them beside the submission."""
     path = Path(config.submission)
+    if (path.parent / digests.FILE).exists():  # as predict left it
+        digests.check(path.parent, path.name)
     found = score(
         read_submission(path), read_truth(Path(config.truth)), config.resamples, config.seed, config.official_ties
     )

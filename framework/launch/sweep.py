@@ -1,6 +1,7 @@
 """What a sweep leaves beside its runs: a line for each job, whichever launcher ran it."""
 
 import copy
+import hashlib
 import json
 import os
 import sys
@@ -104,7 +105,7 @@ def record(hydra: Any, value: object, reason: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = os.open(folder / JOBS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)  # jobs may end side by side
     try:
-        os.write(file, (json.dumps(line) + "\n").encode())
+        os.write(file, (json.dumps(line | {"digest": _digest(line)}) + "\n").encode())
     finally:
         os.close(file)
 
@@ -116,10 +117,32 @@ def _folders(hydra: Any) -> list[str]:
 
 
 def jobs(folder: Path) -> list[Mapping]:
-    """Every job's last line, in the order of the jobs; none before the first one has ended."""
+    """Every job's last line, in the order of the jobs; none before the first one has ended.
+
+    Raises UserError where a line is not what was written.
+    """
     file = folder / JOBS
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    lines = file.read_bytes().splitlines() if file.exists() else []
+    rows = [_line(file, number, line) for number, line in enumerate(lines, 1)]
     return [found for _, found in sorted({row["job"]: row for row in rows}.items())]
+
+
+def _digest(row: Mapping) -> str:
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
+
+
+def _line(file: Path, number: int, line: bytes) -> Mapping:
+    """A job's line. Raises UserError unless it has the digest of its content."""
+    try:
+        row = json.loads(line)
+        if row.pop("digest") == _digest(row):
+            return row
+    except (ValueError, LookupError, TypeError, AttributeError):
+        pass  # no line of ours
+    raise UserError(
+        f"line {number} of {file} is not what was written, or an earlier version wrote it; give the command of the "
+        "sweep again"
+    )
 
 
 def conclude(folder: Path) -> bool:

@@ -19,7 +19,7 @@ class Tested:
     """A forecaster's answers to every question about the tested subjects, by target, and what is to be told of it.
 
     `facts` are what its training cost (None: nothing to tell), which candidate each member chose, what its reader is to
-    be warned of, and whether it was blind to the future.
+    be warned of, whether it was blind to the future, and the digest of what was saved of it (None: nothing).
     """
 
     answers: Mapping[str, Float[np.ndarray, "r n q p"]]

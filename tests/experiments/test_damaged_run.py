@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from framework.launch.job import Job
 from tests.experiments.conftest import call, runner, runs_of
 
 
@@ -94,6 +95,23 @@ def test_a_run_of_an_earlier_version_is_refused_with_its_command(run, fitted, tm
         assert told.code == 1
         assert "an earlier version wrote it; delete the folder and give its command again" in told.err[-1]
         assert told.err[-1].endswith(command)
+
+
+def test_a_model_that_changed_while_its_run_was_stopped_is_refused(fitted, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    command, floor = runner(fitted[0]), ["model=slope", "resamples=100", f"runs={tmp_path}/runs"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "finish", stop)
+        assert command("forecast", *floor).code == 130
+    [made] = runs_of(tmp_path, "forecast")
+    edited("models/slope/intervals.json", "0.", "1.")(made)
+    told = command("forecast", *floor)
+    assert told.code == 1
+    assert "models/slope is not what was saved; delete" in told.err[-1]
+    (made / "tested" / "slope.npz").unlink()
+    assert command("forecast", *floor).code == 0
 
 
 def test_a_finished_run_is_shown_as_it_was_written_or_not_at_all(fitted, tmp_path):

@@ -219,6 +219,17 @@ def test_what_a_sweep_prints_and_keeps_can_be_pasted(run, own, tmp_path):
     assert shlex.join([*command, *words, "seed=0"]) in drawn
 
 
+def test_a_line_of_a_sweep_that_was_edited_is_refused(run, tmp_path):
+    run(lambda config: float(config.seed), "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}")
+    assert [row["value"] for row in jobs(tmp_path)] == [0.0, 1.0]
+    file = tmp_path / "jobs.jsonl"
+    written = file.read_text()
+    for damaged in (written.replace("1.0", "0.5"), written[:-9], written.replace("{", "[", 1), "3\n"):
+        file.write_text(damaged)
+        with pytest.raises(UserError, match=r"line [12] of .* is not what was written"):
+            jobs(tmp_path)
+
+
 def test_nothing_but_user_errors_are_explained():
     assert explain(ValueError("ours"), "forecast") is None
     assert explain(UserError("theirs"), "forecast") == "theirs"

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from framework.errors import UserError
 from framework.launch import progress
 from framework.launch.progress import Sweep, Training
 
@@ -42,6 +43,13 @@ def test_a_line_cut_short_is_dropped(file):
     with Training("lstm", file) as log:
         log(row(1))
     assert rows(file)[-2:] == [("gru", 3), ("lstm", 1)]
+
+
+@pytest.mark.parametrize("damage", ["}{", '{"step": 1', "3"])
+def test_a_damaged_line_is_one_line_of_error(file, damage):
+    file.write_text(damage + "\n")
+    with pytest.raises(UserError, match=r"metrics.jsonl is damaged .*; delete"), Training("gru", file) as log:
+        log(row(1))
 
 
 def test_a_row_is_on_disk_once_it_is_told(file):
