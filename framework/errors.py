@@ -8,6 +8,10 @@ class UserError(ValueError):
         super().__init__(" ".join(message.split()))
 
 
+class UnwritableError(UserError):
+    """A place that cannot be written, as a full disk: no reason to try something else there."""
+
+
 class InternalError(Exception):
     """A fault of the program in another process; `trace` is the traceback there."""
 

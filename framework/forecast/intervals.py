@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 from framework.data.examples import Examples
 from framework.data.model_scale import on_model_scale, query_on_model_scale, visits_on_model_scale
 from framework.data.split import Split
-from framework.errors import UserError
+from framework.errors import UnwritableError, UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part, Turns
 from framework.forecast.horizon_calibration import HeldOut, HorizonCalibration, joined
 from framework.forecast.left_out import Left, held_out_answers, turns
@@ -150,7 +150,10 @@ class WithIntervals(Forecaster):
 
         try:
             fitted = fit(examples, every, jnp.stack([*keys, *(key for *_, key in lanes)]), settings, folder, told)
-        except UserError as error:
+        except UnwritableError:
+            raise
+        except UserError as error:  # what those left of their training is no state to go on from
+            folder = folder and folder / "alone"
             fitted = [*fit(examples, splits, keys, dynamics, folder, log), *[error] * len(lanes)]
         found: list[Mapping[str, HeldOut] | UserError] = []
         for m in range(count):

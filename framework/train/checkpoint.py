@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
-from framework.errors import UserError
+from framework.errors import UnwritableError, UserError
 from framework.train.digests import UNREADABLE, digest_of
 from framework.train.whole import whole
 
@@ -116,7 +116,7 @@ class Checkpoints:
         try:
             yield
         except OSError as error:
-            raise UserError(
+            raise UnwritableError(
                 f"no checkpoint can be written to {self._folder} ({error.strerror}); make room there, or choose "
                 "another place with runs=...; the same command goes on from the last one"
             ) from error

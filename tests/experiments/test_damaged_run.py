@@ -87,7 +87,8 @@ def test_a_damaged_run_is_not_reported_on(run, damage, what):
 
 def test_a_run_of_an_earlier_version_is_refused_with_its_command(run, fitted, tmp_path):
     (run / "digests.json").unlink()
-    command = json.loads((run / "manifest.json").read_text())["command"]
+    command, file = "python -m experiments.forecast model=gru", run / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"command": command}))
     for told in (
         call("report", f"run={run}"),
         call("predict", f"run={run}", f"data.path={fitted[0]}/visits.csv", f"runs={tmp_path}/runs", "ahead=[1]"),

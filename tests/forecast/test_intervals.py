@@ -1,6 +1,7 @@
 """Predictive intervals: calibrated on subjects held out, within bounds, no narrower beyond the follow-up in training."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from framework.data.examples import Examples
 from framework.data.layout import layout
 from framework.data.schema import Variable
 from framework.data.split import Split
-from framework.errors import UserError
+from framework.errors import UnwritableError, UserError
 from framework.forecast.answers import answers
 from framework.forecast.base import Fitted
 from framework.forecast.horizon_calibration import HeldOut, HorizonCalibration
@@ -145,6 +146,34 @@ def test_every_training_subject_calibrates_once_and_nobody_by_whom_training_stop
     for one in others:
         np.testing.assert_array_equal(one.validation, own.validation)
         assert not (one.train & ~own.train).any()
+
+
+@dataclass(frozen=True)
+class FailsInCompany(LastVisit):
+    """Meets an error where it is fitted beside those that calibrate it; keeps the folder of each attempt."""
+
+    error: UserError = UserError("the loss is no number")  # noqa: RUF009
+    folders: list[Path | None] = field(default_factory=list)
+
+    def fit_many(self, examples, splits, keys, dynamics=None, folder=None, log=lambda row: None):
+        self.folders.append(folder)
+        if len(splits) > 1:
+            raise self.error
+        return super().fit_many(examples, splits, keys, dynamics, folder, log)
+
+
+def test_a_member_fitted_alone_after_a_failure_goes_on_from_no_state_of_others(linear, tmp_path):
+    member = FailsInCompany(False)
+    [fitted] = WithIntervals(member, True, 4).fit_many(linear, [split(linear)], KEY[None], folder=tmp_path)
+    assert any("the loss is no number" in note for note in fitted.notes)
+    assert len(set(member.folders)) == 2
+
+
+def test_a_full_disk_is_no_reason_to_leave_intervals_uncalibrated(linear, tmp_path):
+    full = FailsInCompany(False, error=UnwritableError("no checkpoint can be written (No space left on device)"))
+    with pytest.raises(UnwritableError, match="No space left"):
+        WithIntervals(full, True, 4).fit_many(linear, [split(linear)], KEY[None], folder=tmp_path)
+    assert len(full.folders) == 1
 
 
 def test_turned_off_quantiles_are_the_members_own(linear):
