@@ -2,13 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from framework.data.ingest.atrophy import Atrophy
 from framework.data.ledger import Ledger
+from framework.data.store import write
 from framework.launch import pretrain as module
 from framework.launch.claim import claimed
 from framework.train.reconstruction import Reconstruction
-from tests.cohorts import small
+from tests.cohorts import SCHEMA, subject
 from tests.experiments.conftest import QUICK, call, runs_of
 
 pytestmark = pytest.mark.long
@@ -21,10 +24,17 @@ SHORT = ("optimizer.steps=4", "optimizer.round=2", "model.decoder.channels=[4,4]
 def study(tmp_path_factory):
     """A cohort with scans, where its data are kept and the encoders pretrained on it."""
     folder = tmp_path_factory.mktemp("study")
-    small(folder / "store")
-    Ledger().write(str(folder / "store" / "ledger.csv"))
+    settings = dict(Atrophy(200, 0).settings)  # of data=atrophy, in whose place this smaller one is
+    write(str(folder / "store"), SCHEMA, _subjects(folder / "store"), {"settings": settings, "files": {}})
     told = call("pretrain", *places(folder), *ENCODER, *SHORT)
     return folder, told
+
+
+def _subjects(store):
+    """Those of the small cohort, and then its ledger."""
+    rng = np.random.default_rng(0)
+    yield from (subject(i, rng) for i in range(12))
+    Ledger().write(str(store / "ledger.csv"))
 
 
 def places(folder) -> list[str]:

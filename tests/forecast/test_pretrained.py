@@ -144,6 +144,7 @@ def test_whoever_is_tested_must_not_have_been_seen(cohort, tmp_path):
         made.fit(cohort, SPLIT, KEY)
     seen = json.loads((run / SEEN).read_text())
     (run / SEEN).write_text(json.dumps({f"other-{name}": scans for name, scans in seen.items()}))
+    seal(run)
     with pytest.raises(UserError, match=r"trained on 1 of 3 subjects .*'s09'"):  # by its scans
         made.fit(cohort, SPLIT, KEY)
 
