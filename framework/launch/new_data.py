@@ -40,8 +40,9 @@ def _as_saved(given: DictConfig, saved: DictConfig) -> DictConfig:
     moved = {old: now[key] for key, old in before.items() if key in now and isinstance(old, str)}
     reader = _moved(before["reader"], moved)
     for part in (reader, reader.get("visits")):
-        for kind in ("variables", "static") if isinstance(part, dict) else ():
-            part[kind] = {name: _eased(spec or {}) for name, spec in (part.get(kind) or {}).items()}
+        for kind in ("variables", "static"):
+            if isinstance(part, dict) and part.get(kind):
+                part[kind] = {name: _eased(spec or {}) for name, spec in part[kind].items()}
     made = OmegaConf.create(before | {"reader": reader})
     OmegaConf.set_struct(made, False)
     merged = OmegaConf.merge(made, now)
