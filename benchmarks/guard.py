@@ -58,7 +58,12 @@ class Seen:
     def refused(self) -> bool:
         """Whether it was refused in one line."""
         errors = [line for line in self.err if line.startswith("error: ")]
-        return self.code == 1 and len(errors) == 1 and errors == self.err[-1:] and not any("Traceback" in line for line in self.err)
+        return (
+            self.code == 1
+            and len(errors) == 1
+            and errors == self.err[-1:]
+            and not any("Traceback" in line for line in self.err)
+        )
 
 
 def guarded(command: Callable[[], object], arguments: Sequence[str], folder: Path, home: Path) -> Seen:

@@ -25,7 +25,7 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import measure, payloads
+from benchmarks import guard, measure, payloads
 from benchmarks.guard import Seen, guarded
 from benchmarks.payloads import Base, Payload
 from framework.launch.folder import sources_digest
@@ -133,7 +133,7 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         place = Path(folder or temporary).absolute()
         base = prepared(place / "base")
-        own = Path(payloads.__file__).read_bytes() + sources_digest().encode()
+        own = b"".join(Path(one.__file__).read_bytes() for one in (payloads, guard)) + sources_digest().encode()
         kept = place / f"{hashlib.sha256(own).hexdigest()[:12]}.jsonl"
         chosen = (one for one in payloads.every() if told.only is None or one.name in told.only)
         cases = measured(chosen, base, place, kept)

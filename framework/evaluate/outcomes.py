@@ -178,8 +178,14 @@ def read(run: Path) -> list[Outcomes]:
     """What `write` wrote, in its order of targets. Raises UserError where there is nothing to read."""
     if not (run / "forecasts.zarr").is_dir():
         raise UserError(f"{run} has no forecasts.zarr; expected the folder of a finished run")
-    with xr.open_datatree(run / "forecasts.zarr", engine="zarr", consolidated=False) as tree:
-        return [Outcomes.from_dataset(tree[name].to_dataset().load()) for name in tree.attrs["targets"]]
+    try:
+        with xr.open_datatree(run / "forecasts.zarr", engine="zarr", consolidated=False) as tree:
+            return [Outcomes.from_dataset(tree[name].to_dataset().load()) for name in tree.attrs["targets"]]
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(
+            f"the forecasts of {run} cannot be read ({why}); they are damaged: make the run again"
+        ) from error
 
 
 def file_name(target: Target) -> str:

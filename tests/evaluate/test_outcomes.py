@@ -48,3 +48,12 @@ def test_the_table_says_the_same_in_words(study, tmp_path):
 def test_a_folder_without_forecasts(tmp_path):
     with pytest.raises(UserError, match=r"no forecasts\.zarr"):
         kept.read(tmp_path)
+
+
+def test_damaged_forecasts_are_refused_in_one_line(study, tmp_path):
+    kept.write(study(), tmp_path)
+    chunk = next(one for one in (tmp_path / "forecasts.zarr").rglob("*") if one.is_file() and one.parent.name == "c")
+    chunk.write_bytes(b"\x80\x04nothing that was written")
+    with pytest.raises(UserError, match="cannot be read") as told:
+        kept.read(tmp_path)
+    assert "\n" not in str(told.value)
