@@ -146,6 +146,10 @@ def _require_plain_value(key: str, value: object, place: str) -> None:
         raise UserError(f"{place} sets trust; only your own command line can, if you trust it: 'trust=[mypackage]'")
     if key in PLACES:
         _require_inside(key, value, place)
+    if value is not None and any(
+        one.startswith(f"{key}.") for one in PLACES
+    ):  # a reference to what is checked elsewhere
+        raise _refused(f"{key} as a whole", place)
     if parts[0] != "hydra":
         return
     kind, name = ([*parts[1:], "", ""])[:2]

@@ -58,6 +58,8 @@ HOSTILE = {
     "a cohort elsewhere": (whole("data: {store: /tmp/x}"), "sets data.store"),
     "a cohort at home": (whole("data: {store: ~/x}"), "sets data.store"),
     "a cohort by environment": (whole("data: {store: '${oc.env:HOME}/x'}"), "sets data.store"),
+    "data by reference": (whole("data: ${fitted}"), "sets data as a whole"),
+    "Hydra by reference": (whole("hydra: ${fitted}"), "sets hydra"),
     "a tracker elsewhere": (whole("tracking: {folder: /tmp/x}"), "sets tracking.folder"),
 }
 
