@@ -41,6 +41,7 @@ def main() -> None:
     asked.add_argument("--times", type=int, default=20)
     asked.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     told = asked.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # begun in the background of a script it would be ignored
     cases = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind in told.kinds:
