@@ -1,10 +1,11 @@
 """Commands that are killed lose nothing: a few kills here, fifty of each in the record."""
 
+import json
 import time
 
 import pytest
 
-from benchmarks import kills
+from benchmarks import kills, measure
 from framework.data.ingest import base
 from framework.data.store.atomic import discard
 
@@ -36,3 +37,10 @@ def test_a_child_that_fails_is_told(tmp_path):
     assert kills.apart(lambda: time.sleep(60), 0.01) == (True, None)
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         kills.apart(lambda: 1 / 0)
+
+
+def test_the_record_holds_all_commands():
+    record = json.loads((measure.RESULTS / "kills.json").read_text())
+    assert set(record["cases"]) == set(kills.COMMANDS)
+    for name, case in record["cases"].items():
+        assert case["kills"] == case["sound"] == case["equal"] > 0, name
