@@ -57,6 +57,7 @@ def test_a_fit_that_did_not_converge_is_said_on_the_page(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["warnings"] = {"svm": ["MMSE did not converge in 30 passes (2 of 10 fits)"]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    seal(folder)
     words = " ".join("".join(Page(html.build(folder).read_text()).words).split())
     assert "Warning. svm: MMSE did not converge in 30 passes (2 of 10 fits)." in words
 
