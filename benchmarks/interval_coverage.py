@@ -61,7 +61,11 @@ MODELS = (
     "stacking",
 )
 SCANS = ("cnn_gru",)
-SMALLER = {"bagging": ["model.count=5"], "crossfit": ["model.folds=3", "model.grid={learning_rate: [0.003]}"]}
+SMALLER = {
+    "bagging": ["model.count=5"],
+    "crossfit": ["model.folds=3", "model.grid={learning_rate: [0.003]}"],
+    "quantile": ["model.regressor.grid={penalty: [1.0, 30.0]}"],
+}
 TARGETS = ("cognition", "ventricles")
 HORIZONS = (0.0, 1.5, 2.5, 3.5, 6.0)  # years
 COMPLETE = Parameters(
