@@ -43,7 +43,7 @@ def half_of(among: Left, key: Key[Array, ""]) -> Left:
 def held_out_answers(fitted: Fitted, examples: Examples, out: Left) -> dict[str, HeldOut]:
     """What is forecast of the numbers of subjects left out, beside their truths; of those observed."""
     rows, asked = np.flatnonzero(out), examples.asked
-    told = answers(fitted, examples, rows, asked)
+    told = answers(fitted, examples, rows, asked) if len(rows) else {}
     horizon = np.asarray(asked.query.time) - np.take_along_axis(
         examples.cohort.times, np.asarray(asked.query.origin), 1
     )
@@ -54,7 +54,7 @@ def held_out_answers(fitted: Fitted, examples: Examples, out: Left) -> dict[str,
             continue
         i, q = np.nonzero(np.asarray(truth.observed)[rows])
         found[target.name] = HeldOut(
-            quantiles=told[target.name][i, q, : len(LEVELS)],
+            quantiles=told[target.name][i, q, : len(LEVELS)] if len(rows) else np.empty((0, len(LEVELS))),
             truth=np.asarray(truth.value, np.float64)[rows][i, q],
             subject=rows[i],
             horizon=horizon[rows][i, q],

@@ -19,6 +19,7 @@ from framework.forecast.base import Fitted
 from framework.forecast.horizon_calibration import HeldOut, HorizonCalibration
 from framework.forecast.intervals import WithIntervals
 from framework.forecast.last_visit import LastVisit
+from framework.forecast.left_out import held_out_answers
 from framework.types import LEVELS, MEDIAN, Layout, Query, Values
 from tests.cohorts import table
 from tests.contracts import forecaster_laws as laws
@@ -298,3 +299,8 @@ def test_calibration_follows_the_units(linear, fitted, tmp_path, scale, offset):
 
 def test_nothing_is_noted_where_nothing_is_wrong(fitted):
     assert list(fitted.notes) == []
+
+
+def test_where_nobody_is_left_out_nothing_is_calibrated(linear, fitted):
+    nobody = np.zeros(len(linear.subjects), bool)
+    assert held_out_answers(fitted, linear, nobody)["score"].subjects == 0
