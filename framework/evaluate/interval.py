@@ -21,7 +21,7 @@ class Spread:
     4.2), with 2n/(k - 1) degrees of freedom where the kurtosis k of what each subject adds leaves the spread itself
     unsure. A score folded at a bound (`smooth` False) keeps percentiles: its bias is none that resamples could show.
     Every interval reaches to its estimate, which may lie beyond all resamples (a distance of 0 from the ideal).
-    Quantiles are taken `widened` times as far out as those of the bootstrap (`folds.widening`).
+    The ends lie `widened` times as far from the estimate as the bootstrap has them (`folds.widening`).
     """
 
     value: float
@@ -47,21 +47,23 @@ class Spread:
         """Its ends; NaN where the score is never defined."""
         if not self.draws.size or np.isnan(self.value):
             return float("nan"), float("nan")
-        z = self._wide(float(ndtri((1 + coverage) / 2))) * np.array([-1, 1])
+        z = self._far(float(ndtri((1 + coverage) / 2))) * np.array([-1, 1])
         if self.smooth:
             moved = self._bias + z
             # an end that acceleration would take beyond infinity is as far out as any
             z = np.clip(self._bias + moved / np.maximum(1 - self._acceleration * moved, 1e-3), -FURTHEST, FURTHEST)
-        low, high = np.clip([self._at(one) for one in z], *self.bounds)
+        ends = self.value + self.widened * (np.quantile(self.draws, ndtr(z)) - self.value)
+        low, high = np.clip(ends, *self.bounds)
         return min(float(low), self.value), max(float(high), self.value)
 
     def p_value(self, null: float = 0.0) -> float:
         """Of the score being `null`: one less the coverage of the interval that just reaches it."""
         if not self.draws.size or np.isnan(self.value):
             return float("nan")
+        place = self._place(self.value + (null - self.value) / self.widened)
         if not self.smooth:
-            return self._two_sided(self._place(null))
-        w = self._place(null) - self._bias
+            return self._two_sided(place)
+        w = place - self._bias
         return self._two_sided(w / max(1 + self._acceleration * w, 1e-3) - self._bias)
 
     def _place(self, value: float) -> float:
@@ -77,13 +79,6 @@ class Spread:
             return counted
         middle, reach = self._reach(value > np.median(self.draws))
         return counted if reach == 0 else float(np.clip(self._told * (value - middle) / reach, -FURTHEST, FURTHEST))
-
-    def _at(self, z: float) -> float:
-        """The value at a normal quantile; beyond all but `TAIL` resamples as far out as `_place` has it."""
-        if abs(z) <= self._told or len(self.draws) < 10 * TAIL:
-            return float(np.quantile(self.draws, ndtr(z)))
-        middle, reach = self._reach(z > 0)
-        return middle + reach * z / self._told
 
     @property
     def _told(self) -> float:
@@ -117,9 +112,9 @@ class Spread:
         n, square = max(2, len(self.without)), np.sum(self._away**2)
         kurtosis = n * np.sum(self._away**4) / square**2 if square > 0 else 3.0
         degrees = 2 * n / max(kurtosis - 1, 1e-9) - 1
-        return float(np.clip(degrees, min(2, n - 1), n - 1)), float(np.sqrt(n / (n - 1))) * self.widened
+        return float(np.clip(degrees, min(2, n - 1), n - 1)), float(np.sqrt(n / (n - 1)))
 
-    def _wide(self, z: float) -> float:
+    def _far(self, z: float) -> float:
         degrees, scale = self._few
         return float(stdtrit(degrees, ndtr(z)) * scale)
 

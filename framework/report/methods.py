@@ -197,7 +197,7 @@ def _comparisons(run: Run) -> str:
     text += " Each interval reaches to its estimate."
     if run.widened > 1:
         text += f""" Models of different folds share subjects to learn from, which resamples of tested subjects do not
-            show: quantiles were taken {run.widened:.2f} times as far out, as the corrected variance of folds asks
+            show: ends lie {run.widened:.2f} times as far from the estimate, as the corrected variance of folds asks
             [@nadeau2003]."""
     else:
         text += " They take the fitted model as given."

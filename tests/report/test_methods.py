@@ -155,8 +155,8 @@ def test_intervals_are_told_as_they_are_made(folder):
     assert folded == {"CPA", "calibration error"}
     assert "Of CPA and calibration error, distances from an ideal, intervals are percentiles" in told(run)
     assert "from 500 resamples" in told(run)
-    assert f"quantiles were taken {widening(run.outcomes[0].fold):.2f} times as far out" in told(run)
+    assert f"ends lie {widening(run.outcomes[0].fold):.2f} times as far from the estimate" in told(run)
     assert run.resampling == Resampling(500, 0)  # of figures and tables
     alone = [replace(one, fold=0 * one.fold) for one in run.outcomes]
     assert "They take the fitted model as given." in told(replace(run, outcomes=alone))
-    assert "times as far out" not in told(replace(run, outcomes=alone))
+    assert "times as far" not in told(replace(run, outcomes=alone))
