@@ -13,6 +13,7 @@ from framework.launch.stopping import LINES, REASONS, Stop
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 import jax
@@ -36,6 +37,7 @@ def run(config):
     with folder.watched():
         globals()[sys.argv.pop()]()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a test begun in the background has ignored
 depth, place = sys.argv[1:]
 sys.argv[1:] = []
 def function(config):
@@ -56,7 +58,10 @@ def test_a_signal_ends_a_run_in_one_line_with_a_true_status(tmp_path, depth, num
         assert life.stdout.readline() == "computing\n"
         assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "running"
         life.send_signal(number)
-        _, err = life.communicate(timeout=120)
+        try:
+            _, err = life.communicate(timeout=120)
+        finally:
+            life.kill()
     assert life.returncode == 128 + number
     assert err.splitlines() == [LINES[number]]
     status = RunFolder(tmp_path / "run").status()
