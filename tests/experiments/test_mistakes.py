@@ -35,7 +35,7 @@ def one_line(told, folder: Path, complaint: str, store: bool) -> None:
         (["forecast", "data.path=package:no_such_package/table.csv"], "is not installed"),
         (["forecast", "data.reader.subject=patient"], "column 'patient' is unknown"),
         (["forecast", "model=gruu"], "Could not find 'model/gruu'"),
-        (["forecast", "model._target_=numpy.load"], "is outside ['framework', 'optax']"),
+        (["forecast", "model._target_=numpy.load"], "is outside ['framework']"),
         (["forecast", "model.width=0"], "expected 1 or more"),
         (["compare", "models=[gru,gruu]"], "no model and no head is called 'gruu'; did you mean 'gru'?"),
         (["compare", "models=gru"], "expected Sequence[str]"),
