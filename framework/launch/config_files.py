@@ -5,10 +5,13 @@ them before the command sees a configuration. So a folder's files are read here 
 """
 
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.utils import create_config_search_path, get_args_parser
@@ -36,6 +39,8 @@ WORDS = {
 SHIPPED = {"sweeper": {"basic", "optuna"}, "launcher": {"basic", "vmap"}}  # that a file may choose
 WORD = re.compile(r"[\w.,:@-]*\Z")
 PLACES = ("runs", "run", "sweep", "data.store", "tracking.folder", "tracking.file")  # what a command writes to
+LARGEST = 2**22  # bytes of a file
+MOST = 100_000  # values of a file, its aliases unfolded
 REFERENCE = re.compile(r"\$\{(data\.(name|subjects|seed|voxels)|experiment|seed)\}")
 
 
@@ -52,6 +57,8 @@ def require_plain(arguments: Sequence[str], config_name: str) -> None:
     elsewhere = any(word.lstrip("+").startswith("hydra.searchpath") for word in told.overrides)
     if told.config_dir is None and not elsewhere:
         return
+    for folder in (told.config_dir, *_search_path(told.overrides)):
+        _require_bounded(Path(folder or "."))
     loader = _loader(told.config_dir)
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(told.overrides)
     waiting, swept = [*_choices(loader, parsed)], set()
@@ -60,6 +67,52 @@ def require_plain(arguments: Sequence[str], config_name: str) -> None:
             if params not in swept:
                 swept.add(params)
                 waiting += _choices(loader, [*parsed, *OverridesParser.create().parse_overrides(list(params))])
+
+
+def _search_path(words: Sequence[str]) -> Iterator[str]:
+    """The folders that a command line adds to Hydra's search path."""
+    for override in OverridesParser.create().parse_overrides(list(words)):
+        if override.get_key_element() == "hydra.searchpath":
+            value = override.value()
+            for one in value if isinstance(value, list) else [value]:
+                if str(one).startswith("file:") or "://" not in str(one):
+                    yield unquote(urlsplit(str(one)).path)
+
+
+def _require_bounded(folder: Path) -> None:
+    """Raise UserError where a YAML file of a folder could not be read in moderate time and memory."""
+    for file in sorted(folder.rglob("*.yaml")) if folder.is_dir() else ():
+        status = file.stat()
+        if stat.S_ISDIR(status.st_mode):
+            continue
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+            raise UserError(
+                f"{file} is no regular file of at most {LARGEST} bytes; expected a configuration; remove it"
+            )
+        content = file.read_bytes()
+        if b"*" in content and _unfolded(content) > MOST:
+            raise UserError(
+                f"{file} unfolds to more than {MOST} values by its aliases (*name); expected a configuration: "
+                "write out what it needs, or remove it"
+            )
+
+
+def _unfolded(content: bytes) -> int:
+    """How many values YAML holds once its aliases are unfolded, counted without unfolding them; 0 for no YAML."""
+    try:
+        root = yaml.compose(content, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError, UnicodeDecodeError):
+        return 0  # Hydra says what is wrong, if it reads the file at all
+    counted: dict[int, int] = {}
+
+    def count(node: yaml.Node) -> int:
+        if id(node) not in counted:
+            counted[id(node)] = MOST + 1  # of a node that holds itself
+            inner = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
+            counted[id(node)] = 1 + sum(map(count, inner)) if isinstance(node, yaml.CollectionNode) else 1
+        return counted[id(node)]
+
+    return count(root) if root is not None else 0
 
 
 def _loader(folder: str | None) -> ConfigLoaderImpl:

@@ -85,7 +85,7 @@ def _again(run: Path) -> str:
     """
     command = "the command that made it"
     try:
-        said = json.loads((run / MANIFEST).read_bytes())["command"]
+        said = json.loads((run / MANIFEST).read_bytes())["command"] if (run / MANIFEST).is_file() else ""
         if said.isprintable() and said.startswith("python -m experiments.") and shlex.join(shlex.split(said)) == said:
             command = said
     except (OSError, ValueError, LookupError, TypeError, AttributeError):

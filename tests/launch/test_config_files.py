@@ -1,5 +1,6 @@
 """Files of a configuration folder set what belongs to a study, and are refused before Hydra acts on anything else."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -62,6 +63,37 @@ HOSTILE = {
     "Hydra by reference": (whole("hydra: ${fitted}"), "sets hydra"),
     "a tracker elsewhere": (whole("tracking: {folder: /tmp/x}"), "sets tracking.folder"),
 }
+
+
+def bomb(levels: int) -> str:
+    lines = ["a0: &a0 [x, x, x]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}]" for i in range(1, levels))]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("chosen", [(), ("+experiment=mine",)])
+def test_aliases_that_unfold_without_end_are_refused(tmp_path, chosen):
+    write(tmp_path, {EXPERIMENT: f"# @package _global_\n{bomb(40)}\n"})
+    for place in (["--config-dir", str(tmp_path)], [f"hydra.searchpath=[file://{tmp_path}]"]):
+        with pytest.raises(UserError, match="unfolds to more than 100000 values"):
+            require_plain([*place, *chosen], "forecast")
+
+
+def test_aliases_within_reason_are_read(tmp_path):
+    write(tmp_path, {EXPERIMENT: f"# @package _global_\n{bomb(5)}\n"})
+    require_plain(["--config-dir", str(tmp_path), "+experiment=mine"], "forecast")
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]\n", "a: &a {b: *a}\n"])
+def test_a_value_that_holds_itself_is_refused(tmp_path, text):
+    write(tmp_path, {EXPERIMENT: text})
+    with pytest.raises(UserError, match="unfolds to more"):
+        require_plain(["--config-dir", str(tmp_path)], "forecast")
+
+
+def test_a_configuration_that_is_a_pipe_is_refused_unopened(tmp_path):
+    os.mkfifo(tmp_path / "mine.yaml")
+    with pytest.raises(UserError, match="is no regular file"):
+        require_plain(["--config-dir", str(tmp_path)], "forecast")
 
 
 @pytest.mark.parametrize("case", HOSTILE, ids=str)

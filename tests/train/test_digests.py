@@ -1,6 +1,7 @@
 """What a run wrote is what is read of it, or it is refused in one line."""
 
 import json
+import os
 
 import pytest
 
@@ -58,6 +59,13 @@ def test_a_file_that_is_gone_or_was_added_is_refused(run):
     assert "arrays.npz is gone" in refused(run, "models")
     (run / "models" / "gru" / "arrays.npz").write_bytes(bytes(range(100)))
     assert "other.npz was not written by the run; remove it" in refused(run, "models")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "digests.json", "cost.json"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_unopened(run, name):
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    assert refused(run)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"digest": "0", "files": 3}'])

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from framework.data.ingest.base import Ingested, Reader
+from framework.data.ingest.bounded import size_of
 from framework.data.ingest.reading import Reading
 from framework.data.ingest.scans import ScanFiles, grids
 from framework.data.ingest.series import Absent, Planned, subjects
@@ -87,8 +88,17 @@ class Nifti(Reader):
                     f"subject {subject!r}, visit {visit.id!r}: {visit.row.where} names {file}, which may lie outside "
                     f"{root}; name files by their path inside it"
                 )
-            if file and self.on_error == "stop" and not (root / file).is_file():
-                raise UserError(
-                    f"subject {subject!r}, visit {visit.id!r}: {visit.row.where} names {file}, which is not in {root}; "
-                    "mend the name, empty the cell, or add data.reader.on_error=exclude"
-                )
+            if file and self.on_error == "stop":
+                self._require_file(root / file, f"subject {subject!r}, visit {visit.id!r}: {visit.row.where} names")
+
+    def _require_file(self, path: Path, where: str) -> None:
+        name = path.relative_to(locate(self.path))
+        try:
+            size_of(path)
+        except UserError as error:
+            wrong = (
+                f"{name}, which cannot be read: {error}" if path.exists() else f"{name}, which is not in {self.path}"
+            )
+            raise UserError(
+                f"{where} {wrong}; fix the name, empty the cell, or add data.reader.on_error=exclude"
+            ) from None

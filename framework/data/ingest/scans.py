@@ -74,6 +74,7 @@ class ScanFiles:
     reading: Reading = field(default_factory=Reading)
     seen: list[Seen] = field(default_factory=list)
     doubts: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    excluded: dict[str, str] = field(default_factory=dict)  # by modality, the first file excluded and why
 
     def __post_init__(self):
         known(self.on_error, ["stop", "exclude"], "on_error")
@@ -85,6 +86,7 @@ class ScanFiles:
             return self._read(file, shown, name, subject, visit)
         except UserError as error:
             if self.on_error == "exclude":
+                self.excluded.setdefault(name, f"{shown}: {error}")
                 return Absent("excluded", f"{shown}: {error}")
             raise UserError(
                 f"subject {subject!r}, visit {visit!r}, {name}: cannot read {shown}: {error}; "
@@ -92,8 +94,18 @@ class ScanFiles:
             ) from None
 
     def compared(self, subjects: Iterator[Subject]) -> Iterator[Subject]:
-        """The subjects as they are, and then warnings of scans that do not go with each other."""
+        """The subjects as they are, and then warnings of scans that do not go with each other.
+
+        Raises UserError where every scan of a modality was excluded.
+        """
         yield from subjects
+        used = {one.modality for one in self.seen}
+        for name, reason in self.excluded.items():
+            if name not in used:
+                raise UserError(
+                    f"no scan of {name} can be used, so nothing is written; the first: {reason}; replace the files, or "
+                    f"leave the modality out: ~data.reader.modalities.{name}"
+                )
         for found in compare(self.seen):
             self._doubt(found.kind, found.subject, found.visit, found.modality, found.reason)
         for (_, name), lines in self.doubts.items():

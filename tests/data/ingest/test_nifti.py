@@ -1,5 +1,6 @@
 """A folder of NIfTI files named by a visits table, and how a cohort is replaced or grown."""
 
+import os
 from pathlib import Path
 
 import fsspec
@@ -52,6 +53,24 @@ def test_a_named_file_that_is_not_there(reader, tmp_path):
     excluded = [e for e in Ledger.read(f"{made.path}/{LEDGER}").entries if e.status == "excluded"]
     assert {(e.visit, e.item) for e in excluded} == {("2", "visit"), ("2", "T1w")}
     assert "No such file" in str(excluded)
+
+
+def test_a_named_file_that_is_a_pipe_is_refused_unopened(reader, tmp_path):
+    made = reader(tmp_path / "d")
+    (tmp_path / "d/a/two.nii").unlink()
+    os.mkfifo(tmp_path / "d/a/two.nii")
+    with pytest.raises(UserError, match=r"line 3 names a/two.nii, which cannot be read: it is a pipe"):
+        made.read()
+
+
+def test_a_modality_of_which_no_scan_can_be_used_is_refused(reader, tmp_path):
+    """Such a cohort would be one of numbers alone, and say so in its ledger only."""
+    made = reader(tmp_path / "d", on_error="exclude")
+    for name in ("a/one.nii.gz", "a/two.nii"):
+        (tmp_path / "d" / name).write_bytes(b"no scan")
+    with pytest.raises(UserError, match=r"no scan of T1w can be used, so nothing is written; the first: a/one.nii.gz"):
+        ingest(made, str(tmp_path / "c"))
+    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize("cell", ["{root}/a/two.nii", "../d/a/two.nii", "a/../a/two.nii"])
