@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
+from framework.data.cohort.store import Cohort, open_cohort
 from framework.data.simulate import oracle
 from framework.data.simulate.course import SEXES
-from framework.data.store import Cohort, open_cohort
 from framework.errors import UserError
 from framework.evaluate import outcomes
 from framework.evaluate.outcomes import Outcomes

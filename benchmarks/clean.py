@@ -20,12 +20,12 @@ import nibabel
 import numpy as np
 
 from benchmarks import measure
+from framework.data.cohort.store import Cohort
 from framework.data.ingest.base import Reader, ingest
 from framework.data.ingest.bids import Bids
 from framework.data.ingest.nifti import Nifti
 from framework.data.ingest.table import Table
-from framework.data.ingest.tadpole import Tadpole
-from framework.data.store import Cohort
+from framework.tadpole.reader import Tadpole
 
 READERS = ("table", "nifti", "bids", "tadpole")
 GRID = {"shape": [5, 5, 5], "spacing": [40.0, 40.0, 40.0]}

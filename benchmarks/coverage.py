@@ -4,7 +4,7 @@
 
 Subjects come one to eight times; what a forecaster gets wrong at one of a subject's visits it gets wrong at the others
 too (correlation ½). The truth is known in closed form: the MAE of normal errors, and an AUC of normal scores. Beside
-the intervals of `framework.evaluate.interval` stand plain percentiles, and what drawing visits instead of subjects
+the intervals of `framework.evaluate.inference.bca_interval` stand plain percentiles, and what drawing visits instead of subjects
 would have told. The band is where 99% of correct intervals' counts lie; the ratio is the share of the gated cases
 (50 and 200 subjects) in it. Writes results/coverage-<device>.json.
 """
@@ -20,10 +20,10 @@ from jaxtyping import Array, Float, Key
 from scipy import stats
 
 from benchmarks import measure
-from framework.evaluate.bootstrap import Scores, scores
-from framework.evaluate.interval import Spread
-from framework.evaluate.ranking import AUC
-from framework.evaluate.regression import MAE
+from framework.evaluate.inference.bca_interval import Spread
+from framework.evaluate.inference.bootstrap import Scores, scores
+from framework.evaluate.metrics.ranking import AUC
+from framework.evaluate.metrics.regression import MAE
 from framework.types import LEVELS
 
 VISITS = 8

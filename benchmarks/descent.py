@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import measure
-from framework.baselines.descent import lbfgs, sgd
-from framework.baselines.logistic import Logistic
-from framework.baselines.ridge import Ridge
+from framework.baselines.linear.logistic import Logistic
+from framework.baselines.linear.ridge import Ridge
+from framework.baselines.linear.sgd_lbfgs import lbfgs, sgd
 
 SIZES = ((2_000, 50), (10_000, 50))
 CLASSES, PENALTY, ROUNDS = 3, 1.0, 5

@@ -16,13 +16,13 @@ from flax import nnx
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
-from framework.data.batch import Loader
-from framework.data.examples import Examples
-from framework.data.layout import layout
-from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
-from framework.data.store import write
-from framework.forecast.deep import Deep
-from framework.forecast.embeddings import Embeddings
+from framework.data.batches.batch import Loader
+from framework.data.cohort.schema import Modality, Scan, Schema, Subject, Variable, Visit
+from framework.data.cohort.store import write
+from framework.data.queries.examples import Examples
+from framework.data.queries.layout import layout
+from framework.forecast.deep.embeddings import Embeddings
+from framework.forecast.deep.forecaster import Deep
 from framework.nn.encoders.base import Encoder
 from framework.nn.model import encoders
 from framework.train.step import Program

@@ -28,7 +28,7 @@ from tempfile import TemporaryDirectory
 from benchmarks import guard, measure, payloads
 from benchmarks.guard import Seen, guarded
 from benchmarks.payloads import Base, Payload
-from framework.launch.folder import sources_digest
+from framework.runs.folder import sources_digest
 
 FAULTS = ("executed", "written", "silent", "lines", "taken")
 VICTIM = "precious.txt"

@@ -27,18 +27,18 @@ from hydra import compose, initialize_config_module
 from jaxtyping import Bool, Float
 
 from benchmarks.measure import RESULTS
-from framework.data.examples import Examples
-from framework.data.layout import layout
-from framework.data.schema import Schema, Subject, Variable, Visit
+from framework.data.cohort.schema import Schema, Subject, Variable, Visit
+from framework.data.cohort.store import Cohort
+from framework.data.cohort.store.writing import write
+from framework.data.queries.examples import Examples
+from framework.data.queries.layout import layout
 from framework.data.simulate.course import DIAGNOSES, SEXES, Parameters, draw_person, follow, streams
-from framework.data.split import Split
-from framework.data.store import Cohort
-from framework.data.store.writing import write
+from framework.data.splits.split import Split
 from framework.evaluate import outcomes
-from framework.forecast.answers import answers
 from framework.forecast.base import Fitted, Forecaster
-from framework.launch.job import forecaster_of
-from framework.launch.study import examples_of
+from framework.forecast.predict import answers
+from framework.runs.data_loading import examples_of
+from framework.runs.job import forecaster_of
 from framework.types import LEVELS, Truth
 
 TRAIN, NEW = 150, 200

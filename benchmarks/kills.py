@@ -29,8 +29,8 @@ import experiments.report
 from benchmarks import run_faults
 from benchmarks.measure import RESULTS, commit, machine
 from benchmarks.store_faults import Made, reader
+from framework.data.cohort.store import exists, open_cohort, verify
 from framework.data.ingest.base import ingest, ledger_of
-from framework.data.store import exists, open_cohort, verify
 from framework.errors import UserError
 
 IN_TURN = {"training": 10, "report": 5}  # kills before a command is let to its end

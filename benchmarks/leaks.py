@@ -8,7 +8,7 @@
   the search names, where all are copied and where two are. The full `model/augment=standard` is shown, not gated.
 
 The ratio is the share of gated cases that are as they should be. What is planted stands with the tests
-(`tests/evaluate/plants.py`). Writes results/leaks.json.
+(`tests/evaluate/leakage/plants.py`). Writes results/leaks.json.
 """
 
 import argparse
@@ -25,25 +25,25 @@ from hydra.utils import instantiate
 from jaxtyping import Float
 
 from benchmarks import measure
-from framework.data.examples import Examples
+from framework.data.batches.normalise import scaled
+from framework.data.cohort.store import Cohort, exists, open_cohort
 from framework.data.ingest import ingest
 from framework.data.ingest.atrophy import Atrophy
 from framework.data.ingest.rhythm import Rhythm
-from framework.data.layout import layout
-from framework.data.scaled import scaled
-from framework.data.split import KFold, Splitter
-from framework.data.store import Cohort, exists, open_cohort
-from framework.data.temporal import Temporal
-from framework.evaluate.copies import copied
-from framework.evaluate.leakage import leaks
-from framework.evaluate.scan_nearness import reduced, scan_nearness
+from framework.data.queries.examples import Examples
+from framework.data.queries.layout import layout
+from framework.data.splits.split import KFold, Splitter
+from framework.data.splits.temporal import Temporal
+from framework.evaluate.leakage.gap_test import copied
+from framework.evaluate.leakage.probes import leaks
+from framework.evaluate.leakage.scan_similarity import reduced, scan_nearness
 from framework.forecast.base import Forecaster
-from framework.forecast.last_visit import LastVisit
+from framework.forecast.references import LastVisit
 from framework.image.augment import Affine, BiasField, Compose, Elastic, Flip, Gamma, Noise
 from framework.types import Scans
 from tests import tadpole
 from tests.evaluate import plants
-from tests.evaluate.test_leakage import PLANTED, twin
+from tests.evaluate.leakage.test_probes import PLANTED, twin
 
 KEY = jax.random.key(0)
 Design = tuple[str, Forecaster, Examples, Splitter]

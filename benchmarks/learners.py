@@ -16,7 +16,7 @@ from benchmarks.cases import Contenders
 from benchmarks.tables import FOLDS, GRID, Case, hinge_loss, log_loss, named, repeated
 from framework.baselines.native import forest as native
 from framework.baselines.sklearn_api import SVC, BoostingClassifier, RandomForestClassifier
-from framework.baselines.svm import SVM
+from framework.baselines.svm.svm import SVM
 
 LABEL = "prognax"
 

@@ -25,14 +25,14 @@ from matplotlib.axes import Axes
 
 from benchmarks.ceiling import finished, shared
 from benchmarks.measure import RESULTS
+from framework.data.cohort.store import Cohort, open_cohort
 from framework.data.simulate.kalman import forecasts
-from framework.data.store import Cohort, open_cohort
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes
 from framework.evaluate.outcomes import Outcomes
-from framework.report.drawing import Panel, panel, pens, standalone
-from framework.report.horizon import error
+from framework.report.sections.horizon import error
 from framework.report.spread import Resampling
+from framework.report.svg import Panel, panel, pens, standalone
 
 ORACLE = "exact"
 CLAIMED = ("gru_d", "ode_rnn", "ssm", "transformer")

@@ -81,9 +81,9 @@ def fit(folder: Path, name: str) -> dict:
     from hydra import compose, initialize_config_module
     from hydra.utils import instantiate
 
-    from framework.forecast.answers import answers
-    from framework.launch.job import forecaster_of
-    from framework.launch.study import examples_of
+    from framework.forecast.predict import answers
+    from framework.runs.data_loading import examples_of
+    from framework.runs.job import forecaster_of
 
     with initialize_config_module("conf", version_base="1.3"):
         config = compose("forecast", settings(folder, name))

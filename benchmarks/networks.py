@@ -16,11 +16,11 @@ from benchmarks.cases import CASES, CHANNELS, CLASSES, EMBEDDING, GROUPS, RATE, 
 from framework.nn.encoders.plain import Plain
 from framework.nn.encoders.resnet import ResNet
 from framework.nn.heads.gru import GRU
-from framework.nn.heads.recurrence import Recurrence
+from framework.nn.heads.rnn import Recurrence
 from framework.nn.layers import Dense
 from framework.nn.native import library
-from framework.train import machine
-from framework.train.flops import work_of
+from framework.train.cost import machine
+from framework.train.cost.flops import work_of
 from framework.types import Query, Sequence
 
 MODELS = 8  # trained side by side under vmap

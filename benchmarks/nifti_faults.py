@@ -15,9 +15,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from framework.data.ingest.scans import Grid, ScanFiles
-from framework.data.ledger import Ledger
-from framework.data.schema import Scan
+from framework.data.cohort.ledger import Ledger
+from framework.data.cohort.schema import Scan
+from framework.data.ingest.scans.regridding import Grid, ScanFiles
 from framework.errors import UserError
 from framework.image.normalise import normalise
 

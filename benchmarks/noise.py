@@ -27,12 +27,12 @@ from jaxtyping import Array, Float, Int, Key
 
 from benchmarks import measure
 from benchmarks.coverage import band
-from framework.evaluate.bootstrap import Scores, scores
-from framework.evaluate.folds import corrected, widening
+from framework.evaluate.inference.bootstrap import Scores, scores
+from framework.evaluate.inference.corrected_ttest import corrected, widening
 from framework.evaluate.leaderboard import Paired, in_folds
-from framework.evaluate.metric import Metric
-from framework.evaluate.ranking import AUC, AUPRC, MAUC
-from framework.evaluate.survival import Harrell, Uno
+from framework.evaluate.metrics.base import Metric
+from framework.evaluate.metrics.ranking import AUC, AUPRC, MAUC
+from framework.evaluate.metrics.survival import Harrell, Uno
 
 FEATURES, PENALTY = 5, 1.0  # of each model
 RATE, LOST = 1.0, 0.5  # of events and of losses to follow-up, a year

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from framework.train.digests import seal
+from framework.digests import seal
 
 HEADER = "id,number,time,score,stage,age"
 VARIABLES = {
@@ -26,7 +26,7 @@ VARIABLES = {
     "age": {"roles": ["input", "known_ahead"], "units": "years", "per_year": 1},
 }
 QUICK = ("optimizer.steps=4", "optimizer.round=2", "model.head.cell.features=4", "model.width=4", "resamples=100")
-FLOOR = {"_target_": "framework.forecast.last_visit.LastVisit", "drifts": False}
+FLOOR = {"_target_": "framework.forecast.references.LastVisit", "drifts": False}
 EVIL = """import os
 open({mark!r}, "w").write("executed")
 class Evil:
@@ -191,35 +191,35 @@ CALLS: Mapping[str, dict[str, Any]] = {  # what a target might be, with argument
     "mypackage.Evil": {},
     "mypackage.heads.Evil": {},
     "framework.native.register": {"name": "x", "source": "evil.cc"},
-    "framework.launch.targets.target_of": {"name": "evil.Evil", "place": "", "trust": ["evil"]},
-    "framework.launch.targets.import_module": {"name": "evil"},
-    "framework.launch.check.check": {"config": {}, "trust": ["evil"]},
-    "framework.launch.predict.predict": {"config": {"run": "received", "trust": ["evil"]}},
-    "framework.launch.received.configuration": {"run": "received", "trust": ["evil"]},
-    "framework.launch.job.instantiate": {"config": {"_target_": "os.mkdir", "path": "{victim}/x"}},
-    "framework.launch.job.Job": {},
-    "framework.launch.folder.RunFolder": {"path": "{victim}"},
-    "framework.launch.folder.shutil.rmtree": {"path": "{victim}"},
-    "framework.launch.folder.os.system": {"command": "touch {victim}/x"},
-    "framework.launch.workers.Processes": {},
-    "framework.launch.command.command": {"config_name": "forecast"},
-    "framework.launch.tracking.TensorBoard": {"folder": "{victim}"},
-    "framework.launch.tracking.MLflow": {"file": "{victim}/x.db", "experiment": None},
-    "framework.train.whole.write_whole": {"path": "{victim}/precious.txt", "text": ""},
-    "framework.train.digests.seal": {"run": "{victim}"},
-    "framework.train.digests.unseal": {"run": "{victim}"},
-    "framework.train.arrays.save_arrays": {"path": "{victim}", "state": []},
+    "framework.config.targets.target_of": {"name": "evil.Evil", "place": "", "trust": ["evil"]},
+    "framework.config.targets.import_module": {"name": "evil"},
+    "framework.config.validate.check": {"config": {}, "trust": ["evil"]},
+    "framework.runs.predict.predict": {"config": {"run": "received", "trust": ["evil"]}},
+    "framework.config.received.configuration": {"run": "received", "trust": ["evil"]},
+    "framework.runs.job.instantiate": {"config": {"_target_": "os.mkdir", "path": "{victim}/x"}},
+    "framework.runs.job.Job": {},
+    "framework.runs.folder.RunFolder": {"path": "{victim}"},
+    "framework.runs.folder.shutil.rmtree": {"path": "{victim}"},
+    "framework.runs.folder.os.system": {"command": "touch {victim}/x"},
+    "framework.sweeps.pool.Processes": {},
+    "framework.cli.command.command": {"config_name": "forecast"},
+    "framework.runs.tracking.TensorBoard": {"folder": "{victim}"},
+    "framework.runs.tracking.MLflow": {"file": "{victim}/x.db", "experiment": None},
+    "framework.files.write_whole": {"path": "{victim}/precious.txt", "text": ""},
+    "framework.digests.seal": {"run": "{victim}"},
+    "framework.digests.unseal": {"run": "{victim}"},
+    "framework.train.array_io.save_arrays": {"path": "{victim}", "state": []},
     "framework.train.mesh.Hosts": {"coordinator": "127.0.0.1:9", "processes": 2, "process": 0},
     "framework.report.tables.write": {"tables": [], "folder": "{victim}"},
-    "framework.report.html.build": {"folder": "{victim}"},
-    "framework.data.store.atomic.discard": {"path": "{victim}"},
-    "framework.data.store.writing.write": {"path": "{victim}", "schema": None, "subjects": []},
+    "framework.report.page.build": {"folder": "{victim}"},
+    "framework.data.cohort.store.atomic.discard": {"path": "{victim}"},
+    "framework.data.cohort.store.writing.write": {"path": "{victim}", "schema": None, "subjects": []},
     "framework.data.ingest.base.ingest": {"reader": None, "store": "{victim}", "existing": "overwrite"},
     "framework.data.ingest.table.Table": {"path": "/etc/passwd", "subject": "x", "time": {}},
     "framework.nn.heads.mean_pool.MeanPool": {"features": 3},
     "framework.nn.heads.gru.GRU": {"features": 3},
-    "framework.forecast.crossfit.Deep": {},
-    "framework.forecast.crossfit.CrossFit.load": {},
+    "framework.forecast.ensembles.crossfit.Deep": {},
+    "framework.forecast.ensembles.crossfit.CrossFit.load": {},
     "framework.forecast.base.Forecaster": {},
     "framework.image.augment.Flip": {"share": 0.5},
     "framework": {},
@@ -256,7 +256,7 @@ def targets() -> Iterator[Payload]:
         "os.system",
         "evil.run",
         "framework.native.register",
-        "framework.launch.predict.predict",
+        "framework.runs.predict.predict",
         "builtins.eval",
     ):
 
@@ -274,7 +274,7 @@ def targets() -> Iterator[Payload]:
         yield Payload("targets", f"the run trusts {trust}", received(edit))
 
 
-NESTED = ("os.remove", "evil.Evil", "framework.native.register", "framework.train.whole.write_whole", "optax.adamw")
+NESTED = ("os.remove", "evil.Evil", "framework.native.register", "framework.files.write_whole", "optax.adamw")
 NODES: Mapping[str, Callable[[dict, Any], None]] = {
     "the head": lambda c, n: c["fitted"]["gru"].update(head=n),
     "the cell of the head": lambda c, n: c["fitted"]["gru"]["head"].update(cell=n),
@@ -289,7 +289,11 @@ NODES: Mapping[str, Callable[[dict, Any], None]] = {
     "a number": lambda c, n: c["fitted"]["gru"].update(width=n),
     "a list": lambda c, n: c["fitted"]["gru"].update(hidden=[n]),
     "a member": lambda c, n: c["fitted"].update(
-        gru={"_target_": "framework.forecast.ensemble.Voting", "combine": "mean", "members": {"a": FLOOR, "b": n}}
+        gru={
+            "_target_": "framework.forecast.ensembles.ensemble.Voting",
+            "combine": "mean",
+            "members": {"a": FLOOR, "b": n},
+        }
     ),
     "the intervals": lambda c, n: c.update(intervals=n),
     "the reader": lambda c, n: c["data"].update(reader=n),
@@ -315,7 +319,7 @@ def places() -> Iterator[Payload]:
             config["fitted"]["gru"][key] = ["touch x"] if key == "_args_" else False
 
         yield Payload("places", f"the model has {key}", received(edit))
-    beside = {"tracking": "framework.launch.tracking.MLflow", "hosts": "framework.train.mesh.Hosts"}
+    beside = {"tracking": "framework.runs.tracking.MLflow", "hosts": "framework.train.mesh.Hosts"}
     beside |= {"mesh": "evil.Evil", "hydra": "evil.Evil", "split": "evil.Evil"}
     for key, name in beside.items():
 
@@ -444,12 +448,10 @@ FOLDERS: Mapping[str, dict[str, str]] = {
     | {"hydra/job_logging/mine.yaml": "version: 1\nhandlers: {f: {(): evil.run}}\n"},
     "a model of evil": whole("model: {_target_: evil.Evil}"),
     "a model of os": whole("model: {_target_: os.remove, path: '{victim}/precious.txt'}"),
-    "a model that is written": whole(
-        "model: {_target_: framework.train.whole.write_whole, path: '{victim}/x', text: x}"
-    ),
+    "a model that is written": whole("model: {_target_: framework.files.write_whole, path: '{victim}/x', text: x}"),
     "a tracker of evil": whole("tracking: {_target_: evil.Evil}"),
     "a tracker elsewhere": whole(
-        "tracking: {_target_: framework.launch.tracking.MLflow, file: '{victim}/x.db', experiment: x}"
+        "tracking: {_target_: framework.runs.tracking.MLflow, file: '{victim}/x.db', experiment: x}"
     ),
     "a reader of evil": whole("data: {reader: {_target_: evil.Evil}}"),
     "an event of evil": whole("data: {events: {a: {_target_: evil.Evil}}}"),

@@ -73,8 +73,8 @@ def _environment() -> dict[str, str]:
 
 def cohort(folder: Path, scans: int, side: int) -> None:
     """Subjects of four visits, a scan each, and a score to forecast."""
-    from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
-    from framework.data.store import write
+    from framework.data.cohort.schema import Modality, Scan, Schema, Subject, Variable, Visit
+    from framework.data.cohort.store import write
 
     rng, grid = np.random.default_rng(0), (side, side, side)
 
@@ -96,10 +96,10 @@ def train(store: Path, cache: int) -> None:
     from hydra import compose, initialize_config_module
     from hydra.utils import instantiate
 
-    from framework.data.examples import Examples
-    from framework.data.layout import layout
-    from framework.data.split import Split
-    from framework.data.store import open_cohort
+    from framework.data.cohort.store import open_cohort
+    from framework.data.queries.examples import Examples
+    from framework.data.queries.layout import layout
+    from framework.data.splits.split import Split
 
     opened = open_cohort(str(store))
     subjects = len(opened.subjects)

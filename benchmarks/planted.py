@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from framework.forecast.deep import Deep
+from framework.forecast.deep.forecaster import Deep
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from matplotlib.axes import Axes
 
 from benchmarks.cases import CASES
-from framework.report.drawing import Panel, Pen, logarithmic, panel
-from framework.report.roofline import Point, roofline
+from framework.report.sections.roofline import Point, roofline
+from framework.report.svg import Panel, Pen, logarithmic, panel
 
 
 def panels(

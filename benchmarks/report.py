@@ -3,7 +3,7 @@
     python -m benchmarks.report [--results benchmarks/results] [--out benchmarks/results/report.html]
 
 Reads every JSON of the results folder, whoever wrote it, and groups them by device. A case with `times` by contender is
-drawn; its FLOPs and bytes (`framework.train.flops`) are those of the mathematics and so the same for all contenders.
+drawn; its FLOPs and bytes (`framework.train.cost.flops`) are those of the mathematics and so the same for all contenders.
 The share of the peak is held against `rates`, the best matrix product and copy measured on one such device.
 """
 
@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 from benchmarks.measure import RESULTS
 from benchmarks.plots import panels
 from framework.errors import UserError
-from framework.report.drawing import Pen, pens, swatch
-from framework.report.html import environment
+from framework.report.page import environment
+from framework.report.svg import Pen, pens, swatch
 
 Table: TypeAlias = tuple[list[str], list[list[str]]]  # heads, rows
 OURS = ("prognax", "vmap")  # contenders in colour; the others are what they are compared with

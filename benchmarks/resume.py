@@ -212,8 +212,8 @@ def _told(deaths: list[Death]) -> dict:
 
 def cohort(folder: Path) -> None:
     """Scans whose brightness falls with a score, 24 subjects of 2 to 4 visits."""
-    from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
-    from framework.data.store import write
+    from framework.data.cohort.schema import Modality, Scan, Schema, Subject, Variable, Visit
+    from framework.data.cohort.store import write
 
     rng = np.random.default_rng(0)
 
@@ -237,12 +237,12 @@ def train(store: Path, folder: Path, steps: int, forget: bool, recipe: Sequence[
     from hydra import compose, initialize_config_module
     from hydra.utils import instantiate
 
-    from framework.data.examples import Examples
-    from framework.data.layout import layout
-    from framework.data.split import Split
-    from framework.data.store import open_cohort
-    from framework.forecast.answers import answers
-    from framework.launch.progress import Training
+    from framework.data.cohort.store import open_cohort
+    from framework.data.queries.examples import Examples
+    from framework.data.queries.layout import layout
+    from framework.data.splits.split import Split
+    from framework.forecast.predict import answers
+    from framework.runs.progress import Training
 
     with initialize_config_module("conf", version_base="1.3"):
         model = instantiate(compose("forecast", [*recipe, f"optimizer.steps={steps}"]).model, _convert_="all")
@@ -263,7 +263,7 @@ def _watched(folder: Path, forget: bool) -> dict:
     import jax
 
     from framework.train.checkpoint import Checkpoints
-    from framework.train.meter import Meter
+    from framework.train.cost.throughput import Meter
 
     kept: dict = {}
     save, resume, timed = Checkpoints.save, Checkpoints.resume, Meter.time

@@ -17,14 +17,14 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks import damage
-from framework.forecast.pretrained import SEEN, Pretrained
-from framework.launch.predict import predict
-from framework.launch.report import report
-from framework.launch.tested import Tested
-from framework.report.run import READ
-from framework.train.arrays import save_arrays
+from framework.cli.report import report
+from framework.digests import FILE, seal
+from framework.forecast.deep.pretrained import SEEN, Pretrained
+from framework.report.finished_run import READ
+from framework.runs.model_results import Tested
+from framework.runs.predict import predict
+from framework.train.array_io import save_arrays
 from framework.train.checkpoint import Checkpoints
-from framework.train.digests import FILE, seal
 
 COUNTS = {"forecast or report": 500, "shown again": 120, "encoders": 120, "checkpoints": 200}
 SMALL = (

@@ -102,7 +102,7 @@ def compiling(_: float) -> None:
 
     from benchmarks import networks
     from benchmarks.cases import CASES
-    from framework.launch.run import use_compilation_cache
+    from framework.runs.execute import use_compilation_cache
 
     use_compilation_cache()
     step, start = networks.stepper(CASES["64³×4"])
@@ -121,8 +121,8 @@ def compiling(_: float) -> None:
 def forecasting(started: float) -> None:
     """Run `experiments.forecast` until the first step is done, tell the seconds of each phase, and end there."""
     from experiments.forecast import main as forecast
-    from framework.launch import run  # noqa: F401  as the command does once its configuration is composed
-    from framework.train.meter import Meter
+    from framework.runs import execute  # noqa: F401  as the command does once its configuration is composed
+    from framework.train.cost.throughput import Meter
 
     at, used, take = [started, time.time()], [0.0, time.process_time()], Meter.time
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import damage
+from framework.data.cohort.ledger import Ledger
+from framework.data.cohort.schema import Modality, Scan, Schema, Subject, Variable, Visit
+from framework.data.cohort.store import open_cohort
 from framework.data.ingest.base import Ingested, Reader, ingest, ledger_of
 from framework.data.ingest.identity import require_same
-from framework.data.ledger import Ledger
-from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
-from framework.data.store import open_cohort
 
 COUNT = 600  # faults of each of the two stores
 SCHEMA = Schema(

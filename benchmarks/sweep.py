@@ -204,10 +204,10 @@ def warm() -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from framework.launch.check import check
-    from framework.launch.recipes import Recipes
-    from framework.launch.run import forecast_job, run, use_compilation_cache
-    from framework.launch.worker import Warm
+    from framework.config.model_configs import Recipes
+    from framework.config.validate import check
+    from framework.runs.execute import forecast_job, run, use_compilation_cache
+    from framework.sweeps.worker import Warm
 
     use_compilation_cache()
     opened, recipes, learner = Warm(), Recipes(), {}
@@ -231,7 +231,7 @@ def lanes() -> None:
     from hydra import compose, initialize_config_module
     from hydra.utils import instantiate
 
-    from framework.launch.study import examples_of
+    from framework.runs.data_loading import examples_of
 
     count = 8
     with tempfile.TemporaryDirectory() as folder, initialize_config_module("conf", version_base="1.3"):
@@ -266,7 +266,7 @@ def svm() -> None:
 
     from benchmarks.learners import FOLDS, GRID, _grid
     from benchmarks.tables import CASES
-    from framework.baselines.svm import SVM
+    from framework.baselines.svm.svm import SVM
 
     case = CASES["svc-grid"]
     x, y = (part[: case.rows] for part in case.table())

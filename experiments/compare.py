@@ -1,12 +1,12 @@
 """Several forecasters on the same folds, one leaderboard: `python -m experiments.compare`."""
 
-from framework.launch.command import command
+from framework.cli.command import command
 
 
 @command("compare")
 def main(config) -> float:
     """Compare forecasters."""
-    from framework.launch.run import compare  # loaded here, so that --help answers at once
+    from framework.runs.execute import compare  # loaded here, so that --help answers at once
 
     return compare(config)
 

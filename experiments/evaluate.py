@@ -1,12 +1,12 @@
 """Scores of a TADPOLE submission against D4: `python -m experiments.evaluate`."""
 
-from framework.launch.command import command
+from framework.cli.command import command
 
 
 @command("evaluate")
 def main(config) -> None:
     """Score a submission."""
-    from framework.launch.submission import evaluate  # loaded here, so that --help answers at once
+    from framework.tadpole.submission import evaluate  # loaded here, so that --help answers at once
 
     evaluate(config)
 

@@ -1,11 +1,11 @@
 """Fit one forecaster, forecast the held-out subjects, evaluate, report: `python -m experiments.forecast`."""
 
-from framework.launch.command import command
+from framework.cli.command import command
 
 
 def together():
     """The function that runs many jobs at once."""
-    from framework.launch.together import together
+    from framework.sweeps.batched import together
 
     return together
 
@@ -13,7 +13,7 @@ def together():
 @command("forecast", together)
 def main(config) -> float:
     """Fit and test one forecaster."""
-    from framework.launch.run import forecast  # loaded here, so that --help answers at once
+    from framework.runs.execute import forecast  # loaded here, so that --help answers at once
 
     return forecast(config)
 

@@ -1,6 +1,6 @@
 """Bring a cohort in, or verify one: `python -m experiments.ingest data=oasis2`."""
 
-from framework.launch.command import command
+from framework.cli.command import command
 
 
 @command("ingest")
@@ -11,9 +11,9 @@ def main(config) -> None:
 
     from hydra.utils import instantiate
 
+    from framework.data.cohort.ledger import Ledger
+    from framework.data.cohort.store import verify
     from framework.data.ingest.base import LEDGER, ingest
-    from framework.data.ledger import Ledger
-    from framework.data.store import verify
     from framework.errors import UserError
 
     store = config.data.store
@@ -34,7 +34,7 @@ def main(config) -> None:
 
 def _folder(path: str | None) -> str | None:
     """Where the source files lie; None for data without any (a simulation)."""
-    from framework.data.ingest.sheet import locate
+    from framework.data.ingest.tables.table_file import locate
 
     if path is None:
         return None

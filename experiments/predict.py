@@ -1,12 +1,12 @@
 """Apply a saved run to new patients: `python -m experiments.predict run=... data=...`."""
 
-from framework.launch.command import command
+from framework.cli.command import command
 
 
 @command("predict")
 def main(config) -> None:
     """Forecast new patients."""
-    from framework.launch.predict import predict  # loaded here, so that --help answers at once
+    from framework.runs.predict import predict  # loaded here, so that --help answers at once
 
     predict(config)
 

@@ -1,12 +1,12 @@
 """Train image encoders by reconstructing scans, before anything is forecast: `python -m experiments.pretrain`."""
 
-from framework.launch.command import command
+from framework.cli.command import command
 
 
 @command("pretrain")
 def main(config) -> float:
     """Pretrain the encoders of all modalities."""
-    from framework.launch.pretrain import pretrain  # loaded here, so that --help answers at once
+    from framework.runs.pretrain import pretrain  # loaded here, so that --help answers at once
 
     return pretrain(config)
 

@@ -1,12 +1,12 @@
 """Looking for leaks in a cohort, a split and a forecaster: `python -m experiments.probe`."""
 
-from framework.launch.command import command
+from framework.cli.command import command
 
 
 @command("probe")
 def main(config) -> None:
     """Look for leaks."""
-    from framework.launch.probe import probe  # loaded here, so that --help answers at once
+    from framework.runs.probe import probe  # loaded here, so that --help answers at once
 
     probe(config)
 

@@ -1,12 +1,12 @@
 """Draw the report of a run, or of a sweep: `python -m experiments.report run=...`."""
 
-from framework.launch.command import command
+from framework.cli.command import command
 
 
 @command("report")
 def main(config) -> None:
     """Draw a report."""
-    from framework.launch.report import report  # loaded here, so that --help answers at once
+    from framework.cli.report import report  # loaded here, so that --help answers at once
 
     report(config)
 

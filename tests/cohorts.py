@@ -8,12 +8,12 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
-from framework.data.events import Reaches
-from framework.data.examples import Examples
+from framework.data.cohort.schema import Modality, Scan, Schema, Subject, Variable, Visit
+from framework.data.cohort.store import Cohort, exists, open_cohort, write
 from framework.data.ingest import ingest
-from framework.data.layout import layout
-from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
-from framework.data.store import Cohort, exists, open_cohort, write
+from framework.data.queries.events import Reaches
+from framework.data.queries.examples import Examples
+from framework.data.queries.layout import layout
 
 SCHEMA = Schema(
     variables=(

@@ -6,11 +6,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from framework.data.cohort.ledger import Entry, Ledger
+from framework.data.cohort.store import Cohort
 from framework.data.ingest.base import LEDGER, ingest
 from framework.data.ingest.nifti import Nifti
 from framework.data.ingest.table import Table
-from framework.data.ledger import Entry, Ledger
-from framework.data.store import Cohort
 
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 SIDE = 48

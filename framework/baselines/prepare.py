@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from framework.baselines.base import Estimator
-from framework.baselines.lanes import by_group, groups
+from framework.baselines.shared_fits import by_group, groups
 from framework.types import Arr, pytree
 
 

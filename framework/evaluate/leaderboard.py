@@ -15,13 +15,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from framework.errors import UserError
-from framework.evaluate.bootstrap import Scores, scores
-from framework.evaluate.folds import corrected, widening
-from framework.evaluate.interval import Spread
-from framework.evaluate.metric import Metric
-from framework.evaluate.metrics import metrics_for
+from framework.evaluate.inference.bca_interval import Spread
+from framework.evaluate.inference.bootstrap import Scores, scores
+from framework.evaluate.inference.corrected_ttest import corrected, widening
+from framework.evaluate.inference.multiple_comparisons import letters, places
+from framework.evaluate.metrics.base import Metric
+from framework.evaluate.metrics.registry import metrics_for
 from framework.evaluate.outcomes import Outcomes
-from framework.evaluate.ranks import letters, places
 from framework.types import Arr
 
 

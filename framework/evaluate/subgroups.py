@@ -9,16 +9,16 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from framework.data.groups import first_values, natural
-from framework.data.schema import Variable
-from framework.data.store import Cohort
-from framework.evaluate.bootstrap import Scores, scores
-from framework.evaluate.folds import widening
-from framework.evaluate.interval import Spread
+from framework.data.cohort.schema import Variable
+from framework.data.cohort.store import Cohort
+from framework.data.splits.groups import first_values, natural
+from framework.evaluate.inference.bca_interval import Spread
+from framework.evaluate.inference.bootstrap import Scores, scores
+from framework.evaluate.inference.corrected_ttest import widening
+from framework.evaluate.inference.multiple_comparisons import holm
 from framework.evaluate.leaderboard import known
-from framework.evaluate.metrics import headline
+from framework.evaluate.metrics.registry import headline
 from framework.evaluate.outcomes import Outcomes
-from framework.evaluate.ranks import holm
 
 FEWEST = 10  # subjects in a subgroup and outside it; of fewer nothing is told
 BAND = 10  # years of age

@@ -9,11 +9,11 @@ from typing import Any
 from jaxtyping import Array, Key
 
 from framework.configurable import configurable
-from framework.data.examples import Examples
-from framework.data.split import Split
+from framework.data.queries.examples import Examples
+from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.forecast.horizon_calibration import HeldOut
-from framework.train.meter import Cost
+from framework.forecast.calibration.horizon import HeldOut
+from framework.train.cost.throughput import Cost
 from framework.train.optimizer import Dynamic
 from framework.types import Forecast, Layout, Query, Visits
 

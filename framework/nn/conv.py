@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from framework.nn import products
+from framework.nn import matmul_conv
+from framework.nn.matmul_conv import Pads, Steps
 from framework.nn.native import calls, library
-from framework.nn.products import Pads, Steps
 from framework.types import Arr
 
 
@@ -40,7 +40,7 @@ def convolve_padded(
     return lax.platform_dependent(
         x,
         weights,
-        cpu=partial(products.convolve, stride=stride, pads=pads),
+        cpu=partial(matmul_conv.convolve, stride=stride, pads=pads),
         default=partial(_xlas, stride=stride, pads=pads),
     )
 

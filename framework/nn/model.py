@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from framework.errors import UserError
 from framework.history import asked_at_origin, at_origin, last_observed
-from framework.nn.dropping import dropout
+from framework.nn.dropout import dropout
 from framework.nn.encoders.base import Encoder
 from framework.nn.encoders.multimodal import Concatenate
 from framework.nn.encoders.tabular import Tabular

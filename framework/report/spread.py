@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from framework.evaluate.bootstrap import resampled
-from framework.evaluate.folds import widening
-from framework.evaluate.interval import Spread
+from framework.evaluate.inference.bca_interval import Spread
+from framework.evaluate.inference.bootstrap import resampled
+from framework.evaluate.inference.corrected_ttest import widening
 from framework.types import Arr
 
 Found = tuple[Float[Array, "..."], Float[Array, "b ..."], Float[Array, "n ..."]]  # as observed, resampled, without one

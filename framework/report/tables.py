@@ -12,8 +12,8 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from framework.data.cells import as_csv
-from framework.train.whole import write_whole
+from framework.data.ingest.cells.quoting import as_csv
+from framework.files import write_whole
 
 PAGE = 45  # rows that a printed page holds
 LINE = 40  # letters, beyond which a column is prose

@@ -16,9 +16,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
+from framework.digests import UNREADABLE, digest_of
 from framework.errors import UnwritableError, UserError
-from framework.train.digests import UNREADABLE, digest_of
-from framework.train.whole import whole
+from framework.files import whole
 
 
 class Checkpoints:

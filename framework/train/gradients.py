@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from framework.data.batch import Drawn
+from framework.data.batches.batch import Drawn
 
 Loss = Callable[[PyTree, Drawn, Key[Array, ""]], Float[Array, ""]]  # what a batch, or a part of it, adds to the loss
 

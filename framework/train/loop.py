@@ -14,19 +14,19 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from framework.configurable import configurable
-from framework.data.batch import Drawn, Loader, Tables
-from framework.data.split import Split
+from framework.data.batches.batch import Drawn, Loader, Tables
+from framework.data.splits.split import Split
 from framework.errors import UserError
 from framework.nn.model import Model
 from framework.train.checkpoint import Checkpoints
-from framework.train.economy import Economy
-from framework.train.feed import Feed
+from framework.train.cost.throughput import Cost, Meter
 from framework.train.gradients import Accumulated, Whole
+from framework.train.lane_compaction import Lanes, narrowed, put, taken
+from framework.train.member_batches import Feed
+from framework.train.memory import Economy
 from framework.train.mesh import Single
-from framework.train.meter import Cost, Meter
-from framework.train.narrowing import Lanes, narrowed, put, taken
 from framework.train.optimizer import AdamW, Dynamic, Schedule
-from framework.train.signals import Termination
+from framework.train.sigterm import Termination
 from framework.train.step import Member, Program
 from framework.types import pytree
 

@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from framework.configurable import configurable
-from framework.data.batch import Drawn
+from framework.data.batches.batch import Drawn
 from framework.errors import UserError
 
 PATIENCE = 300.0  # s: how long to wait for the coordinator

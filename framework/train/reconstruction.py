@@ -16,16 +16,16 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from framework.configurable import configurable
-from framework.data.scaled import scaled
-from framework.data.split import Split
-from framework.data.store import Cohort
+from framework.data.batches.normalise import scaled
+from framework.data.cohort.store import Cohort
+from framework.data.splits.split import Split
 from framework.errors import UserError
 from framework.image.augment.compose import Compose
 from framework.nn.encoders.autoencoder import Autoencoder, Decoder
 from framework.nn.encoders.base import Encoder
 from framework.nn.model import encoded
 from framework.train.checkpoint import Checkpoints
-from framework.train.signals import Termination
+from framework.train.sigterm import Termination
 from framework.types import Scans
 
 Log = Callable[[dict], None]

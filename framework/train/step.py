@@ -12,12 +12,12 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from framework.data.batch import Drawn, Tables
+from framework.data.batches.batch import Drawn, Tables
 from framework.nn.layers import Statistic
 from framework.nn.model import Model
-from framework.train.economy import Economy
-from framework.train.flops import bytes_made
+from framework.train.cost.flops import bytes_made
 from framework.train.gradients import Accumulated, Whole
+from framework.train.memory import Economy
 from framework.train.optimizer import AdamW, Dynamic, averaged
 from framework.types import Answer, Query, Scans, Visits, pytree
 

@@ -10,12 +10,12 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from framework.baselines import sklearn_api as api
-from framework.baselines.cox import Cox, Survival
-from framework.baselines.logistic import Logistic
+from framework.baselines.linear.logistic import Logistic
+from framework.baselines.linear.quantile import Quantile
+from framework.baselines.linear.ridge import Ridge
 from framework.baselines.prepare import Prepared
-from framework.baselines.quantile import Quantile
-from framework.baselines.ridge import Ridge
-from framework.baselines.svm import SVM
+from framework.baselines.survival.cox import Cox, Survival
+from framework.baselines.svm.svm import SVM
 
 KEY = jax.random.key(0)
 

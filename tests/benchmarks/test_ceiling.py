@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks import ceiling
-from framework.data.schema import Subject, Visit
+from framework.data.cohort.schema import Subject, Visit
+from framework.data.cohort.store import open_cohort, write
 from framework.data.simulate import oracle
 from framework.data.simulate.cohort import atrophy_schema
 from framework.data.simulate.course import SEXES, Parameters, draw_person, follow, streams
-from framework.data.store import open_cohort, write
 from framework.errors import UserError
 from framework.evaluate import outcomes
 from framework.evaluate.outcomes import Outcomes

@@ -31,7 +31,7 @@ def test_what_is_silent_is_counted_as_silent(tmp_path):
     import nibabel
     import numpy as np
 
-    from framework.data.ingest.scans import Grid
+    from framework.data.ingest.scans.regridding import Grid
 
     kind, whole, broken = KINDS["qform alone"], tmp_path / "whole.nii", tmp_path / "broken.nii"
     kind.save(whole)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import coverage, honesty
-from framework.forecast.calibration import Conformal, ConformalQuantiles
+from framework.forecast.calibration.correctors import Conformal, ConformalQuantiles
 
 
 def test_the_band_is_the_binomial_s():

@@ -13,12 +13,12 @@ from omegaconf import OmegaConf
 from benchmarks import payloads
 from benchmarks.guard import Seen
 from benchmarks.hostile import FAULTS, faults
-from framework.data.schema import Schema, Variable
-from framework.train.digests import seal
+from framework.data.cohort.schema import Schema, Variable
+from framework.digests import seal
 
 DOZEN = (
     "the model is framework.native.register",
-    "the model is framework.launch.predict.predict",
+    "the model is framework.runs.predict.predict",
     "the model is evil.Evil",
     "the model is optax.adamw",
     "the run trusts ['evil']",

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from benchmarks import kills, measure
+from framework.data.cohort.store.atomic import discard
 from framework.data.ingest import base
-from framework.data.store.atomic import discard
 
 
 @pytest.mark.parametrize("name", ["ingest", "overwrite", "append"])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks import long_series
+from framework.data.cohort.store import open_cohort
 from framework.data.ingest import ingest
 from framework.data.ingest.rhythm import Rhythm
-from framework.data.store import open_cohort
 from framework.errors import UserError
 from framework.evaluate import outcomes
 from framework.evaluate.outcomes import Outcomes

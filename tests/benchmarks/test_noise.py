@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from benchmarks import noise
-from framework.evaluate.ranking import AUC, AUPRC
+from framework.evaluate.metrics.ranking import AUC, AUPRC
 
 
 def test_the_average_precision_of_a_ranking_by_chance():

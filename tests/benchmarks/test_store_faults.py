@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 
 from benchmarks import damage, run_faults, store_faults
+from framework.data.cohort.store import cohort
 from framework.data.ingest.base import ingest
-from framework.data.store import cohort
 from framework.errors import UserError
 
 

@@ -1,4 +1,4 @@
-"""A sweep ends well, whatever becomes of its jobs; `tests/launch/test_workers.py` has the small of it."""
+"""A sweep ends well, whatever becomes of its jobs; `tests/sweeps/test_pool.py` has the small of it."""
 
 import pytest
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from framework.data.cohort.store import Cohort
 from framework.data.ingest.base import ingest
 from framework.data.ingest.table import Table
-from framework.data.store import Cohort
 
 SCORE: Mapping[str, Any] = {"score": {"roles": ["input", "target"]}}
 

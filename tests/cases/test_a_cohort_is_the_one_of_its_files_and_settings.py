@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from framework.data.cohort.store import exclusive, open_cohort, verify
 from framework.data.ingest import base
 from framework.data.ingest.base import ingest
 from framework.data.ingest.identity import require_same
 from framework.data.ingest.table import Table
-from framework.data.store import exclusive, open_cohort, verify
 from framework.errors import UserError
 from tests.experiments.conftest import call
 
@@ -100,7 +100,7 @@ def test_what_is_set_to_its_default_is_not_set(tmp_path):
 
 
 def test_a_cohort_that_does_not_say_what_it_was_made_from_is_refused(tmp_path):
-    from framework.data.store.files import read_manifest, write_manifest
+    from framework.data.cohort.store.files import read_manifest, write_manifest
 
     first = reader(write(tmp_path / "a.csv", "A", 1))
     ingest(first, str(tmp_path / "c"))
@@ -132,7 +132,7 @@ def test_large_files_are_read_again_only_when_they_were_touched(tmp_path, monkey
 @pytest.mark.parametrize("step", ["rename", "complete"])
 @pytest.mark.parametrize("where", ["folder", "memory"])
 def test_a_replacement_that_is_killed_leaves_the_old_cohort_or_the_new(tmp_path, monkeypatch, step, where):
-    from framework.data.store import atomic
+    from framework.data.cohort.store import atomic
 
     store = f"memory://{tmp_path}/c" if where == "memory" else str(tmp_path / "c")
     ingest(reader(write(tmp_path / "a.csv", "A", 1)), store)

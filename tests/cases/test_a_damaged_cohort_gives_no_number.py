@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from framework.data.cohort.schema import Modality, Scan, Schema, Subject, Variable, Visit
+from framework.data.cohort.store import append, open_cohort, verify, write, writing
+from framework.data.cohort.store import files as stored
 from framework.data.ingest.base import ingest, ledger_of
 from framework.data.ingest.identity import require_same
 from framework.data.ingest.table import Table
-from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
-from framework.data.store import append, open_cohort, verify, write, writing
-from framework.data.store import files as stored
 from framework.errors import UserError
 
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framework.data.events import Reaches
-from framework.data.examples import Examples
-from framework.data.layout import layout
-from framework.data.schema import Variable
-from framework.data.split import Split
-from framework.forecast.answers import answers
-from framework.forecast.history_features import feature_names
-from framework.forecast.last_visit import LastVisit
-from framework.forecast.table import tabulate
+from framework.data.cohort.schema import Variable
+from framework.data.queries.events import Reaches
+from framework.data.queries.examples import Examples
+from framework.data.queries.layout import layout
+from framework.data.splits.split import Split
+from framework.forecast.predict import answers
+from framework.forecast.references import LastVisit
+from framework.forecast.tabular.history_features import feature_names
+from framework.forecast.tabular.training_table import tabulate
 from framework.history import rates
 from framework.types import RESOLUTION
 from tests.cohorts import table

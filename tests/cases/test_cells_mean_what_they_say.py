@@ -2,7 +2,7 @@
 
 import pytest
 
-from framework.data.ingest.columns import Column
+from framework.data.ingest.tables.columns import Column
 from framework.errors import UserError
 from tests.cases.tables import SCORE, read, warnings
 

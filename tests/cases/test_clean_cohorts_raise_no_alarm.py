@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.clean import READERS, clean, judged
+from framework.data.cohort.store import open_cohort
 from framework.data.ingest.base import ingest
-from framework.data.store import open_cohort
 from tests.cases.tables import SCORE, table
 
 

@@ -7,14 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from framework.baselines.mixed import LEAST
-from framework.data.examples import Examples
-from framework.data.layout import layout
-from framework.data.schema import Variable
-from framework.data.split import Split
-from framework.forecast.answers import answers
-from framework.forecast.mixed_effects import MixedEffects
-from framework.forecast.progression import DiseaseProgression
+from framework.baselines.mixed.mixed_effects import LEAST
+from framework.data.cohort.schema import Variable
+from framework.data.queries.examples import Examples
+from framework.data.queries.layout import layout
+from framework.data.splits.split import Split
+from framework.forecast.mixed.mixed_effects import MixedEffects
+from framework.forecast.mixed.progression import DiseaseProgression
+from framework.forecast.predict import answers
 from framework.types import LEVELS
 from tests.cohorts import table
 

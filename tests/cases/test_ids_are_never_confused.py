@@ -2,9 +2,9 @@
 
 import pytest
 
+from framework.data.cohort.ledger import Ledger
+from framework.data.cohort.store import open_cohort
 from framework.data.ingest.base import LEDGER
-from framework.data.ledger import Ledger
-from framework.data.store import open_cohort
 from framework.errors import UserError
 from tests.cases.tables import read
 

@@ -5,9 +5,9 @@ github.com/jmtyszka/bidskit/issues/32, github.com/nipreps/fmriprep/issues/1767, 
 
 import pytest
 
+from framework.data.cohort.ledger import Ledger
 from framework.data.ingest.base import LEDGER, ingest
 from framework.data.ingest.bids import Bids
-from framework.data.ledger import Ledger
 from framework.errors import UserError
 from tests.scans import GRID, save
 

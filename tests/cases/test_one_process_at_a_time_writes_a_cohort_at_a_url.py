@@ -8,10 +8,10 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractFileSystem
 
+from framework.data.cohort.store import exclusive, lock_object, open_cohort
+from framework.data.cohort.store.lock_object import creates_in_one_step
 from framework.data.ingest.base import Reader, ingest, ingested
 from framework.data.ingest.table import Table
-from framework.data.store import exclusive, lock_object, open_cohort
-from framework.data.store.lock_object import creates_in_one_step
 from framework.errors import UserError
 
 

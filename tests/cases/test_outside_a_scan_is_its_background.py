@@ -7,8 +7,8 @@ github.com/BrainLesion/preprocessing/issues/153
 import numpy as np
 import pytest
 
-from framework.data.align import align
-from framework.data.scaled import scaled
+from framework.data.batches.normalise import scaled
+from framework.data.cohort.schema_alignment import align
 from framework.errors import UserError
 from tests.scans import ball, made, save
 
@@ -69,7 +69,7 @@ def test_two_cohorts_of_other_backgrounds_are_not_one(tmp_path):
 
 
 def test_a_cohort_written_before_backgrounds_were_kept_has_0():
-    from framework.data.schema import Schema
+    from framework.data.cohort.schema import Schema
 
     tree = {"name": "t1", "shape": [2, 2, 2], "spacing": [1.0, 1.0, 1.0], "channels": 1, "units": "arbitrary"}
     assert Schema.from_json({"variables": [], "static": [], "modalities": [tree]}).modalities[0].background == 0

@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from framework.launch.quoting import override
+from framework.config.quoting import override
 from tests.experiments.conftest import call
 
 NAMES = ("my scäns/v.csv", "a,b.csv", "epoch=9.csv", "x#1.csv", "x(1).csv", "[a]{b}.csv", "it's.csv", 'a "b".csv')

@@ -5,9 +5,9 @@ github.com/nipy/heudiconv/issues/289, github.com/aramis-lab/clinica/pull/695
 
 import pytest
 
+from framework.data.cohort.ledger import Ledger
 from framework.data.ingest.base import LEDGER, ingest
 from framework.data.ingest.bids import Bids
-from framework.data.ledger import Ledger
 
 GRID = {"shape": [6, 6, 6], "spacing": [10, 10, 10]}
 

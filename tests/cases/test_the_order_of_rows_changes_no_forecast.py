@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framework.data.examples import Examples
+from framework.data.cohort.store import Cohort
 from framework.data.ingest.base import ingest
 from framework.data.ingest.bids import Bids
 from framework.data.ingest.nifti import Nifti
-from framework.data.ingest.tadpole import Tadpole
-from framework.data.layout import layout
-from framework.data.split import KFold
-from framework.data.store import Cohort
-from framework.forecast.answers import answers
+from framework.data.queries.examples import Examples
+from framework.data.queries.layout import layout
+from framework.data.splits.split import KFold
+from framework.forecast.predict import answers
+from framework.tadpole.reader import Tadpole
 from tests import tadpole
 from tests.cases.tables import read, table
 from tests.contracts.recipes import forecaster

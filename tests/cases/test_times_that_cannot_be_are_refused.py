@@ -126,7 +126,7 @@ def test_a_visit_far_from_its_code_is_named(tmp_path):
 
 
 def test_an_event_after_the_end_of_follow_up_is_refused(tmp_path):
-    from framework.data.events import Dated
+    from framework.data.queries.events import Dated
 
     text = "subject,time,score,death,last\na,0,1,5,3\nb,0,1,,4\nc,0,1,2,2\n"
     static = {name: {"as_time": True, "roles": ["hindsight"]} for name in ("death", "last")}

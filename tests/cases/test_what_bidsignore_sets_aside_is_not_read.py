@@ -5,9 +5,9 @@ github.com/bids-standard/bids-matlab/issues/823, github.com/khanlab/snakebids/is
 
 import pytest
 
+from framework.data.cohort.ledger import Ledger
 from framework.data.ingest.base import LEDGER, ingest
 from framework.data.ingest.bids import Bids
-from framework.data.ledger import Ledger
 from framework.errors import UserError
 
 GRID = {"shape": [6, 6, 6], "spacing": [10, 10, 10]}

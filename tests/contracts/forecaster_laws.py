@@ -7,13 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from framework.data.batch import Batch, Loader
-from framework.data.examples import Examples
-from framework.data.split import Split
-from framework.data.store import Cohort
-from framework.forecast.answers import answers
-from framework.forecast.answers import numbers as told_of
+from framework.data.batches.batch import Batch, Loader
+from framework.data.cohort.store import Cohort
+from framework.data.queries.examples import Examples
+from framework.data.splits.split import Split
 from framework.forecast.base import Fitted, Forecaster
+from framework.forecast.predict import answers
+from framework.forecast.predict import numbers as told_of
 from framework.types import Query, Scans, Visits
 
 KEYS = jax.random.split(jax.random.key(3), 3)

@@ -10,9 +10,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from framework.config.model_configs import FLOORS, Recipes
+from framework.config.validate import check
 from framework.errors import UserError
-from framework.launch.check import check
-from framework.launch.recipes import FLOORS, Recipes
 from tests.contracts.recipes import CONF, names
 
 COMMANDS = ("compare", "evaluate", "forecast", "ingest", "predict", "pretrain", "probe", "report")

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from framework.data.examples import Examples
-from framework.data.layout import layout
-from framework.data.schema import Variable
-from framework.data.split import Split
-from framework.forecast.answers import answers
+from framework.data.cohort.schema import Variable
+from framework.data.queries.examples import Examples
+from framework.data.queries.layout import layout
+from framework.data.splits.split import Split
+from framework.forecast.predict import answers
 from tests.cohorts import table
 from tests.contracts.recipes import forecaster
 

@@ -13,13 +13,13 @@ import pytest
 
 import framework.baselines
 from framework.baselines.base import Estimator
-from framework.baselines.boosting import Boosting
-from framework.baselines.forest import Forest
-from framework.baselines.logistic import Logistic
+from framework.baselines.linear.logistic import Logistic
+from framework.baselines.linear.quantile import Quantile
+from framework.baselines.linear.ridge import Ridge
 from framework.baselines.prepare import Prepared
-from framework.baselines.quantile import Quantile
-from framework.baselines.ridge import Ridge
-from framework.baselines.svm import SVM
+from framework.baselines.svm.svm import SVM
+from framework.baselines.trees.boosting import Boosting
+from framework.baselines.trees.forest import Forest
 from tests.contracts import estimator_laws as laws
 from tests.contracts.estimator_laws import Trial
 

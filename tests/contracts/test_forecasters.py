@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from framework.data.align import align
-from framework.data.batch import Loader
-from framework.data.layout import layout
-from framework.data.split import Split
-from framework.forecast.answers import answers
+from framework.data.batches.batch import Loader
+from framework.data.cohort.schema_alignment import align
+from framework.data.queries.layout import layout
+from framework.data.splits.split import Split
 from framework.forecast.base import Fitted
-from framework.forecast.deep import Deep
-from framework.forecast.last_visit import LastVisit
+from framework.forecast.deep.forecaster import Deep
+from framework.forecast.predict import answers
+from framework.forecast.references import LastVisit
 from framework.history import asked_at_origin
 from framework.types import Classes, Event
 from tests.cohorts import examples

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from framework.data.batch import Loader
-from framework.data.events import Reaches
-from framework.data.examples import Examples
-from framework.data.layout import layout
-from framework.data.schema import Variable
-from framework.forecast.answers import numbers
+from framework.data.batches.batch import Loader
+from framework.data.cohort.schema import Variable
+from framework.data.queries.events import Reaches
+from framework.data.queries.examples import Examples
+from framework.data.queries.layout import layout
+from framework.forecast.predict import numbers
 from framework.nn.model import Model
 from tests.cohorts import table
 from tests.contracts.forecaster_laws import KEYS, SPLITS, another_future, asked, told

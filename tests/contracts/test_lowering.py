@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from framework.data.batch import Loader
-from framework.data.split import Split
-from framework.train.feed import Feed
+from framework.data.batches.batch import Loader
+from framework.data.splits.split import Split
+from framework.train.member_batches import Feed
 from tests.cohorts import examples
 from tests.contracts.recipes import forecaster, models
 

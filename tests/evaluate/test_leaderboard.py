@@ -5,8 +5,8 @@ import pytest
 
 from framework.errors import UserError
 from framework.evaluate import leaderboard as board
-from framework.evaluate.metrics import metrics_for
-from framework.evaluate.text import as_text
+from framework.evaluate.metrics.registry import metrics_for
+from framework.evaluate.terminal_table import as_text
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from framework.data.store import exists, verify
+from framework.data.cohort.store import exists, verify
 
 QUICK = (
     "optimizer.steps=4",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from framework.evaluate import leaderboard, outcomes
-from framework.forecast.last_visit import LastVisit
+from framework.forecast.references import LastVisit
 from tests.experiments.conftest import runner, runs_of
 
 SMALL = "[model.head.cell.features\\=4,model.width\\=4]"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from framework.launch.job import Job
+from framework.runs.job import Job
 from tests.experiments.conftest import call, runner, runs_of
 
 

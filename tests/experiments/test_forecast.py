@@ -86,7 +86,7 @@ def test_forecasts_are_of_the_held_out_alone_and_kept_whole(folder):
 
 def test_a_finished_run_is_shown_not_made_again(fitted, folder, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    monkeypatch.setattr("framework.launch.job.Job.fit", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr("framework.runs.job.Job.fit", lambda *_: pytest.fail("fitted again"))
     told = runner(fitted[0])("forecast", "model=gru", *QUICK)
     assert (told.code, told.out, told.err) == (0, fitted[1].out, [])
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
@@ -94,7 +94,7 @@ def test_a_finished_run_is_shown_not_made_again(fitted, folder, monkeypatch):
 
 def test_runs_elsewhere_are_the_same_runs(fitted, tmp_path, monkeypatch):
     """The same hash in another place; another seed or other data give another."""
-    monkeypatch.setattr("framework.report.html.build", lambda folder: None)
+    monkeypatch.setattr("framework.report.page.build", lambda folder: None)
     command = runner(fitted[0])
     floor = ["model=last_visit", "resamples=100"]
     for changes in ([], [f"runs={tmp_path}/other"], ["seed=1"], ["split.seed=1"]):
@@ -108,7 +108,7 @@ def test_runs_elsewhere_are_the_same_runs(fitted, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_run_says_so_goes_on_and_ends_the_same(fitted, tmp_path, monkeypatch):
-    from framework.launch.progress import Training
+    from framework.runs.progress import Training
 
     command, quick = runner(fitted[0]), [*QUICK, "optimizer.checkpoint_seconds=0.0", f"runs={tmp_path}/runs"]
     log = Training.__call__
@@ -161,7 +161,7 @@ def test_a_model_is_called_by_what_it_is(choices, name, monkeypatch):
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from framework.launch.recipes import Recipes
+    from framework.config.model_configs import Recipes
 
     made = OmegaConf.create({"runtime": {"choices": choices}})
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: made))

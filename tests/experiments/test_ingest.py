@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.ingest import main
-from framework.data.store import open_cohort
+from framework.data.cohort.store import open_cohort
 
 TEXT = "subject,time,score\na,0,1\na,1,2\nb,0,\nb,2,3\n"
 

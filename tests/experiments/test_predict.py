@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from framework.digests import seal
 from framework.evaluate.outcomes import answer_names
-from framework.launch import predict as module
-from framework.launch.claim import claimed
-from framework.train.digests import seal
+from framework.runs import predict as module
+from framework.runs.lock import claimed
 from framework.types import Target
 from tests.experiments.conftest import call, runs_of
 
@@ -136,9 +136,9 @@ def fits(**model):
 
 
 EDITS = {
-    "a nested run": (fits(_target_="framework.launch.predict.predict", config={"trust": ["os"]}), "may name"),
+    "a nested run": (fits(_target_="framework.runs.predict.predict", config={"trust": ["os"]}), "may name"),
     "a C++ file": (fits(_target_="framework.native.register", name="x", source="/tmp/x.cc"), "may name"),
-    "a file overwritten": (fits(_target_="framework.train.whole.write_whole", path="x", text=""), "may name"),
+    "a file overwritten": (fits(_target_="framework.files.write_whole", path="x", text=""), "may name"),
     "a head for a model": (fits(_target_="framework.nn.heads.mean_pool.MeanPool", features=3), "expected a Forecaster"),
     "another folder": (lambda c, m: c["fitted"].update({"../../models/gru": c["fitted"].pop("gru")}), "slash"),
     "the environment": (lambda c, m: c["data"].update(name="${oc.env:HOME}"), "${oc.env:HOME}"),

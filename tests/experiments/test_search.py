@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from framework.forecast.deep import Deep
+from framework.forecast.deep.forecaster import Deep
 from tests.experiments.conftest import QUICK, rows, runner, runs_of, write_table
 
 SEARCH = ("-m", "hydra/sweeper=optuna", "hydra/launcher=vmap", *QUICK, "report=false", "hydra.sweeper.batch=2")

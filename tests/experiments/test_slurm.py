@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.experiments.conftest import QUICK, rows, runner, study, write_table
-from tests.launch.slurm import cluster
+from tests.sweeps.slurm import cluster
 
 ROOT = Path(__file__).parents[2]
 SWEEP = ("-m", "hydra/launcher=submitit_slurm", "hydra.launcher.jobs=2", "seed=range(4)", "report=false")

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from framework.evaluate.tadpole import read_submission
+from framework.tadpole.score import read_submission
 from tests import tadpole
 from tests.experiments.conftest import call, runs_of
 

@@ -6,19 +6,19 @@ import jax
 import numpy as np
 import pytest
 
-from framework.baselines.cox import Survival
-from framework.baselines.kaplan_meier import kaplan_meier, right_censored
-from framework.data.batch import Loader
-from framework.data.events import Reaches
-from framework.data.examples import Examples
-from framework.data.layout import layout
-from framework.data.schema import Variable
-from framework.data.split import Split
+from framework.baselines.survival.cox import Survival
+from framework.baselines.survival.kaplan_meier import kaplan_meier, right_censored
+from framework.data.batches.batch import Loader
+from framework.data.cohort.schema import Variable
+from framework.data.queries.events import Reaches
+from framework.data.queries.examples import Examples
+from framework.data.queries.layout import layout
+from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.forecast.answers import answers
-from framework.forecast.ensemble import FittedEnsemble, Voting
-from framework.forecast.last_visit import LastVisit
-from framework.forecast.proportional import Proportional
+from framework.forecast.cox import Proportional
+from framework.forecast.ensembles.ensemble import FittedEnsemble, Voting
+from framework.forecast.predict import answers
+from framework.forecast.references import LastVisit
 from framework.types import Interval
 from tests.cohorts import table
 from tests.contracts import forecaster_laws as laws

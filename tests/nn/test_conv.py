@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from framework.nn import products
+from framework.nn import matmul_conv
 from framework.nn.conv import convolve, space_to_depth
 
 CASES = [  # size, kernel, stride, padding, channels in and out
@@ -31,8 +31,8 @@ def by_products(x, w, stride, padding):
     """What a CPU without oneDNN does."""
     pads = tuple((k // 2 if padding is None else padding,) * 2 for k in w.shape[:-2])
     if x.ndim == 4:
-        return products.convolve(x[:, None], w[None], (1, stride, stride), ((0, 0), *pads))[:, 0]
-    return products.convolve(x, w, (stride,) * 3, pads)
+        return matmul_conv.convolve(x[:, None], w[None], (1, stride, stride), ((0, 0), *pads))[:, 0]
+    return matmul_conv.convolve(x, w, (stride,) * 3, pads)
 
 
 @pytest.mark.parametrize("form", [convolve, by_products])

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from scipy.stats import norm
 
-from framework.data.batch import Loader
+from framework.data.batches.batch import Loader
 from framework.errors import UserError
 from framework.nn.encoders.base import Encoder
 from framework.nn.encoders.plain import Plain

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from framework.digests import seal
 from framework.evaluate import leaderboard, outcomes, subgroups
-from framework.train.digests import seal
 
 STUDY = runpy.run_path(str(Path(__file__).parents[1] / "evaluate" / "conftest.py"))
 
@@ -86,7 +86,7 @@ def fill(run: Path, subjects: int = 40) -> Path:
     subgroups.write(subgroups.subgroups(made, {"sex": sex}, resamples=100), run)
     (run / "manifest.json").write_text(json.dumps(MANIFEST))
     (run / "config.yaml").write_text(
-        "split:\n  _target_: framework.data.split.KFold\n  folds: 5\n  validation: 0.15\n"
+        "split:\n  _target_: framework.data.splits.split.KFold\n  folds: 5\n  validation: 0.15\n"
         "repeats: 5\nseed: 0\n"
         "fitted:\n  cnn_gru:\n    _target_: framework.nn.heads.gru.GRU\n    features: 32\n"
     )

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from framework.report import html
+from framework.report import page as html
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [

@@ -6,12 +6,21 @@ import pytest
 
 from framework.evaluate import leaderboard as board
 from framework.evaluate import outcomes
-from framework.evaluate.bootstrap import draw
-from framework.evaluate.interval import Spread
+from framework.evaluate.inference.bca_interval import Spread
+from framework.evaluate.inference.bootstrap import draw
 from framework.evaluate.leaderboard import Difference, Row
-from framework.report import choices, comparison, examples, horizon, reliability, spread, standings, survival
-from framework.report import run as runs
-from framework.report.drawing import COLOURS, NEUTRALS, pens
+from framework.report import finished_run as runs
+from framework.report import spread
+from framework.report.sections import (
+    calibration,
+    comparison,
+    horizon,
+    metric_tables,
+    selected_hyperparameters,
+    survival,
+    trajectories,
+)
+from framework.report.svg import COLOURS, NEUTRALS, pens
 from framework.types import Target
 
 
@@ -66,13 +75,13 @@ def test_perfect_quantiles_lie_on_the_diagonal(study):
     levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
     uniform = (np.arange(len(one.truth)) + 0.5) / len(one.truth)
     ideal = replace(one, truth=uniform, forecasts={"m": np.broadcast_to(levels, (5, len(uniform), 5))})
-    assert np.allclose(reliability.below(ideal, "m").mean(0), levels, atol=0.01)
+    assert np.allclose(calibration.below(ideal, "m").mean(0), levels, atol=0.01)
     tied = replace(one, forecasts={"m": np.broadcast_to(one.truth[:, None], (5, len(uniform), 5))})
-    assert (reliability.below(tied, "m") == 0.5).all()
+    assert (calibration.below(tied, "m") == 0.5).all()
 
 
 def test_the_event_is_at_or_above_the_level(study):
-    given, came, what = reliability.probability(study[1], "slope")
+    given, came, what = calibration.probability(study[1], "slope")
     assert np.allclose(given, 1 - study[1].forecasts["slope"][..., 0])
     assert np.array_equal(came[0], study[1].truth >= 1)
     assert what == "CDR ≥ 0.5"
@@ -80,8 +89,8 @@ def test_the_event_is_at_or_above_the_level(study):
 
 def test_examples_are_those_the_rule_names(study):
     for one in study:
-        chosen = {example.reason: example for example in examples.choose(one, "cnn_gru")}
-        assert len(chosen) == len({example.subject for example in chosen.values()}) == examples.COUNT
+        chosen = {example.reason: example for example in trajectories.choose(one, "cnn_gru")}
+        assert len(chosen) == len({example.subject for example in chosen.values()}) == trajectories.COUNT
         error = {e.subject: horizon.error(one, "cnn_gru")[0, e.queries].mean() for e in chosen.values()}
         assert min(error, key=error.get) == chosen["smallest error"].subject
         assert max(error, key=error.get) == chosen["largest error"].subject
@@ -127,7 +136,7 @@ def test_words_claim_no_more_than_the_intervals():
 def test_the_table_marks_best_and_zero(study_folder):
     rows, _ = board.read(study_folder)
     mae = [r for r in rows if (r.target, r.metric) == ("MMSE", "MAE")]
-    table = standings.metrics("MMSE", [mae], ["last_visit", "slope"])
+    table = metric_tables.metrics("MMSE", [mae], ["last_visit", "slope"])
     assert [row[2].mark for row in table.rows] == ["", "", "best"]
     assert [len(row) for row in table.rows] == [8, 8, 8]
     assert table.rows[0][6].text == ""
@@ -137,7 +146,7 @@ def test_the_table_marks_best_and_zero(study_folder):
 
 
 def test_choices_are_counted(study_folder):
-    rows = [[cell.text for cell in row] for row in choices.table(runs.read(study_folder).chosen).rows]
+    rows = [[cell.text for cell in row] for row in selected_hyperparameters.table(runs.read(study_folder).chosen).rows]
     assert rows == [
         ["cnn_gru", "MMSE", "penalty 10, folds 5", "4 of 6"],
         ["cnn_gru", "MMSE", "penalty 3, folds 5", "2 of 6"],
@@ -151,14 +160,14 @@ def test_the_leaderboard_has_every_target_and_its_ranks(study_folder):
         target: [r for r in rows if r.target == target and r.metric == metric]
         for target, metric in (("MMSE", "MAE"), ("CDR", "AUC"))
     }
-    table = standings.overall(heads)
+    table = metric_tables.overall(heads)
     assert list(table.head) == ["Model", "MMSE: MAE ↓", "Rank", "Group", "CDR: AUC ↑", "Rank", "Group"]
     assert table.rows[0][0].text == "cnn_gru"
     old = {target: [replace(r, rank=None) for r in some] for target, some in heads.items()}
-    assert list(standings.overall(old).head) == ["Model", "MMSE: MAE ↓", "Group", "CDR: AUC ↑", "Group"]
+    assert list(metric_tables.overall(old).head) == ["Model", "MMSE: MAE ↓", "Group", "CDR: AUC ↑", "Group"]
     part = {"MMSE": heads["MMSE"], "CDR": heads["CDR"][:1]}
-    assert standings.overall(part).rows[0][0].text == "last_visit"  # who answers more stands first
-    assert standings.overall(part).rows[1][4].text == "–"
+    assert metric_tables.overall(part).rows[0][0].text == "last_visit"  # who answers more stands first
+    assert metric_tables.overall(part).rows[1][4].text == "–"
 
 
 def test_a_score_has_one_interval_wherever_it_stands(study):
@@ -192,5 +201,5 @@ def test_a_model_of_fewer_repeats_is_told_by_those(study):
         errors = horizon.horizons(some, how).errors
         assert np.array_equal(errors["cnn_gru"], horizon.horizons(alone, how).errors["cnn_gru"])
         assert np.array_equal(errors["slope"], horizon.horizons(one, how).errors["slope"])
-        table, own = (reliability.table(x, how).data for x in (some, alone))
+        table, own = (calibration.table(x, how).data for x in (some, alone))
         assert table[table["model"] == "cnn_gru"].reset_index(drop=True).equals(own)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from framework.data.examples import Examples
-from framework.data.layout import layout
-from framework.data.schema import Variable
-from framework.data.split import Split
+from framework.data.cohort.schema import Variable
+from framework.data.queries.examples import Examples
+from framework.data.queries.layout import layout
+from framework.data.splits.split import Split
 from tests.cohorts import table
 
 SUBJECTS = 20

@@ -17,13 +17,13 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from framework.data.batch import Loader
-from framework.data.examples import Examples
-from framework.data.layout import layout
-from framework.data.split import Split
+from framework.data.batches.batch import Loader
+from framework.data.queries.examples import Examples
+from framework.data.queries.layout import layout
+from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.forecast.answers import answers
-from framework.forecast.deep import Deep, FittedDeep
+from framework.forecast.deep.forecaster import Deep, FittedDeep
+from framework.forecast.predict import answers
 from framework.train.mesh import Hosts, Single, is_first
 from tests.cohorts import small
 from tests.contracts.recipes import forecaster

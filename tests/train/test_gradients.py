@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from framework.data.batch import Loader
-from framework.data.layout import layout
+from framework.data.batches.batch import Loader
+from framework.data.queries.layout import layout
 from framework.errors import UserError
-from framework.train.economy import Economy
 from framework.train.gradients import Accumulated
+from framework.train.memory import Economy
 from tests.cohorts import examples
 from tests.contracts.recipes import forecaster
 

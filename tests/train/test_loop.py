@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from framework.data.batch import Loader
+from framework.data.batches.batch import Loader
 from framework.errors import UserError
-from framework.forecast.answers import answers
-from framework.forecast.deep import Deep
-from framework.train.feed import Feed
+from framework.forecast.deep.forecaster import Deep
+from framework.forecast.predict import answers
 from framework.train.loop import Training
+from framework.train.member_batches import Feed
 from framework.types import LEVELS
 from tests.contracts.recipes import forecaster
 from tests.train.conftest import thirds
@@ -162,7 +162,7 @@ def spoilt(tables, subjects):
 
 
 def spoil(patch, rows) -> None:
-    patch.setattr("framework.forecast.deep.Loader", Spoilt)
+    patch.setattr("framework.forecast.deep.forecaster.Loader", Spoilt)
     patch.setattr(Spoilt, "subjects", tuple(map(int, rows)))
 
 

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
-from framework.data.split import Split
-from framework.data.store import Cohort, write
+from framework.data.cohort.schema import Modality, Scan, Schema, Subject, Variable, Visit
+from framework.data.cohort.store import Cohort, write
+from framework.data.splits.split import Split
 from framework.errors import UserError
 from framework.nn.encoders.autoencoder import Convolutional, Decoder, Variational
 from framework.nn.encoders.plain import Plain

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from framework import native
-from framework.baselines.kernels import Kernel
+from framework.baselines.svm.kernels import Kernel
 from framework.types import Arr
 
 SOURCE = Path(__file__).with_name("svm.cc")
@@ -33,7 +33,7 @@ def solve(
     high: Float[Arr, "p n"],
     epsilon: Float[Arr, ""],
 ) -> tuple[Float[Array, "p n"], Float[Array, " p"], Float[Array, " p"], Int[Array, " p"]]:
-    """Coefficients, offset, violation and steps of each problem of `framework.baselines.dual`."""
+    """Coefficients, offset, violation and steps of each problem of `framework.baselines.svm.svm_dual`."""
     p, n = linear.shape
     made = [((p, n), jnp.float32), ((p,), jnp.float32), ((p,), jnp.float32), ((p,), jnp.int32)]
     call = _call("solve", [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in made])

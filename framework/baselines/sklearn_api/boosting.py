@@ -3,10 +3,10 @@
 import numpy as np
 from scipy.special import expit, softmax
 
-from framework.baselines import boosting
 from framework.baselines.base import Estimator
 from framework.baselines.sklearn_api.table import Classifier, Probable, Regressor, Table
-from framework.baselines.trees import predict_sum
+from framework.baselines.trees import boosting
+from framework.baselines.trees.arrays import predict_sum
 from framework.errors import UserError
 
 LOSSES = {"squared_error": "squared", "absolute_error": "absolute", "quantile": "quantile"}

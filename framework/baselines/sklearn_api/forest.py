@@ -11,9 +11,9 @@ import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 
 from framework.baselines.base import Estimator
-from framework.baselines.forest import Forest, compact, importances
 from framework.baselines.sklearn_api.pruning import pruned
 from framework.baselines.sklearn_api.table import ROWS, Classifier, Probable, Regressor, Table, bucket, longer
+from framework.baselines.trees.forest import Forest, compact, importances
 from framework.errors import UserError
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from framework.baselines import linear, logistic, quantile, ridge
 from framework.baselines.base import Estimator
+from framework.baselines.linear import base, logistic, quantile, ridge
 from framework.baselines.sklearn_api.table import Classifier, Probable, Regressor, two_classes
 
 
@@ -76,4 +76,4 @@ class LogisticRegression(Probable, Classifier):
 
 
 def _outputs(recipe, params, x, observed):
-    return linear.outputs(params, x, observed)
+    return base.outputs(params, x, observed)

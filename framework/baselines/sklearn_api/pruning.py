@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from framework.baselines.trees import Trees
+from framework.baselines.trees.arrays import Trees
 
 
 @jax.jit

@@ -17,7 +17,7 @@ from framework.baselines.sklearn_api.table import (
     bucket,
     two_classes,
 )
-from framework.baselines.svm import GIB, SVM
+from framework.baselines.svm.svm import GIB, SVM
 
 
 class _Machine(Table):

@@ -12,12 +12,12 @@ from typing import Any, ClassVar, TypeVar
 import fsspec
 
 from framework.configurable import configurable
+from framework.data.cohort.ledger import Ledger
+from framework.data.cohort.schema import Schema, Subject
+from framework.data.cohort.store import Cohort, append, exclusive, exists, open_cohort, write
+from framework.data.cohort.store.atomic import ASIDE, discard, local_path, replace_whole, vacant
+from framework.data.cohort.store.files import APPENDED, BESIDE, read_beside
 from framework.data.ingest.identity import Origin, plain
-from framework.data.ledger import Ledger
-from framework.data.schema import Schema, Subject
-from framework.data.store import Cohort, append, exclusive, exists, open_cohort, write
-from framework.data.store.atomic import ASIDE, discard, local_path, replace_whole, vacant
-from framework.data.store.files import APPENDED, BESIDE, read_beside
 from framework.errors import UserError
 
 (LEDGER,) = BESIDE

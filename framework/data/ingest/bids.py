@@ -5,19 +5,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from framework.data.cohort.ledger import Ledger
+from framework.data.cohort.schema import Scan
 from framework.data.ingest.base import Ingested, Reader
 from framework.data.ingest.bids_names import Name, differences, first, parse, resembles, unwanted, wanted
 from framework.data.ingest.bounded import Limits
-from framework.data.ingest.columns import Time, columns, consistent
+from framework.data.ingest.cells.joins import people_have_folders, sessions_have_folders, unprefixed
 from framework.data.ingest.ignored import Ignored
-from framework.data.ingest.joins import people_have_folders, sessions_have_folders, unprefixed
-from framework.data.ingest.reading import Reading
-from framework.data.ingest.scans import ScanFiles, grids
-from framework.data.ingest.series import Absent, Layout, Planned, subjects
-from framework.data.ingest.sheet import MISSING, Row, Sheet, locate, read_sheet
-from framework.data.ingest.spec import build, known
-from framework.data.ledger import Ledger
-from framework.data.schema import Scan
+from framework.data.ingest.scans.reading import Reading
+from framework.data.ingest.scans.regridding import ScanFiles, grids
+from framework.data.ingest.tables.columns import Time, columns, consistent
+from framework.data.ingest.tables.table_file import MISSING, Row, Sheet, locate, read_sheet
+from framework.data.ingest.tables.visit_table import Absent, Layout, Planned, subjects
+from framework.data.ingest.validate import build, known
 from framework.errors import UserError
 
 SUBJECT, SESSION, ORDER = "participant_id", "session_id", "the session labels"

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from framework.data.cohort.ledger import Ledger
+from framework.data.cohort.schema import Modality, Scan, Schema, Subject, Variable, Visit
+from framework.data.cohort.store import sha256_file
 from framework.data.ingest.base import Ingested, Reader
-from framework.data.ingest.sheet import locate
-from framework.data.ledger import Ledger
-from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
-from framework.data.store import sha256_file
+from framework.data.ingest.tables.table_file import locate
 from framework.errors import UserError
 
 TRAIN, TEST = tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"

@@ -10,10 +10,10 @@ from typing import Any
 
 import fsspec
 
+from framework.data.cohort.schema import Subject
+from framework.data.cohort.store import Cohort, sha256_file
+from framework.data.cohort.store.atomic import local_path
 from framework.data.ingest.bounded import size_of
-from framework.data.schema import Subject
-from framework.data.store import Cohort, sha256_file
-from framework.data.store.atomic import local_path
 from framework.errors import UserError
 
 STAMPS = "stamps.json"

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from framework.data.cohort.ledger import Ledger
+from framework.data.cohort.schema import Scan
 from framework.data.ingest.base import Ingested, Reader
 from framework.data.ingest.bounded import size_of
-from framework.data.ingest.reading import Reading
-from framework.data.ingest.scans import ScanFiles, grids
-from framework.data.ingest.series import Absent, Planned, subjects
-from framework.data.ingest.sheet import locate
-from framework.data.ingest.spec import build
+from framework.data.ingest.scans.reading import Reading
+from framework.data.ingest.scans.regridding import ScanFiles, grids
 from framework.data.ingest.table import Table
-from framework.data.ledger import Ledger
-from framework.data.schema import Scan
+from framework.data.ingest.tables.table_file import locate
+from framework.data.ingest.tables.visit_table import Absent, Planned, subjects
+from framework.data.ingest.validate import build
 from framework.errors import UserError
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from framework.data.cohort.ledger import Ledger
+from framework.data.cohort.schema import Subject
 from framework.data.ingest.base import Ingested, Reader
-from framework.data.ledger import Ledger
-from framework.data.schema import Subject
 from framework.data.simulate.rhythm import rhythm, rhythm_schema
 
 

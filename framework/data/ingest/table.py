@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from framework.data.cohort.ledger import Ledger
 from framework.data.ingest.base import Ingested, Reader
 from framework.data.ingest.bounded import Limits
-from framework.data.ingest.columns import Time, columns, consistent
-from framework.data.ingest.numbers import decimal_mark
-from framework.data.ingest.series import Layout, subjects
-from framework.data.ingest.sheet import MISSING, Sheet, locate, read_sheet
-from framework.data.ingest.spec import build
-from framework.data.ledger import Ledger
+from framework.data.ingest.cells.numbers import decimal_mark
+from framework.data.ingest.tables.columns import Time, columns, consistent
+from framework.data.ingest.tables.table_file import MISSING, Sheet, locate, read_sheet
+from framework.data.ingest.tables.visit_table import Layout, subjects
+from framework.data.ingest.validate import build
 from framework.errors import UserError
 
 

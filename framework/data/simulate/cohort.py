@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from framework.data.schema import Modality, Scan, Schema, Subject, Variable, Visit
+from framework.data.cohort.schema import Modality, Scan, Schema, Subject, Variable, Visit
 from framework.data.simulate.anatomy import Anatomy, build
 from framework.data.simulate.course import DIAGNOSES, SEXES, Parameters, Person, Planned, draw_person, follow, streams
 from framework.data.simulate.render import CHANNELS, FIELD_OF_VIEW, Head, Renderer, renderer

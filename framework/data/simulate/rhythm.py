@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.linalg import solve_continuous_lyapunov
 
-from framework.data.schema import Schema, Subject, Variable, Visit
+from framework.data.cohort.schema import Schema, Subject, Variable, Visit
 
 MEASURES = ("symptoms", "activity", "marker")
 SHOWS = np.array([0, 0, 2])  # which of (x, v, w) a measure shows

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from framework.configurable import configurable
 from framework.nn.conv import convolve
-from framework.nn.dropping import dropout
+from framework.nn.dropout import dropout
 from framework.nn.encoders.base import Encoder, needs
 from framework.nn.encoders.cnn import Stage
 from framework.nn.layers import Dense

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from framework.nn.heads.recurrence import Cell, Steps
+from framework.nn.heads.rnn import Cell, Steps
 from framework.nn.layers import Dense
 
 

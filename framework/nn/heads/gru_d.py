@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from framework.history import last_observed
 from framework.nn.heads.gru import after, gated
-from framework.nn.heads.recurrence import Cell, Steps
+from framework.nn.heads.rnn import Cell, Steps
 from framework.nn.layers import Dense
 
 

@@ -9,9 +9,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from framework.configurable import configurable
-from framework.nn.dropping import dropout
+from framework.nn.dropout import dropout
 from framework.nn.heads.gru import after
-from framework.nn.heads.recurrence import Cell, Steps
+from framework.nn.heads.rnn import Cell, Steps
 from framework.nn.layers import Dense
 from framework.types import Arr
 

@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from framework.nn.heads.gru import after, gated, inputs
-from framework.nn.heads.recurrence import Cell, Steps
+from framework.nn.heads.rnn import Cell, Steps
 from framework.nn.layers import Dense
 
 

@@ -7,10 +7,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Complex, Float, Key
 
 from framework.history import at_origin
-from framework.nn.dropping import dropout
+from framework.nn.dropout import dropout
 from framework.nn.heads.base import Head, years_ahead
 from framework.nn.heads.gru import after, inputs
-from framework.nn.heads.recurrence import gaps
+from framework.nn.heads.rnn import gaps
 from framework.nn.layers import Dense, standardised
 from framework.types import Arr, Query, Sequence
 

@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 from framework.nn.heads.gru import after, inputs
 from framework.nn.heads.lstm import State, remembered
-from framework.nn.heads.recurrence import Cell, Steps
+from framework.nn.heads.rnn import Cell, Steps
 from framework.nn.layers import Dense
 
 

@@ -7,10 +7,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from framework.errors import UserError
 from framework.history import at_origin, last_observed, of_rows
-from framework.nn.dropping import dropout
+from framework.nn.dropout import dropout
 from framework.nn.heads.base import Head, years_ahead
 from framework.nn.heads.gru import after, inputs
-from framework.nn.heads.recurrence import gaps
+from framework.nn.heads.rnn import gaps
 from framework.nn.layers import Dense, standardised
 from framework.types import Arr, Query, Sequence
 

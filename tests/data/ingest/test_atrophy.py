@@ -1,8 +1,8 @@
 """The simulated cohort's way in: what it misses is in the ledger."""
 
+from framework.data.cohort.ledger import Entry, Ledger
+from framework.data.cohort.schema import Subject, Visit
 from framework.data.ingest.atrophy import account
-from framework.data.ledger import Entry, Ledger
-from framework.data.schema import Subject, Visit
 from framework.data.simulate.cohort import Missed, Simulated
 
 

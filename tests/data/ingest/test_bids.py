@@ -8,10 +8,10 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
+from framework.data.cohort.ledger import Entry, Ledger
+from framework.data.cohort.store import verify
 from framework.data.ingest.base import LEDGER, ingest
 from framework.data.ingest.bids import Bids
-from framework.data.ledger import Entry, Ledger
-from framework.data.store import verify
 from framework.errors import UserError
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "ms-longitudinal"

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from framework.data.ingest.bounded import Limits, content
-from framework.data.ingest.sheet import read_sheet
+from framework.data.ingest.tables.table_file import read_sheet
 from framework.errors import UserError
 
 SMALL = Limits(bytes=10_000, columns=20, cells=100)
@@ -110,7 +110,7 @@ def test_a_refusal_takes_little_memory(tmp_path):
     (tmp_path / "t.csv.gz").write_bytes(part.getvalue() * 16)
     program = (
         "import resource, sys; from pathlib import Path\n"
-        "from framework.data.ingest.sheet import read_sheet; from framework.errors import UserError\n"
+        "from framework.data.ingest.tables.table_file import read_sheet; from framework.errors import UserError\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak()\n"
         "try: read_sheet(Path(sys.argv[1]))\n"

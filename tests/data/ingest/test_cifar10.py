@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from framework.data.cohort.store import verify
 from framework.data.ingest import ingest
 from framework.data.ingest.cifar10 import CLASSES, TEST, TRAIN, Cifar10
-from framework.data.split import ById
-from framework.data.store import verify
+from framework.data.splits.split import ById
 from framework.errors import UserError
 from tests.cohorts import named
 
@@ -52,7 +52,7 @@ def test_images_labels_and_parts_come_through(tmp_path):
 
 def test_colours_keep_their_scale(tmp_path):
     """They have a unit: no image is stretched to a scale of its own."""
-    from framework.data.scaled import scaled
+    from framework.data.batches.normalise import scaled
 
     write_files(tmp_path / "files")
     cohort = ingest(Cifar10(str(tmp_path / "files"), IMAGES), str(tmp_path / "store"))

@@ -7,11 +7,11 @@ import fsspec
 import numpy as np
 import pytest
 
+from framework.data.cohort.ledger import Entry, Ledger
+from framework.data.cohort.store import open_cohort, verify
 from framework.data.ingest.base import LEDGER, Ingested, Reader, ingest
 from framework.data.ingest.nifti import Nifti
 from framework.data.ingest.table import Table
-from framework.data.ledger import Entry, Ledger
-from framework.data.store import open_cohort, verify
 from framework.errors import UserError
 
 GRID = {"shape": [6, 6, 6], "spacing": [10, 10, 10]}

@@ -11,9 +11,9 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
+from framework.data.cohort.ledger import Entry, Ledger
 from framework.data.ingest.base import LEDGER, ingest
 from framework.data.ingest.table import Table
-from framework.data.ledger import Entry, Ledger
 from framework.errors import UserError
 
 TEXT = """id,when,visit,no,score,stage,sex,age0

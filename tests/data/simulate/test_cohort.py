@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from framework.data.schema import validate
+from framework.data.cohort.schema import validate
 from framework.data.simulate.cohort import _amplitudes, atrophy, atrophy_schema
 from framework.data.simulate.course import Parameters, draw_person, follow, streams
 from framework.data.simulate.render import CHANNELS, _points, _warp, renderer

@@ -13,7 +13,7 @@ from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
 from framework.errors import InternalError, UserError
-from framework.launch.together import grouped
+from framework.sweeps.batched import grouped
 
 try:
     import submitit

@@ -13,13 +13,13 @@ from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.prognax_launcher._composing import Composing
 from omegaconf import DictConfig, open_dict
 
-from framework.launch.claim import claimed
-from framework.launch.sweep import How
+from framework.runs.lock import claimed
+from framework.sweeps.job_log import How
 
 
 @dataclass
 class VmapConfig:
-    """See `framework.launch.sweep.How`; `workers` null: as the model says."""
+    """See `framework.sweeps.job_log.How`; `workers` null: as the model says."""
 
     _target_: str = "hydra_plugins.prognax_launcher.vmap.Vmap"
     gigabytes: float = 4.0

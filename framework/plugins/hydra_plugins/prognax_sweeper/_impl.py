@@ -10,17 +10,17 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from framework.errors import UserError
-from framework.launch.folder import sources_digest
-from framework.launch.identity import FREE, without
-from framework.launch.search.settings import Settings
+from framework.runs.folder import sources_digest
+from framework.runs.identity import FREE, without
+from framework.sweeps.search.settings import Settings
 
 try:
     import optuna
 
-    from framework.launch.search import store
-    from framework.launch.search.objectives import values
-    from framework.launch.search.search import Search, Values, summary
-    from framework.launch.search.space import Space
+    from framework.sweeps.search import store
+    from framework.sweeps.search.objectives import values
+    from framework.sweeps.search.search import Search, Values, summary
+    from framework.sweeps.search.space import Space
 except ModuleNotFoundError as absent:
     raise UserError(f"hydra/sweeper=optuna needs {absent.name}; pip install 'prognax[search]'") from None
 

@@ -8,7 +8,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from framework.launch.search.settings import Settings
+from framework.sweeps.search.settings import Settings
 
 
 @dataclass
@@ -20,7 +20,7 @@ class OptunaConfig(Settings):
 
 
 class Optuna(Sweeper):
-    """Leaves the search itself to `framework.launch.search`, loaded when it begins."""
+    """Leaves the search itself to `framework.sweeps.search`, loaded when it begins."""
 
     def __init__(self, **settings: Any):
         self.settings = Settings(**settings)

@@ -1,0 +1,204 @@
+"""A cohort as questions and answers: histories, what is asked of them, and what came to pass."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations, pairwise
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from framework.data.cohort.ledger import Entry
+from framework.data.cohort.store import Cohort
+from framework.data.queries.events import Happening, since_origin
+from framework.data.queries.origins import EVERY, Origins
+from framework.errors import UserError
+from framework.types import Arr, Interval, Layout, Query, Targets, Truth, pytree
+
+ASKS = ("later", "next", "now", "ahead")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A cohort seen through a layout.
+
+    `ask` says what is asked: "later", every later visit from every visit before it; "next", each visit from the one
+    before it, which is enough where series are long; "now", each visit's own targets from its inputs (diagnosis),
+    which needs targets whose history is no input; "ahead", nothing that the cohort could answer. `origins` are the
+    visits from which it is asked, `about` those it is asked about (None: all); what is taught hangs on neither.
+    `events` tell when the layout's events came; each is asked about once from every origin, whatever is asked else.
+    They are read from the cohort as `recorded`, where `cohort` holds values transformed for a model.
+    """
+
+    cohort: Cohort
+    layout: Layout
+    ask: str = "later"
+    origins: Origins = EVERY
+    about: Bool[np.ndarray, "n t"] | None = None
+    events: Mapping[str, Happening] = field(default_factory=dict)
+    recorded: Cohort | None = None
+
+    def __post_init__(self):
+        if self.ask not in ASKS:
+            raise UserError(f"ask is {self.ask!r}; expected one of {list(ASKS)}")
+        names = [target.name for target in self.layout.targets]
+        if len(set(names)) < len(names):
+            raise UserError(f"data.targets={names} names one twice; name each once")
+        planned = [column.name for column in self.layout.known if column.per_year is None and column.name in names]
+        if planned:
+            raise UserError(
+                f"what is planned for {planned[0]!r} would be its answer: hide it with data.hidden={planned}"
+            )
+        seen = [target.name for target in self.layout.targets if target.seen]
+        if self.ask == "now" and seen:
+            raise UserError(f"ask=now would read the answer from the inputs: hide it with data.hidden={seen}")
+        if self.ask != "ahead" and not self.asked.query.valid.any():
+            raise UserError(
+                f"no subject has a visit to ask about (ask={self.ask}); "
+                "forecasting needs two visits or more, one of them its origin"
+            )
+        for name, truth in self.asked.truth.items() if self.ask != "ahead" else ():
+            if isinstance(truth, Interval) and not truth.observed.any():
+                raise UserError(
+                    f"nobody is at risk of {name!r} at a visit that something is known after; drop the target"
+                )
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        return self.cohort.subjects
+
+    @cached_property
+    def asked(self) -> "Questions":
+        """What the study asks and is judged by."""
+        about = self.cohort.valid if self.about is None else self.about
+        return self._questions(self.ask == "now", self.origins(self.cohort), about)
+
+    @cached_property
+    def taught(self) -> "Questions":
+        """What a forecaster is trained on: what is asked, and the present state of targets it cannot see."""
+        unseen = any(not target.seen and not target.horizons for target in self.layout.targets)
+        every = self.cohort.valid
+        return self._questions(self.ask == "now" or unseen, every, every)
+
+    def _questions(self, now: bool, origins: Bool[np.ndarray, "n t"], about: Bool[np.ndarray, "n t"]) -> "Questions":
+        ahead = {"later": lambda count: combinations(range(count), 2), "next": lambda count: pairwise(range(count))}
+        events = [bool(target.horizons) for target in self.layout.targets]
+        asks, ends = ahead.get("none" if all(events) else self.ask, lambda count: ()), any(events)
+        pairs = [
+            [
+                (j, k)
+                for j, k in (*asks(count), *((j, j) for j in range(count) if now or ends))
+                if start[j] and (end[k] or (ends and j == k))
+            ]
+            for count, start, end in zip(self.cohort.valid.sum(1), origins, about, strict=True)
+        ]
+        width = max(1, *map(len, pairs))
+        origin, visit = (np.zeros((len(pairs), width), int) for _ in range(2))
+        valid = np.zeros((len(pairs), width), bool)
+        for i, row in enumerate(pairs):
+            for j, pair in enumerate(row):
+                origin[i, j], visit[i, j] = pair
+                valid[i, j] = True
+        time = np.where(valid, np.take_along_axis(self.cohort.times, visit, 1), 0)
+        stands = valid & np.take_along_axis(about, visit, 1) & (now | (visit > origin))
+        return Questions(
+            query=Query(time, origin, *known_at(self.cohort, self.layout, origin, time, visit), valid),
+            visit=visit,
+            truth={
+                t.name: self._event(t.name, origin, valid & (visit == origin))
+                if t.horizons
+                else self._truth(t.index, origin, visit, stands, t.seen)
+                for t in self.layout.targets
+            },
+        )
+
+    def _event(self, name: str, origin: Int[np.ndarray, "n q"], valid: Bool[np.ndarray, "n q"]) -> Interval:
+        lo, hi = (end[:, None] for end in self.events[name].between(self.recorded or self.cohort))
+        told = since_origin(lo, hi, np.take_along_axis(self.cohort.times, origin, 1))
+        observed = told.observed & valid
+        return Interval(np.where(observed, told.lo, 0), np.where(observed, told.hi, np.inf), observed)
+
+    def longest_horizon(self, rows: Bool[np.ndarray, " n"]) -> float:
+        """The longest time from an origin to what is asked of these subjects in training, in years."""
+        query = self.taught.query
+        origin = np.take_along_axis(self.cohort.times, np.asarray(query.origin), 1)
+        return float(np.where(query.valid, query.time - origin, 0)[rows].max(initial=0))
+
+    def learnable(self, learns: Bool[np.ndarray, " n"]) -> None:
+        """Raise UserError for a target of which these subjects show nothing."""
+        for name, truth in self.taught.truth.items():
+            if not truth.observed[learns].any():
+                raise UserError(
+                    f"{name} was observed of none of {learns.sum()} training subjects, so there is nothing to learn "
+                    "from; leave it out of data.targets, or take another split"
+                )
+
+    def left_out(self) -> list[Entry]:
+        """For the ledger: the visits that are no origin of an event, and why."""
+        entries, times, valid = [], self.cohort.times, self.cohort.valid
+        for name, event in self.events.items():
+            lo, hi = (end[:, None] for end in event.between(self.recorded or self.cohort))
+            for i, j in np.argwhere(valid & ~since_origin(lo, hi, times).observed):
+                came = hi[i, 0] <= times[i, j]
+                reason = f"{name} had come by this visit" if came else f"nothing is known of {name} after this visit"
+                entries.append(Entry(self.subjects[i], self.cohort.visits[i][j], name, "excluded", reason))
+        return entries
+
+    def _truth(
+        self,
+        column: int,
+        origin: Int[np.ndarray, "n q"],
+        visit: Int[np.ndarray, "n q"],
+        valid: Bool[np.ndarray, "n q"],
+        seen: bool,
+    ) -> Truth:
+        observed = np.take_along_axis(self.cohort.observed[..., column], visit, 1) & valid
+        if seen:
+            observed &= visit > origin  # what the inputs hold is no question
+        return Truth(np.where(observed, np.take_along_axis(self.cohort.values[..., column], visit, 1), 0), observed)
+
+
+@pytree
+class Questions:
+    """Queries of all subjects (n, q), the visit each asks about, and the truths; an event is asked at its origin."""
+
+    query: Query
+    visit: Int[Arr, "n q"]
+    truth: Targets
+
+
+def known_at(
+    cohort: Cohort,
+    layout: Layout,
+    origin: Int[np.ndarray, "n q"],
+    time: Float[np.ndarray, "n q"],
+    visit: Int[np.ndarray, "n q"] | None = None,
+) -> tuple[Float[np.ndarray, "n q g"], Bool[np.ndarray, "n q g"]]:
+    """Known-ahead variables at the queries, and which of them there are: advanced from the origin's history, or as
+    planned for the visit.
+
+    Without a visit (a future nobody has recorded) a planned variable keeps its last value. One that was never observed
+    is 0, and masked.
+    """
+    known = np.zeros((*origin.shape, len(layout.known)))
+    there = np.zeros(known.shape, bool)
+    for place, column in enumerate(layout.known):
+        value, observed = cohort.values[..., column.index], cohort.observed[..., column.index]
+        last = _last(observed, origin)
+        carried = np.take_along_axis(value, np.maximum(last, 0), 1)
+        if column.per_year is not None:
+            since = np.take_along_axis(cohort.times, np.maximum(last, 0), 1)
+            carried = carried + column.per_year * (time - since)
+        elif visit is not None:
+            planned = np.take_along_axis(observed, visit, 1)
+            carried = np.where(planned, np.take_along_axis(value, visit, 1), carried)
+            last = np.where(planned, visit, last)
+        there[..., place] = last >= 0
+        known[..., place] = np.where(last >= 0, carried, 0)
+    return known, there
+
+
+def _last(observed: Bool[np.ndarray, "n t"], origin: Int[np.ndarray, "n q"]) -> Int[np.ndarray, "n q"]:
+    """The last visit up to the origin at which something was observed, -1 where there is none."""
+    seen = np.maximum.accumulate(np.where(observed, np.arange(observed.shape[1]), -1), axis=1)
+    return np.take_along_axis(seen, origin, 1)

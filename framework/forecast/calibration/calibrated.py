@@ -1,0 +1,153 @@
+"""A forecaster whose answers are corrected on validation subjects that it has not seen."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Key
+
+from framework.data.queries.examples import Examples
+from framework.data.splits.split import Split
+from framework.errors import UserError
+from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.calibration.correctors import Calibrator, Params
+from framework.forecast.ensembles.ensemble import random_of
+from framework.forecast.predict import answers
+from framework.train.optimizer import Dynamic
+from framework.types import LEVELS, Answer, Classes, Event, Forecast, Layout, Query, Target, Truth, Values, Visits
+
+
+@dataclass(frozen=True)
+class Calibrated(Forecaster):
+    """`classes` corrects probabilities, `numbers` quantiles, target by target; None leaves them as they are.
+
+    A `share` of the validation subjects is set aside for it; the member is fitted without them, since answers about
+    subjects that it has learnt or stopped by are better than those to come.
+    """
+
+    member: Forecaster
+    classes: Calibrator | None
+    numbers: Calibrator | None
+    share: float
+
+    def __post_init__(self):
+        for name, one, wanted in (("classes", self.classes, True), ("numbers", self.numbers, False)):
+            if one is not None and one.of_classes != wanted:
+                raise UserError(
+                    f"model.{name} is {type(one).__name__}, which corrects {'numbers' if wanted else 'classes'}"
+                )
+        if not 0 < self.share <= 1:
+            raise UserError(f"model.share is {self.share}; expected a share above 0 and up to 1")
+
+    def fit_many(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[Fitted]:
+        aside = [_aside(split, self.share, key) for split, key in zip(splits, keys, strict=True)]
+        kept = [replace(split, validation=split.validation & ~out) for split, out in zip(splits, aside, strict=True)]
+        fitted = self.member.fit_many(examples, kept, keys, dynamics, folder, log)
+        return [
+            FittedCalibrated(one, self, self._learn(one, examples, out)) for one, out in zip(fitted, aside, strict=True)
+        ]
+
+    @property
+    def calibrates(self) -> bool:
+        return self.numbers is not None
+
+    def parts(self) -> Sequence[Part]:
+        return [Part("calibration", ("validation",)), *self.member.parts()]
+
+    def dynamic(self, layout: Layout) -> Dynamic | None:
+        return self.member.dynamic(layout)
+
+    def load(self, path: Path, layout: Layout) -> Fitted:
+        file = path / "calibration.json"
+        if not file.exists():
+            raise UserError(f"no fitted model at {file}; run the forecast first, or name a run that finished")
+        told = json.loads(file.read_text())
+        params = {name: {key: np.array(x) for key, x in one.items()} for name, one in told.items()}
+        return FittedCalibrated(self.member.load(path / "member", layout), self, params)
+
+    def corrects(self, target: Target) -> Calibrator | None:
+        """What corrects a target; survival is left as it is."""
+        if target.horizons:
+            return None
+        return self.classes if target.levels else self.numbers
+
+    def _learn(self, fitted: Fitted, examples: Examples, aside: Bool[np.ndarray, " n"]) -> dict[str, Params]:
+        rows, asked = np.flatnonzero(aside), examples.asked
+        told, params = answers(fitted, examples, rows, asked), {}
+        for target in fitted.layout.targets:
+            calibrator = self.corrects(target)
+            if calibrator is None:
+                continue
+            truth = asked.truth[target.name]
+            assert isinstance(truth, Truth)  # an event is left as it is
+            i, q = np.nonzero(np.asarray(truth.observed)[rows])
+            if not len(i):
+                raise UserError(f"{target.name} is known of none of the {len(rows)} subjects set aside to calibrate by")
+            came = np.asarray(truth.value, np.float64)[rows][i, q]
+            kept = slice(None if target.levels else len(LEVELS))  # of a number its quantiles
+            params[target.name] = calibrator.fit(told[target.name][i, q, kept], came, i)
+        return params
+
+
+@dataclass(frozen=True)
+class FittedCalibrated(Fitted):
+    """A fitted member and what its answers are corrected by, target by target."""
+
+    member: Fitted
+    recipe: Calibrated
+    params: Mapping[str, Params]
+
+    @property
+    def layout(self):
+        """What the member reads."""
+        return self.member.layout
+
+    @property
+    def cost(self):
+        """What the member cost; correcting costs next to nothing."""
+        return self.member.cost
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self.member.notes
+
+    def predict(self, history: Visits, query: Query) -> Forecast:
+        told = self.member.predict(history, query)
+        return {target.name: self._one(target, told[target.name]) for target in self.layout.targets}
+
+    def _one(self, target: Target, told: Answer) -> Answer:
+        calibrator = self.recipe.corrects(target)
+        if calibrator is None or isinstance(told, Event):
+            return told
+        params = self.params[target.name]
+        if isinstance(told, Classes):
+            return Classes(calibrator.apply(params, told.probs))
+        return Values(calibrator.apply(params, told.quantiles), told.point)
+
+    def save(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self.member.save(path / "member")
+        told = {name: {key: np.asarray(x).tolist() for key, x in one.items()} for name, one in self.params.items()}
+        (path / "calibration.json").write_text(json.dumps(told))
+
+
+def _aside(split: Split, share: float, key: Key[Array, ""]) -> Bool[np.ndarray, " n"]:
+    """Which validation subjects are set aside, drawn by the key."""
+    rows = np.flatnonzero(split.validation)
+    if not len(rows):
+        raise UserError(
+            "nobody validates, and a calibrated model is corrected on validation subjects; raise split.validation"
+        )
+    drawn = random_of(jax.random.fold_in(key, 1)).permutation(rows)[: max(1, round(share * len(rows)))]
+    return np.isin(np.arange(len(split.validation)), drawn)

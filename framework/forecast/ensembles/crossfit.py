@@ -1,0 +1,244 @@
+"""One forecaster fitted in turns on parts of the training subjects, at the settings that suit those left out."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from framework.configurable import configurable
+from framework.data.queries.examples import Examples
+from framework.data.splits.split import Split
+from framework.errors import UserError
+from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.calibration.horizon import HeldOut, joined
+from framework.forecast.deep.forecaster import Deep
+from framework.forecast.ensembles.ensemble import FittedEnsemble, read_by
+from framework.forecast.tabular.cross_validation import Left, half_of, held_out_answers, losses, turns
+from framework.forecast.tabular.selection import combinations
+from framework.forecast.target_kinds import without_events
+from framework.image.augment.compose import Compose
+from framework.nn.encoders.base import Encoder
+from framework.nn.encoders.multimodal import Fusion
+from framework.nn.heads.base import Head
+from framework.train.cost.throughput import Cost
+from framework.train.loop import Training
+from framework.train.optimizer import Dynamic
+from framework.types import Layout
+
+
+@dataclass(frozen=True)
+class CrossFit(Forecaster):
+    """`member` at every combination of the settings in `grid`, each fitted `folds` times, another part left out.
+
+    Those left out are its validation subjects: they stop its training, and tell for each target which combination
+    forecasts best. What forecasts is the mean of that combination's fits (Krogh & Vedelsby 1995), so that
+    every training subject teaches most of them. `grid` names settings of `Dynamic`, which are traced: all fits of all
+    combinations are one program, run in waves of as many as `gigabytes` hold.
+    """
+
+    member: Forecaster
+    grid: Mapping[str, Sequence[float]]
+    folds: int
+    gigabytes: float
+
+    def __post_init__(self):
+        if self.folds < 2:
+            raise UserError(f"model.folds is {self.folds}; expected 2 or more, to judge by subjects left out")
+        empty = [name for name, options in self.grid.items() if not options]
+        if empty:
+            raise UserError(f"model.grid.{empty[0]} is empty; expected one or more values to choose from")
+        if self.gigabytes <= 0:
+            raise UserError(f"model.gigabytes is {self.gigabytes}; expected memory above 0")
+
+    def dynamic(self, layout: Layout) -> Dynamic | None:
+        return self.member.dynamic(layout)
+
+    def fit_many(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[Fitted]:
+        return [fitted for fitted, _ in self._fit(examples, splits, keys, dynamics, folder, log, calibrate=False)]
+
+    @property
+    def forecasts_held_out(self) -> bool:
+        return True
+
+    def fit_held_out(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:
+        """Half of those left out in a turn neither stop its training nor choose: its fit forecasts them."""
+        return self._fit(examples, splits, keys, dynamics, folder, log, calibrate=True)
+
+    def _fit(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None,
+        folder: Path | None,
+        log: Log,
+        calibrate: bool,
+    ) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:
+        examples = replace(examples, layout=without_events(examples.layout, "cross-fitting"))
+        alone = self._base(examples.layout)
+        outs = [turns(split.train | split.validation, self.folds, key) for split, key in zip(splits, keys, strict=True)]
+        spared = [
+            [half_of(out, jax.random.fold_in(key, turn)) & calibrate for turn, out in enumerate(left)]
+            for left, key in zip(outs, keys, strict=True)
+        ]
+        outs = [[out & ~own for out, own in zip(*pair, strict=True)] for pair in zip(outs, spared, strict=True)]
+        inner, settings, own = [], [], []
+        for m, (split, turn, key) in enumerate(zip(splits, outs, keys, strict=True)):
+            base = alone if dynamics is None else jax.tree.map(lambda x, m=m: x[m], dynamics)
+            for candidate in self.candidates:
+                inner += [_leaving(split, out, own) for out, own in zip(turn, spared[m], strict=True)]
+                settings += [_given(base, candidate)] * len(turn)
+            own.append(jax.random.split(key, len(turn) * len(self.candidates)))
+        every = None if settings[0] is None else jax.tree.map(lambda *x: jnp.stack(x), *settings)
+        lanes = iter(self._in_waves(examples, inner, jnp.concatenate(own), every, folder, log))
+        made = []
+        for turn, rest in zip(outs, spared, strict=True):
+            each = [[next(lanes) for _ in turn] for _ in self.candidates]
+            whole = self._whole(examples, turn, each)
+            made.append((whole, whole.held_out(examples, rest) if calibrate else {}))
+        return made
+
+    def _in_waves(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None,
+        folder: Path | None,
+        log: Log,
+    ) -> list[Fitted]:
+        """The member fitted on all splits, as many side by side as memory holds; waves are of one size but the last."""
+        each = self.member.member_bytes(examples, splits)
+        most = max(1, int(self.gigabytes * 1e9 // each)) if each else len(splits)
+        size = -(-len(splits) // -(-len(splits) // most))
+        fitted: list[Fitted] = []
+        for start in range(0, len(splits), size):
+            some = slice(start, start + size)
+            own = None if dynamics is None else jax.tree.map(lambda x, some=some: x[some], dynamics)
+            # waves of another size go on from nothing
+            here = None if folder is None else folder / f"{start}-{size}"
+            told = lambda row, start=start: log(row | {"member": row["member"] + start})  # noqa: E731
+            fitted += self.member.fit_many(examples, splits[some], keys[some], own, here, told)
+        return fitted
+
+    def load(self, path: Path, layout: Layout) -> Fitted:
+        file = path / "weights.json"
+        if not file.exists():
+            raise UserError(f"no fitted model at {file}; run the forecast first, or name a run that finished")
+        layout = without_events(layout, "cross-fitting")
+        folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
+        members = {folder.name: self.member.load(folder, layout) for folder in folders}
+        return FittedEnsemble(read_by(layout, members), members, "mean", json.loads(file.read_text()))
+
+    def parts(self) -> Sequence[Part]:
+        return [replace(part, roles=("train", "validation")) if part.roles else part for part in self.member.parts()]
+
+    @property
+    def candidates(self) -> list[dict[str, float]]:
+        """Every combination of settings."""
+        return combinations(self.grid, [*self.grid])
+
+    def _base(self, layout: Layout) -> Dynamic | None:
+        """The member's own settings. Raises UserError where the grid names one that it has not."""
+        base = self.member.dynamic(layout)
+        unknown = [name for name in self.grid if not hasattr(base, name)]
+        if unknown:
+            raise UserError(
+                f"model.grid.{unknown[0]} is no setting of {type(self.member).__name__} that members may differ in; "
+                f"expected {', '.join(vars(base)) if base is not None else 'an empty grid: it has none'}"
+            )
+        return base
+
+    def _whole(self, examples: Examples, outs: Sequence[Left], lanes: Sequence[Sequence[Fitted]]) -> "FittedCrossFit":
+        """The mean of the best candidate's lanes for each target."""
+        layout = read_by(examples.layout, {str(c): turns[0] for c, turns in enumerate(lanes)})
+        each = jnp.eye(len(lanes))
+        judged = losses(examples, layout.targets, outs, lanes)
+        best = {name: int(np.argmin([loss(one) for one in each])) for name, loss in judged.items()}
+        places = [(c, turn) for c in sorted(set(best.values())) for turn in range(len(outs))]
+        members = {f"{c:03d}-{turn:02d}": lanes[c][turn] for c, turn in places}
+        weights = {name: [(c == own) / len(outs) for c, _ in places] for name, own in best.items()}
+        settings = {name: self.candidates[own] for name, own in best.items()}
+        return FittedCrossFit(layout, members, "mean", weights, lanes[0][0].cost, settings)
+
+
+@configurable("model")
+def of_network(
+    grid: Mapping[str, Sequence[float]],
+    folds: int,
+    gigabytes: float,
+    encoder: Callable[..., Encoder] | None,
+    augment: Compose | None,
+    fusion: Callable[..., Fusion],
+    head: Callable[..., Head],
+    training: Training,
+    width: int,
+    pretrained: str | None,
+    frozen: bool,
+    ordinal: bool,
+    unit: float,
+    token_dropout: float,
+    hidden: Sequence[str],
+) -> CrossFit:
+    """The cross-fitted network of these parts, which are those of `Deep`."""
+    own = (pretrained, frozen, ordinal, unit, token_dropout, hidden)
+    return CrossFit(Deep(encoder, augment, fusion, head, training, width, *own), grid, folds, gigabytes)
+
+
+@dataclass(frozen=True)
+class FittedCrossFit(FittedEnsemble):
+    """The mean of one candidate's fits for each target, and which that was."""
+
+    cost: Cost | None = None
+    settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> Mapping[str, Any]:
+        return self.settings
+
+    def held_out(self, examples: Examples, outs: Sequence[Left]) -> dict[str, HeldOut]:
+        """What the chosen candidate's fit of each turn forecasts of subjects who were left out of it."""
+        parts = []
+        for turn, out in enumerate(outs):
+            here = {name: one for name, one in self.members.items() if name.endswith(f"-{turn:02d}")}
+            told = {name: held_out_answers(one, examples, out) for name, one in here.items()}
+            chosen = {
+                target: name
+                for target, weights in (self.weights or {}).items()
+                for name, weight in zip(self.members, weights, strict=True)
+                if weight and name in here
+            }
+            parts.append({target: told[name][target] for target, name in chosen.items() if target in told[name]})
+        return joined(parts)
+
+
+def _leaving(split: Split, out: Left, spared: Left) -> Split:
+    return replace(split, train=(split.train | split.validation) & ~out & ~spared, validation=out)
+
+
+def _given(base: Dynamic | None, settings: Mapping[str, float]) -> Dynamic | None:
+    if base is None:
+        return None
+    return replace(base, **{name: jnp.full_like(getattr(base, name), value) for name, value in settings.items()})

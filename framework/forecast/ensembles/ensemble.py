@@ -1,0 +1,210 @@
+"""Several forecasters as one: their mean or median, or one of them on many resamples."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from framework.data.queries.examples import Examples
+from framework.data.splits.split import Split
+from framework.errors import UserError
+from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.predict import numbers as numbers_of
+from framework.train.optimizer import Dynamic
+from framework.types import LEVELS, Answer, Classes, Event, Forecast, Layout, Query, Target, Values, Visits
+
+COMBINATIONS = ("mean", "median")
+
+
+@dataclass(frozen=True)
+class Voting(Forecaster):
+    """The mean of the members' probabilities, and of their quantiles level by level; or the median, summing to one.
+
+    Survival comes together as it is. Targets that a member does not answer are left out.
+    """
+
+    members: Mapping[str, Forecaster]
+    combine: str
+
+    def __post_init__(self):
+        some_members(self.members)
+        _known(self.combine)
+
+    def fit_many(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[Fitted]:
+        fitted = each(self.members, examples, splits, keys, dynamics, folder, log)
+        return [
+            self._whole(examples.layout, {name: lanes[m] for name, lanes in fitted.items()}) for m in range(len(splits))
+        ]
+
+    def parts(self) -> Sequence[Part]:
+        return parts_of(self.members)
+
+    def load(self, path: Path, layout: Layout) -> Fitted:
+        return self._whole(layout, {name: one.load(path / name, layout) for name, one in self.members.items()})
+
+    def _whole(self, layout: Layout, members: Mapping[str, Fitted]) -> "FittedEnsemble":
+        return FittedEnsemble(read_by(layout, members), members, self.combine)
+
+
+@dataclass(frozen=True)
+class Bagging(Forecaster):
+    """`member` fitted `count` times, each time on a share of the training subjects, drawn without replacement.
+
+    A subject is in or out, because a split cannot hold one twice; half without replacement behaves as a bootstrap does
+    (Bühlmann & Yu 2002). Validation subjects are the same for all.
+    """
+
+    member: Forecaster
+    count: int
+    share: float
+    combine: str
+
+    def __post_init__(self):
+        _known(self.combine)
+        if self.count < 1 or not 0 < self.share <= 1:
+            raise UserError(
+                f"model.count={self.count}, model.share={self.share}; expected 1 or more, a share above 0 and up to 1"
+            )
+
+    def fit_many(
+        self,
+        examples: Examples,
+        splits: Sequence[Split],
+        keys: Key[Array, " m"],
+        dynamics: Dynamic | None = None,
+        folder: Path | None = None,
+        log: Log = lambda row: None,
+    ) -> list[Fitted]:
+        draws, own = [], []
+        for split, key in zip(splits, keys, strict=True):
+            own.append(jax.random.split(key, self.count))
+            draws += [_part(split, one, self.share) for one in own[-1]]
+        repeated = None if dynamics is None else jax.tree.map(lambda x: jnp.repeat(x, self.count, axis=0), dynamics)
+        fitted = self.member.fit_many(examples, draws, jnp.concatenate(own), repeated, folder, log)
+        bags = [fitted[m * self.count : (m + 1) * self.count] for m in range(len(splits))]
+        return [self._whole(examples.layout, bag) for bag in bags]
+
+    def parts(self) -> Sequence[Part]:
+        return self.member.parts()
+
+    def load(self, path: Path, layout: Layout) -> Fitted:
+        return self._whole(layout, [self.member.load(path / str(i), layout) for i in range(self.count)])
+
+    def _whole(self, layout: Layout, bag: Sequence[Fitted]) -> "FittedEnsemble":
+        members = {str(i): one for i, one in enumerate(bag)}
+        return FittedEnsemble(read_by(layout, members), members, self.combine)
+
+
+def parts_of(members: Mapping[str, Forecaster]) -> list[Part]:
+    """What the members fit, under their names."""
+    return [replace(part, name=f"{name}: {part.name}") for name, one in members.items() for part in one.parts()]
+
+
+@dataclass(frozen=True)
+class FittedEnsemble(Fitted):
+    """Fitted members and how they come together; `weights` of the mean by target, none where all weigh alike."""
+
+    layout: Layout
+    members: Mapping[str, Fitted]
+    combine: str
+    weights: Mapping[str, Sequence[float]] | None = None
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return [*dict.fromkeys(note for one in self.members.values() for note in one.notes)]
+
+    def predict(self, history: Visits, query: Query) -> Forecast:
+        told = [one.predict(_seen(history, one.layout), query) for one in self.members.values()]
+        return {t.name: self._one(t, [forecast[t.name] for forecast in told]) for t in self.layout.targets}
+
+    def save(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        for name, one in self.members.items():
+            one.save(path / name)
+        if self.weights is not None:
+            (path / "weights.json").write_text(json.dumps(self.weights))
+
+    def _one(self, target: Target, told: Sequence[Answer]) -> Answer:
+        numbers = jnp.stack([jnp.asarray(numbers_of(one), float) for one in told])
+        if self.combine == "median":
+            whole = jnp.median(numbers, axis=0)
+        elif self.weights is None:
+            whole = jnp.mean(numbers, axis=0)
+        else:
+            whole = jnp.tensordot(jnp.asarray(self.weights[target.name], float), numbers, 1)
+        if target.horizons:
+            return Event(whole)
+        if target.levels:
+            return Classes(whole / whole.sum(-1, keepdims=True))
+        return Values(jnp.sort(whole[..., : len(LEVELS)], axis=-1), whole[..., -1])
+
+
+def each(
+    members: Mapping[str, Forecaster],
+    examples: Examples,
+    splits: Sequence[Split],
+    keys: Key[Array, " m"],
+    dynamics: Dynamic | None,
+    folder: Path | None,
+    log: Log,
+) -> dict[str, list[Fitted]]:
+    """All members, one after the other, each with keys, a folder and numbers in the log of its own."""
+    fitted = {}
+    for place, (name, one) in enumerate(members.items()):
+
+        def told(row: dict, name: str = name, first: int = place * len(splits)) -> None:
+            log({**row, "member": first + row["member"], "part": name})
+
+        own = jax.vmap(partial(jax.random.fold_in, data=place))(keys)
+        fitted[name] = one.fit_many(examples, splits, own, dynamics, folder and folder / name, told)
+    return fitted
+
+
+def _part(split: Split, key: Key[Array, ""], share: float) -> Split:
+    """The split with a share of its training subjects, drawn by the key."""
+    rows = np.flatnonzero(split.train)
+    drawn = random_of(key).permutation(rows)[: max(1, round(share * len(rows)))]
+    return Split(np.isin(np.arange(len(split.train)), drawn), split.validation, split.test)
+
+
+def random_of(key: Key[Array, ""]) -> np.random.Generator:
+    """Host randomness that hangs on a key."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+
+def read_by(layout: Layout, members: Mapping[str, Fitted]) -> Layout:
+    """The layout with the modalities that some member reads, and the targets that all of them answer."""
+    wanted = {name for one in members.values() for name in one.layout.modalities}
+    kept = [(n, g) for n, g in zip(layout.modalities, layout.grids, strict=True) if n in wanted]
+    answered = [{target.name for target in one.layout.targets} for one in members.values()]
+    targets = tuple(target for target in layout.targets if all(target.name in names for names in answered))
+    return replace(layout, targets=targets, modalities=tuple(n for n, _ in kept), grids=tuple(g for _, g in kept))
+
+
+def _seen(history: Visits, layout: Layout) -> Visits:
+    return replace(history, scans={name: history.scans[name] for name in layout.modalities})
+
+
+def some_members(members: Mapping[str, Forecaster]) -> None:
+    """Raise UserError where there are none."""
+    if not members:
+        raise UserError("an ensemble has no members; give model.members.<name>=<a model>")
+
+
+def _known(combine: str) -> None:
+    if combine not in COMBINATIONS:
+        raise UserError(f"model.combine is {combine!r}; expected one of {list(COMBINATIONS)}")

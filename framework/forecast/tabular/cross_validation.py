@@ -1,0 +1,101 @@
+"""Judging forecasters by training subjects that they did not learn from."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key
+
+from framework.data.queries.examples import Examples
+from framework.data.splits.split import dealt
+from framework.errors import UserError
+from framework.forecast.base import Fitted
+from framework.forecast.calibration.horizon import HeldOut
+from framework.forecast.ensembles.ensemble import random_of
+from framework.forecast.predict import answers
+from framework.types import LEVELS, Target, Truth
+
+LEAST = 1e-6  # probability, as the metric clips it
+
+Left = Bool[np.ndarray, " n"]
+Loss = Callable[[Float[Array, "k"]], Float[Array, ""]]
+
+
+def turns(among: Bool[np.ndarray, " n"], folds: int, key: Key[Array, ""]) -> list[Left]:
+    """Who of these subjects is left out in each turn; every one is, once. Raises UserError where there is one alone."""
+    rows = np.flatnonzero(among)
+    if len(rows) < 2:
+        raise UserError(f"{len(rows)} training subjects; 2 or more are needed, to judge by some left out")
+    of = np.full(len(among), -1)
+    of[rows] = dealt(random_of(key).permutation(len(rows)), min(folds, len(rows)))
+    return [of == turn for turn in range(of.max() + 1)]
+
+
+def half_of(among: Left, key: Key[Array, ""]) -> Left:
+    """Half of these subjects, drawn by the key; of an odd number the smaller half."""
+    rows = np.flatnonzero(among)
+    drawn = random_of(jax.random.fold_in(key, 2)).permutation(rows)[: len(rows) // 2]
+    return np.isin(np.arange(len(among)), drawn)
+
+
+def held_out_answers(fitted: Fitted, examples: Examples, out: Left) -> dict[str, HeldOut]:
+    """What is forecast of the numbers of subjects left out, beside their truths; of those observed."""
+    rows, asked = np.flatnonzero(out), examples.asked
+    told = answers(fitted, examples, rows, asked) if len(rows) else {}
+    horizon = np.asarray(asked.query.time) - np.take_along_axis(
+        examples.cohort.times, np.asarray(asked.query.origin), 1
+    )
+    found = {}
+    for target in fitted.layout.targets:
+        truth = asked.truth[target.name]
+        if target.levels or not isinstance(truth, Truth):
+            continue
+        i, q = np.nonzero(np.asarray(truth.observed)[rows])
+        found[target.name] = HeldOut(
+            quantiles=told[target.name][i, q, : len(LEVELS)] if len(rows) else np.empty((0, len(LEVELS))),
+            truth=np.asarray(truth.value, np.float64)[rows][i, q],
+            subject=rows[i],
+            horizon=horizon[rows][i, q],
+        )
+    return found
+
+
+def losses(
+    examples: Examples, targets: Sequence[Target], outs: Sequence[Left], members: Sequence[Sequence[Fitted]]
+) -> dict[str, Loss]:
+    """For each target the loss (log loss, pinball) of a weighted mean of k members on the subjects left out.
+
+    `members` are k rows of what each fitted in every turn. Raises UserError where a target is known of nobody.
+    """
+    told: dict[str, list[np.ndarray]] = {t.name: [] for t in targets}
+    came: dict[str, list[np.ndarray]] = {t.name: [] for t in targets}
+    for turn, out in enumerate(outs):
+        rows = np.flatnonzero(out)
+        said = [answers(each[turn], examples, rows, examples.asked) for each in members]
+        for target in targets:
+            truth = examples.asked.truth[target.name]
+            assert isinstance(truth, Truth)  # classes and numbers; events are not judged so
+            asked = np.asarray(truth.observed)[rows]
+            kept = slice(None if target.levels else len(LEVELS))  # of a number the quantiles, not the point forecast
+            told[target.name].append(np.stack([one[target.name][asked][..., kept] for one in said]))
+            came[target.name].append(np.asarray(truth.value)[rows][asked])
+    return {t.name: _loss(t, np.concatenate(told[t.name], 1), np.concatenate(came[t.name])) for t in targets}
+
+
+def _loss(target: Target, told: Float[np.ndarray, "k n p"], came: Float[np.ndarray, " n"]) -> Loss:
+    if not len(came):
+        raise UserError(f"{target.name} is known of no training subject; some are needed to judge by")
+    return partial(_log_loss if target.levels else _pinball, jnp.asarray(told), jnp.asarray(came))
+
+
+def _log_loss(told: Float[Array, "k n c"], came: Float[Array, " n"], weights: Float[Array, " k"]) -> Float[Array, ""]:
+    given = jnp.take_along_axis(jnp.tensordot(weights, told, 1), came.astype(int)[:, None], 1)
+    return -jnp.log(jnp.maximum(given, LEAST)).mean()
+
+
+def _pinball(told: Float[Array, "k n l"], came: Float[Array, " n"], weights: Float[Array, " k"]) -> Float[Array, ""]:
+    error = came[:, None] - jnp.tensordot(weights, told, 1)
+    levels = jnp.array(LEVELS)
+    return jnp.maximum(levels * error, (levels - 1) * error).mean()

@@ -1,0 +1,111 @@
+"""What an estimator learnt of one target, and the losses it was chosen by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree
+
+from framework.errors import UserError
+from framework.forecast.tabular.selection import Program
+from framework.types import LEVELS, Arr
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What was learnt of one target.
+
+    A number is predicted in units of `spread`, as a distance from `middle`, or, where it `differs`, as the change from
+    its last observation. `around` are the quantiles of its error, empty where the estimator predicts quantiles itself.
+    `learnt_from` of `table_rows` rows weighed something. `scores` are all candidates' settings and losses on subjects
+    left out: log loss, or pinball loss in units of the spread.
+    """
+
+    program: Program
+    candidate: int
+    params: PyTree
+    differs: bool
+    middle: float
+    around: Sequence[float]
+    learnt_from: int
+    table_rows: int
+    scores: Sequence[tuple[Mapping[str, Any], float]]
+    spread: float
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Those of the chosen candidate."""
+        return self.program.settings[self.candidate]
+
+    @property
+    def score(self) -> float:
+        return min(score for _, score in self.scores)
+
+    def facts(self) -> dict[str, Any]:
+        """All but the parameters, as JSON has it; of these the shapes."""
+        kept = ("differs", "middle", "around", "learnt_from", "table_rows", "scores", "spread")
+        shapes = [list(leaf.shape) for leaf in jax.tree.leaves(self.params)]
+        return {"settings": self.settings, "shapes": shapes, **{name: getattr(self, name) for name in kept}}
+
+    def told(self, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], start: Float[Arr, " n"]) -> Arr:
+        """Probabilities, or quantiles from `start` on."""
+        told = self.program.predict(self.candidate, self.params, x, observed)
+        if self.program.estimator.classes:
+            return _smooth(told, self.learnt_from)
+        return self.quantiles(told, start)
+
+    def quantiles(self, told: Float[Arr, "n p"], start: Float[Arr, " n"]) -> Float[Array, "n l"]:
+        """From what an estimator predicts of a number, in units of the spread from `start` on."""
+        told = jnp.asarray(told)
+        told = told + jnp.asarray(self.around, told.dtype) if len(self.around) else jnp.sort(told, axis=-1)
+        return told * self.spread + jnp.asarray(start)[:, None]
+
+
+@dataclass(frozen=True)
+class ClassLoss:
+    """Log loss of probabilities."""
+
+    usable: Bool[np.ndarray, " n"]
+    truth: Float[np.ndarray, " n"]
+    weight: Float[np.ndarray, " n"]
+
+    def loss(self, told: Float[np.ndarray, "n p"]) -> float:
+        given = np.asarray(_smooth(told, int(self.usable.sum())))[np.arange(len(told)), self.truth.astype(int)]
+        return float(np.average(-np.log(given[self.usable]), weights=self.weight[self.usable]))
+
+    def around(self, told: Float[np.ndarray, "n p"]) -> list[float]:
+        return []
+
+
+@dataclass(frozen=True)
+class NumberLoss:
+    """Pinball loss of quantiles, or of a number with the quantiles of its errors around it."""
+
+    usable: Bool[np.ndarray, " n"]
+    truth: Float[np.ndarray, " n"]
+    weight: Float[np.ndarray, " n"]
+
+    def loss(self, told: Float[np.ndarray, "n p"]) -> float:
+        told, truth = told[self.usable], self.truth[self.usable, None]
+        around = self.around_of(told, truth)
+        error = truth - (told + np.array(around) if around else np.sort(told, axis=1))
+        pinball = np.maximum(np.array(LEVELS) * error, (np.array(LEVELS) - 1) * error).mean(1)
+        return float(np.average(pinball, weights=self.weight[self.usable]))
+
+    def around(self, told: Float[np.ndarray, "n p"]) -> list[float]:
+        return self.around_of(told[self.usable], self.truth[self.usable, None])
+
+    def around_of(self, told: np.ndarray, truth: np.ndarray) -> list[float]:
+        if told.shape[1] == len(LEVELS):
+            return []
+        if told.shape[1] > 1:
+            raise UserError(f"the regressor predicts {told.shape[1]} quantiles; expected one number, or {list(LEVELS)}")
+        return np.quantile(truth - told, LEVELS).tolist()
+
+
+def _smooth(told: Float[Arr, "n p"], rows: int) -> Float[Arr, "n p"]:
+    """Probabilities as if one more row had been shared by all levels: none is said to be impossible."""
+    return (told * rows + 1 / told.shape[-1]) / (rows + 1)

@@ -1,0 +1,105 @@
+"""What a configuration's classes are called in a methods section: the clauses of `methods.yaml`, filled in."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from math import prod
+from typing import Any
+
+import yaml
+
+FORECAST, OUTPUTS = "framework.forecast", "framework.nn.outputs"
+NETWORKS = (f"{FORECAST}.deep.Deep", f"{FORECAST}.crossfit.of_network")
+CANDIDATES, FLOOR = f"{FORECAST}.selection.Candidates", f"{FORECAST}.last_visit.LastVisit"
+FOR = {"classifier": "classes", "classes": "classes", "regressor": "numbers", "numbers": "numbers"}
+SETTING = re.compile(r"\{(\w+)\}")
+
+
+@cache
+def vocabulary() -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """Of each class its wordings, the first whose `when` fits being the one."""
+    text = files("framework.report.methods").joinpath("methods.yaml").read_text(encoding="utf-8")
+    return {name: said if isinstance(said, list) else [{"says": said}] for name, said in yaml.safe_load(text).items()}
+
+
+def wording(node: Mapping, kind: str | None = None) -> str:
+    """The clause of one node of a configuration; a class that nobody has put into words is named as it is."""
+    known = dict(node)
+    if "grid" in node:
+        known["candidates"] = prod(len(values) for values in node["grid"].values())
+    return SETTING.sub(lambda match: _value(known.get(match[1])), fitting(node, kind)["says"])
+
+
+def fitting(node: Mapping, kind: str | None = None) -> Mapping[str, Any]:
+    """The entry of the vocabulary that fits a node's settings and the kind of target it is `for`."""
+    name, known = node["_target_"], {**node, "for": kind}
+    some = vocabulary().get(name, [{"says": f"{name.rsplit('.', 1)[-1]} ({name})"}])
+    return next(one for one in some if all(known.get(key) == value for key, value in one.get("when", {}).items()))
+
+
+def clauses(node: Any, kinds: Sequence[str], kind: str | None = None) -> Iterator[str]:
+    """What a configuration consists of, from the outside in; `kinds` are those of the targets."""
+    if isinstance(node, list):
+        for child in node:
+            yield from clauses(child, kinds, kind)
+    if not isinstance(node, Mapping):
+        return
+    if node.get("_target_") == CANDIDATES:
+        yield _candidates(node, kind)
+        return
+    if "_target_" in node:
+        said = wording(node, kind)
+        if said and not (node["_target_"] == FLOOR and list(kinds) == ["events"]):
+            yield said
+        yield from _answers(node, kinds)
+        if node.get("pretrained"):
+            rest = ", then learning no more" if node.get("frozen", True) else ""
+            yield f"encoders pretrained by reconstructing the scans of training subjects [@hinton2006]{rest}"
+    for name, child in node.items():
+        own = FOR.get(name, kind)
+        if own is None or own in kinds:
+            yield from _of(name, list(clauses(child, kinds, own)), child, kinds, own)
+
+
+def _of(name: str, told: list[str], child: Any, kinds: Sequence[str], kind: str | None) -> Iterator[str]:
+    """The clauses of a child, with what it is for."""
+    if name == "members":
+        parts = [f"{member} ({', '.join(clauses(one, kinds, kind))})" for member, one in child.items()]
+        yield "its members " + "; ".join(parts)
+    elif name in FOR and told:
+        yield f"for {FOR[name]} {told[0]}"
+        yield from told[1:]
+    else:
+        yield from told
+
+
+def _candidates(node: Mapping, kind: str | None) -> str:
+    count = prod(len(values) for values in node["grid"].values())
+    said = f"{wording(node['estimator'], kind)} ({count} candidate setting{'s' * (count != 1)})"
+    if node.get("prepared"):
+        said += ", features standardised on the training subjects, what is missing standing at their mean"
+        said += " beside an indicator" if node.get("indicators") else ""
+    return said
+
+
+def _answers(node: Mapping, kinds: Sequence[str]) -> Iterator[str]:
+    """What a network answers each kind of target with, and a floor an event."""
+    if node["_target_"] in NETWORKS:
+        classes = "OrdinalOutput" if node.get("ordinal") else "ClassOutput"
+        of = {"numbers": "QuantileOutput", "classes": classes, "events": "HazardOutput"}
+        for kind in kinds:
+            yield wording({"_target_": f"{OUTPUTS}.{of[kind]}"})
+    if node["_target_"] == FLOOR and "events" in kinds:
+        of_event = (
+            f"{FORECAST}.last_visit.Expected"
+            if node.get("drifts")
+            else "framework.baselines.survival.kaplan_meier.Curve"
+        )
+        yield wording({"_target_": of_event})
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
