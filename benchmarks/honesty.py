@@ -6,7 +6,7 @@
   the AUC should hold ½ as often as it says: on half of the subjects held out, and pooled over five subject-wise folds,
   each with its mean AUC; beside them a visit-wise split, in which a subject's other visits give its label away. Pooled
   folds train on each other's subjects, so any two subjects' likeness counts twice; the corrected t-test over folds
-  (`framework.evaluate.inference.corrected_ttest`) allows for it, and its share of intervals that hold ½ stands there too.
+  (`framework.evaluate.inference.corrected_ttest`) allows for it, and its share of intervals that hold ½ stands there.
 - equal forecasters: least squares on either of two features that are as good, five times five folds: how often the
   corrected t-test finds a difference at 5%, and how often the plain one does.
 - conformal intervals: on 50 subjects of one to eight visits set aside, quantiles told too narrow, errors with heavy

@@ -84,8 +84,8 @@ def load() -> None:
     """All that commands load, before processes are forked; nothing is computed, which would not survive a fork."""
     for name in COMMANDS:
         importlib.import_module(f"experiments.{name}")
-    for name in ("run", "predict", "report", "pretrain", "together"):
-        importlib.import_module(f"framework.launch.{name}")
+    for name in ("runs.execute", "runs.predict", "cli.report", "runs.pretrain", "sweeps.batched"):
+        importlib.import_module(f"framework.{name}")
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         from hydra.core.plugins import Plugins
 

@@ -226,7 +226,7 @@ CALLS: Mapping[str, dict[str, Any]] = {  # what a target might be, with argument
     "framework.": {},
     ".os.system": {},
     "framework..launch.predict.predict": {},
-    "framework.launch/../../evil.Evil": {},
+    "framework.config/../../evil.Evil": {},
 }
 
 

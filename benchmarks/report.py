@@ -3,7 +3,7 @@
     python -m benchmarks.report [--results benchmarks/results] [--out benchmarks/results/report.html]
 
 Reads every JSON of the results folder, whoever wrote it, and groups them by device. A case with `times` by contender is
-drawn; its FLOPs and bytes (`framework.train.cost.flops`) are those of the mathematics and so the same for all contenders.
+drawn; its FLOPs and bytes (`framework.train.cost.flops`) are those of the mathematics, the same for all contenders.
 The share of the peak is held against `rates`, the best matrix product and copy measured on one such device.
 """
 

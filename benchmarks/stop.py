@@ -127,7 +127,8 @@ class Life:
         lines = self._err.read_text().splitlines()
         self.ended = state == "finished"
         code, halves = self.process.returncode, [f for f in self.folder.rglob("*.new") if "xla" not in str(f)]
-        faults = [f"exit code {code}"] * (code not in (0, 128 + number))
+        expected = (0, 128 + number, *([-number] * self.ended))  # the last: as the process went, its work done
+        faults = [f"exit code {code}"] * (code not in expected)
         if not self.ended:
             said = len([line for line in lines if "goes on from" in line]) == 1 and "Traceback" not in "".join(lines)
             faults += [f"status {state}"] * (state != "stopped") + [f"said {' '.join(lines)[-300:]}"] * (not said)

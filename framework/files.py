@@ -1,11 +1,14 @@
-"""Files that are there whole or not at all, whatever ends the process that writes them."""
+"""Files that are there whole or not at all, and folders that one process at a time works in."""
 
+import fcntl
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from framework.errors import UserError
 
 
 @contextmanager
@@ -41,3 +44,30 @@ def write_whole(file: Path, text: str) -> None:
     """Write a text so."""
     with whole(file, encoding="utf-8", newline="") as new:
         new.write(text)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Nobody else at work in a folder, which is made; whoever dies lets go. Raises UserError where somebody is."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another process is at work in {folder}; wait until it is done, then give the same command again"
+            ) from error
+        yield
+    finally:
+        os.close(held)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What the system has against writing there as an error for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror}); choose another place with runs=...") from error

@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from framework.errors import UserError
-from framework.runs.lock import claimed
+from framework.files import claimed
 
 
 def test_it_is_refused_while_another_holds_it_and_free_once_that_one_is_killed(tmp_path):
-    holds = f"from framework.runs.lock import claimed\nwith claimed(__import__('pathlib').Path({str(tmp_path)!r})):"
+    holds = f"from framework.files import claimed\nwith claimed(__import__('pathlib').Path({str(tmp_path)!r})):"
     command = [sys.executable, "-c", f"{holds}\n print('held', flush=True); input()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
-from framework.data.ingest.cells.quoting import as_csv
+from framework.data.cohort.quoting import as_csv
 from framework.errors import UserError
 from framework.history import exceeds
 from framework.types import LEVELS, MEDIAN, Target

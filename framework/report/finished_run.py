@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from framework import digests
-from framework.data.ingest.cells.quoting import as_read
+from framework.data.cohort.quoting import as_read
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes, subgroups
 from framework.evaluate.inference.corrected_ttest import widening

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from framework.data.ingest.cells.quoting import as_csv
+from framework.data.cohort.quoting import as_csv
 from framework.files import write_whole
 
 PAGE = 45  # rows that a printed page holds

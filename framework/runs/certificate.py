@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from framework.data.cohort.quoting import quoted
 from framework.data.cohort.store import Cohort
-from framework.data.ingest.cells.quoting import quoted
 from framework.data.queries.examples import Examples
 from framework.data.splits.split import ROLES, Split
 from framework.errors import UserError

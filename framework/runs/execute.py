@@ -17,7 +17,7 @@ from framework.evaluate.terminal_table import as_text
 from framework.runs.certificate import uphold
 from framework.runs.data_loading import examples_of
 from framework.runs.job import Job
-from framework.sweeps.job_log import Ran
+from framework.runs.run_value import Ran
 from framework.train.mesh import is_first
 
 

@@ -23,9 +23,8 @@ import framework
 from framework import digests
 from framework.config.quoting import pasted
 from framework.errors import UserError
-from framework.files import write_whole
+from framework.files import claimed, write_whole, writing
 from framework.runs.identity import identity
-from framework.runs.lock import claimed, writing
 from framework.train.stopping import REASONS, Stop
 
 SOURCES = (".py", ".cc", ".h")

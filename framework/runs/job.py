@@ -19,21 +19,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from framework.config.model_configs import FLOORS
 from framework.data.cohort.characteristics import characteristics
+from framework.data.cohort.quoting import quoted
 from framework.data.cohort.store import Cohort, exists
-from framework.data.ingest.cells.quoting import quoted
 from framework.data.queries.examples import Examples
 from framework.data.splits.split import ROLES, Split, Splitter
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes, subgroups
 from framework.evaluate.outcomes import Outcomes
-from framework.files import write_whole
+from framework.files import claimed, write_whole
 from framework.forecast.base import Fitted, Forecaster
 from framework.forecast.predict import answers
 from framework.runs import certificate
 from framework.runs.data_loading import copy_ledger, examples_of, facts
 from framework.runs.folder import RunFolder
 from framework.runs.identity import digest_of
-from framework.runs.lock import claimed
 from framework.runs.model_results import Tested
 from framework.runs.progress import Training
 from framework.train.mesh import is_first

@@ -9,10 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from framework.config.received import configuration, manifest_of, readable
 from framework.config.validate import check
+from framework.data.cohort.quoting import as_csv, as_read
 from framework.data.cohort.schema import Schema
 from framework.data.cohort.schema_alignment import align
 from framework.data.cohort.store import Cohort
-from framework.data.ingest.cells.quoting import as_csv, as_read
 from framework.data.queries.examples import Examples, Questions, known_at
 from framework.data.queries.layout import layout
 from framework.digests import check as check_files

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from framework.config.model_configs import Recipes
 from framework.config.validate import check
 from framework.errors import UserError
-from framework.files import write_whole
+from framework.files import claimed, write_whole
 from framework.forecast.base import Fitted
 from framework.runs import identity
 from framework.runs.certificate import uphold
@@ -25,9 +25,9 @@ from framework.runs.execute import forecast_job, run, use_compilation_cache
 from framework.runs.folder import command_line
 from framework.runs.identity import without
 from framework.runs.job import Job
-from framework.runs.lock import claimed
 from framework.runs.progress import Sweep, Training
-from framework.sweeps.job_log import How, Ran
+from framework.runs.run_value import Ran
+from framework.sweeps.job_log import How
 from framework.sweeps.pool import BEGUN, Answer, Processes, share
 from framework.sweeps.worker import Warm, raised, task
 from framework.train.optimizer import Dynamic

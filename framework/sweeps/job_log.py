@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from framework.config.quoting import override, pasted
 from framework.errors import InternalError, UserError
+from framework.runs.run_value import Ran
 from framework.sweeps.pool import Processes
 
 JOBS = "jobs.jsonl"
@@ -41,18 +42,6 @@ class How:
                 f"hydra.launcher.workers is {self.workers}; expected 0 for jobs side by side, so many processes, or "
                 "null for what suits the model"
             )
-
-
-class Ran(float):
-    """The value of a job, which knows the folder of its run."""
-
-    folder: Path | None = None
-
-    @classmethod
-    def of(cls, value: float, folder: Path) -> "Ran":
-        made = cls(value)
-        made.folder = folder
-        return made
 
 
 class Known(Callback):

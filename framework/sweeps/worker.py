@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from omegaconf import DictConfig, OmegaConf
 
-from framework.cli.command import explain
+from framework.config.error_lines import explain
 from framework.data.queries.examples import Examples
 from framework.errors import InternalError, UserError
 from framework.forecast.base import Forecaster

@@ -1,13 +1,16 @@
 """SIGINT and SIGTERM: an orderly stop, and soon an end all the same where the program is deep in a computation."""
 
+import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
+AGAIN = 255  # no signal has this number
 GRACE = 1.0  # seconds for an orderly stop
 LINES = {
     signal.SIGINT: "interrupted; the same command goes on from the last checkpoint",
@@ -21,7 +24,8 @@ Mark = Callable[[str], None]
 class Stop:
     """Inside a `with`, either signal raises (KeyboardInterrupt, SystemExit) where Python runs. Where it does not, in a
     compiled program or while one is compiled, a thread waits for GRACE, has `mark(reason)` called, says so in one line
-    and ends the process: as after SIGKILL, all that is on disk is whole. A second signal ends it at once.
+    and ends the process: as after SIGKILL, all that is on disk is whole. A second signal ends it at once. Where Python
+    drops what the handler raised, as in a callback of the garbage collector, it is raised again a moment later.
 
     Inside another one it only adds its mark. Only the main thread can listen, and only where nobody else does.
     """
@@ -32,6 +36,8 @@ class Stop:
         self._marks = [] if mark is None else [mark]
         self._host: Stop | None = None
         self._before: dict[signal.Signals, object] = {}
+        self._number = signal.SIGTERM  # what was heard
+        self._repeated = 0  # signals raised again, which are no second ones
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is not threading.main_thread():
@@ -46,6 +52,7 @@ class Stop:
         for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
             if signal.getsignal(number) == usual:
                 self._before[number] = signal.signal(number, self._raise)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -55,6 +62,7 @@ class Stop:
             for mark in self._marks:
                 self._host._marks.remove(mark)
         elif hasattr(self, "_thread"):
+            sys.unraisablehook = self._hook
             signal.set_wakeup_fd(self._descriptor)
             for number, handler in self._before.items():
                 if signal.getsignal(number) == self._raise:
@@ -62,6 +70,18 @@ class Stop:
             self._tells.send(b"\0")
             if not self.heard:
                 self._thread.join(GRACE)  # that of a signal just heard goes on, until the process has ended
+
+    def leave(self, code: int) -> None:
+        """End the program after an orderly stop. Where a signal was heard the process ends here: the interpreter would
+        free what a compilation that still goes on in a thread of its own uses, and crash.
+        """
+        if self.heard:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        sys.exit(code)
 
     def end(self, reason: str, code: int, line: str | None = None) -> None:
         """Mark all that is under way, and end the process."""
@@ -77,6 +97,12 @@ class Stop:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(LINES[signal.SIGTERM])
+
+    def _unraisable(self, found: "sys.UnraisableHookArgs") -> None:
+        """What Python drops: raise a stop of ours again, leave the rest to whoever had it."""
+        if not self.heard or found.exc_type not in (KeyboardInterrupt, SystemExit):
+            return self._hook(found)
+        self._tells.send(bytes([AGAIN]))  # raised here it would be dropped as well
 
     def _watch(self) -> None:
         """The thread: wait for a signal, then for the orderly stop."""
@@ -96,8 +122,15 @@ class Stop:
                 [byte] = self._told.recv(1)
             except TimeoutError:
                 return None
-            if byte in LINES:
-                return signal.Signals(byte)
+            if byte == AGAIN:
+                time.sleep(0.01)
+                self._repeated += 1
+                os.kill(os.getpid(), self._number)
+            elif byte in LINES and self._repeated:
+                self._repeated -= 1
+            elif byte in LINES:
+                self._number = signal.Signals(byte)
+                return self._number
             if byte == 0 and deadline is None:
                 return None
 

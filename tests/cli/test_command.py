@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from framework.cli.command import command, explain
+from framework.cli.command import command
+from framework.config.error_lines import explain
 from framework.config.quoting import override
 from framework.errors import InternalError, UserError
 from framework.report import sweep_page

@@ -10,8 +10,8 @@ import yaml
 
 from framework.digests import seal
 from framework.evaluate.outcomes import answer_names
+from framework.files import claimed
 from framework.runs import predict as module
-from framework.runs.lock import claimed
 from framework.types import Target
 from tests.experiments.conftest import call, runs_of
 

@@ -8,8 +8,8 @@ import pytest
 from framework.data.cohort.ledger import Ledger
 from framework.data.cohort.store import write
 from framework.data.ingest.atrophy import Atrophy
+from framework.files import claimed
 from framework.runs import pretrain as module
-from framework.runs.lock import claimed
 from framework.train.reconstruction import Reconstruction
 from tests.cohorts import SCHEMA, subject
 from tests.experiments.conftest import QUICK, call, runs_of

@@ -11,9 +11,9 @@ import pytest
 
 from framework.errors import UserError
 from framework.evaluate import outcomes
+from framework.files import claimed
 from framework.forecast.deep.forecaster import Deep
 from framework.runs import job
-from framework.runs.lock import claimed
 from tests.experiments.conftest import QUICK, call, rows, runner, runs_of, write_table
 
 MANY = ("-m", "hydra/launcher=vmap", *QUICK, "report=false")

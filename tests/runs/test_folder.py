@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import framework.runs.folder as folders
-from framework.cli.command import explain
+from framework.config.error_lines import explain
 from framework.errors import UserError
 from framework.files import write_whole
 from framework.runs.folder import RunFolder, digest

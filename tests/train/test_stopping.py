@@ -13,6 +13,7 @@ from framework.train.stopping import LINES, REASONS, Stop
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -31,6 +32,11 @@ def shallow():
     while True:
         sys.stdin.readline()
 
+def collecting():
+    gc.callbacks.append(lambda phase, info: [print("computing", flush=True), sys.stdin.readline()])
+    while True:
+        gc.collect()
+
 def run(config):
     folder = RunFolder(Path(sys.argv.pop()))
     folder.path.mkdir()
@@ -47,10 +53,10 @@ command("report")(function)()
 """
 
 
-@pytest.mark.parametrize("depth", ["deep", "shallow"])
+@pytest.mark.parametrize("depth", ["deep", "shallow", "collecting"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_in_one_line_with_a_true_status(tmp_path, depth, number):
-    """`deep` never comes back from a compiled program."""
+    """`deep` never comes back from a compiled program; what is raised while `collecting` is dropped by Python."""
     words = [sys.executable, "-c", PROGRAM, depth, str(tmp_path / "run")]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT) as life:

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, fields
 
 import fsspec
 
-from framework.data.ingest.cells.quoting import quoted, unquoted
+from framework.data.cohort.quoting import quoted, unquoted
 from framework.errors import UserError
 
 STATUSES = ("used", "missing", "excluded")

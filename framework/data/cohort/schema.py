@@ -25,7 +25,7 @@ class Variable:
     `units`. `positive_from` names the first level that counts as the event where the levels are ordered.
     Hindsight is what is known only afterwards (such as "Converted"): it is never an input. A known-ahead
     variable that advances by itself says how fast in `per_year` (age: 1); one that is planned leaves it None. A group
-    (site, scanner) and a date (of the visit, or once per subject of the first; see `data/dates.py`) serve to split by.
+    (site, scanner) and a date (of the visit, or once per subject of the first; see `dates`) serve to split by.
     A number lies within its `bounds` (None: no bound on that side), and so do its forecasts. With `scale` "log" models
     read and forecast its logarithm, while everything is reported in `units`: for what is above 0 and skewed.
     """

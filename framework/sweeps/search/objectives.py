@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from framework.digests import check
 from framework.errors import UserError
-from framework.sweeps.job_log import Ran
+from framework.runs.run_value import Ran
 from framework.sweeps.search.settings import LOSS
 
 SHARED = ("seconds", "compile_seconds", "step_flops", "step_bytes")  # by the members of one program

@@ -195,7 +195,7 @@ write(sys.argv[1], Schema((Variable("score"),)), subjects())
 
 def test_an_ingest_that_was_killed_is_no_cohort_and_starts_anew(tmp_path):
     ended = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "c")], cwd=Path(__file__).parents[2], check=False
+        [sys.executable, "-c", KILLED, str(tmp_path / "c")], cwd=Path(__file__).parents[3], check=False
     )
     assert ended.returncode == -signal.SIGKILL
     assert (tmp_path / "c").exists()

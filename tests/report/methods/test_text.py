@@ -4,6 +4,7 @@ import importlib
 import re
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 
 import yaml
 
@@ -42,9 +43,9 @@ def test_what_conf_names_is_in_words():
     for file in sorted(CONF.rglob("*.yaml")):
         for node in nodes(yaml.safe_load(file.read_text())):
             name = node["_target_"]
-            if name.startswith(("framework.launch.", "hydra_plugins.")):
+            if name.startswith(("framework.runs.", "framework.sweeps.", "hydra_plugins.")):
                 continue  # how jobs are run, no method
-            owed = f"say in framework/report/methods/text.yaml what {name} is, and whom it is owed to"
+            owed = f"say in framework/report/methods/methods.yaml what {name} is, and whom it is owed to"
             assert name in method_phrases.vocabulary(), owed
             settings = method_phrases.SETTING.findall(method_phrases.fitting(node)["says"])
             assert set(settings) <= {*node, *COMPUTED}, f"{name} of {file} has not all of {settings}"
@@ -65,7 +66,7 @@ def test_words_are_about_what_there_is():
 
 def test_references_are_complete_and_used():
     said = [one["says"] for some in method_phrases.vocabulary().values() for one in some]
-    code = [file.read_text() for file in files("framework.report").iterdir() if file.name.endswith(".py")]
+    code = [file.read_text() for file in Path(str(files("framework.report"))).rglob("*.py")]
     mentioned = {key for text in [*said, *code] for key in re.findall(r"@([a-z]+\d{4}\w*)", text)}
     assert mentioned == set(bibliography.library())
     for entry in bibliography.library().values():

@@ -13,7 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.prognax_launcher._composing import Composing
 from omegaconf import DictConfig, open_dict
 
-from framework.runs.lock import claimed
+from framework.files import claimed
 from framework.sweeps.job_log import How
 
 

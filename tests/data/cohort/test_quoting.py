@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from framework.data.cohort.ledger import Ledger
-from framework.data.ingest.cells.quoting import as_csv, as_read, quoted, unquoted
+from framework.data.cohort.quoting import as_csv, as_read, quoted, unquoted
 
 FORMULAS = ["=1+1", "+cmd", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1", "'=1", "''=1", "-", "+1-2"]
 WRITTEN = [text for text in FORMULAS if text.isprintable()]  # ids and levels hold no control characters

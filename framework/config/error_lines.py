@@ -1,0 +1,88 @@
+"""One line for each error that a user can fix, whichever library raised it."""
+
+import difflib
+import re
+import sys
+import traceback
+from importlib.resources import files
+from pathlib import Path
+
+from hydra import compose, initialize_config_module
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from framework.config.quoting import unquoted
+from framework.errors import UserError
+
+
+def explain(error: BaseException, config_name: str) -> str | None:
+    """One line for an error that the user can mend, None for one that is ours."""
+    chain, seen = [error], {id(error)}
+    while (cause := chain[-1].__cause__) is not None and id(cause) not in seen:  # what it was raised from
+        chain.append(cause)
+        seen.add(id(cause))
+    for link in chain:
+        if isinstance(link, UserError):
+            return str(link)
+    for link in chain:
+        if isinstance(link, (HydraException, OmegaConfBaseException)):
+            return _config_error(link, chain, config_name)
+    if isinstance(error, (ValueError, TypeError)) and _raised_by_hydra(error):
+        return f"config: {' '.join(str(error).split())}; check the overrides on the command line"
+    if isinstance(error, OSError) and error.strerror:
+        place = "" if error.filename is None else f": {error.filename}"
+        return f"{error.strerror}{place}; check the path, its permissions and the space left"
+    return None
+
+
+def _raised_by_hydra(error: BaseException) -> bool:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__", "").startswith(("hydra.", "omegaconf."))
+
+
+def _config_error(error: BaseException, chain: list[BaseException], config_name: str) -> str:
+    text = " ".join(" ".join(str(link).split()) for link in chain[:1])
+    if misspelt := re.search(r"Could not override '([^']+)'", text):
+        key = misspelt[1]
+        near = difflib.get_close_matches(key, _keys(config_name), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else "see --help for the keys there are"
+        if near == [key]:  # there is such a mapping, into which Hydra puts nothing new unless told so
+            return f"{key!r} has no such entries yet; add them one by one: +{key}.<name>=..."
+        return f"no key {key!r} in the config of this command; {hint}"
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        near = difflib.get_close_matches(name, error.options, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        options = f"Available options in '{group}': {', '.join(error.options)}"
+        return f"config: Could not find '{group}/{name}'; {hint}{options}"
+    if quotes := unquoted(sys.argv[1:]):
+        return f"config: signs in a path mean something to Hydra; quote it for Hydra and for the shell: {quotes[0]}"
+    return f"config: {text.split(' full_key:')[0].split(' Config search path:')[0]}"
+
+
+def _keys(config_name: str) -> list[str]:
+    """Every dotted key of the config with the groups that the command line chose, for suggestions."""
+    told = get_args_parser().parse_known_args(sys.argv[1:])[0]
+    own = [] if told.config_dir is None else [Path(told.config_dir).absolute()]
+    chosen = [
+        word
+        for word in told.overrides
+        if "=" in word
+        and "," not in word
+        and any(root.joinpath(word.split("=")[0]).is_dir() for root in (files("conf"), *own))
+    ]
+    where = [f"hydra.searchpath=['{folder.as_uri()}']" for folder in own]
+    GlobalHydra.instance().clear()
+    with initialize_config_module("conf", version_base="1.3"):
+        tree = OmegaConf.to_container(compose(config_name, [*where, *chosen]), resolve=False)
+
+    def walk(node: object, prefix: str) -> list[str]:
+        if not isinstance(node, dict):
+            return []
+        keys = [f"{prefix}{key}" for key in node]
+        return keys + [inner for key, value in node.items() for inner in walk(value, f"{prefix}{key}.")]
+
+    return walk(tree, "")
