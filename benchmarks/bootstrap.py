@@ -3,9 +3,9 @@
     python -m benchmarks.bootstrap [--peers] [--visits 1 3] [--resamples 10000]
 
 Every metric of `framework.evaluate.metrics.registry` of a number, an event and three classes, with the scores that
-leave each subject out, as the leaderboard takes them. `--peers`: the same metrics by scikit-learn (and NumPy where it has none) in
-a loop over resamples, on the same rows; `peer_ms` is the mean of a few resamples times their number. The first call,
-which compiles, stands apart. The ratio is the worst case's. Writes results/bootstrap-<device>.json.
+leave each subject out, as the leaderboard takes them. `--peers`: the same metrics by scikit-learn (and NumPy where it
+has none) in a loop over resamples, on the same rows; `peer_ms` is the mean of a few resamples times their number. The
+first call, which compiles, stands apart. The ratio is the worst case's. Writes results/bootstrap-<device>.json.
 """
 
 import argparse

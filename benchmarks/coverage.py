@@ -5,8 +5,8 @@
 Subjects come one to eight times; what a forecaster gets wrong at one of a subject's visits it gets wrong at the others
 too (correlation ½). The truth is known in closed form: the MAE of normal errors, and an AUC of normal scores. Beside
 the intervals of `framework.evaluate.inference.bca_interval` stand plain percentiles, and what drawing visits instead of
-subjects would have told. The band is where 99% of correct intervals' counts lie; the ratio is the share of the gated cases
-(50 and 200 subjects) in it. Writes results/coverage-<device>.json.
+subjects would have given. The band is where 99% of correct intervals' counts lie; the ratio is the share of the gated
+cases (50 and 200 subjects) in it. Writes results/coverage-<device>.json.
 """
 
 import argparse
