@@ -41,9 +41,9 @@ from framework.forecast.base import Forecaster
 from framework.forecast.references import LastVisit
 from framework.image.augment import Affine, BiasField, Compose, Elastic, Flip, Gamma, Noise
 from framework.types import Scans
-from tests import tadpole
 from tests.evaluate import plants
 from tests.evaluate.leakage.test_probes import PLANTED, twin
+from tests.tadpole import tables as tadpole
 
 KEY = jax.random.key(0)
 Design = tuple[str, Forecaster, Examples, Splitter]

@@ -18,9 +18,9 @@ from framework.data.queries.layout import layout
 from framework.data.splits.split import KFold
 from framework.forecast.predict import answers
 from framework.tadpole.reader import Tadpole
-from tests import tadpole
 from tests.cases.tables import read, table
 from tests.contracts.recipes import forecaster
+from tests.tadpole import tables as tadpole
 
 HEADER = "subject,time,score,sex"
 ROWS = [

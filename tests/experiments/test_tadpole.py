@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from framework.tadpole.score import read_submission
-from tests import tadpole
 from tests.experiments.conftest import call, runs_of
+from tests.tadpole import tables as tadpole
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ from framework.errors import UserError
 from framework.forecast.references import FittedLastVisit, LastVisit
 from framework.tadpole.score import read_truth, score
 from framework.tadpole.submission import submission
-from tests import tadpole
+from tests.tadpole import tables as tadpole
 
 
 def read(path, store, *more):
