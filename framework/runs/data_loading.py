@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from framework.data.cohort.ledger import Entry, Ledger
+from framework.data.cohort.ranges import ranges
 from framework.data.cohort.store import Cohort
 from framework.data.ingest.base import ingested, ledger_of
 from framework.data.ingest.identity import require_same
@@ -58,6 +59,7 @@ def facts(config: DictConfig, cohort: Cohort) -> dict:
     return {
         "experiment": config.experiment,
         "schema": cohort.schema.to_json(),
+        "ranges": ranges(cohort),
         "data": {
             "name": config.data.name,
             "store": config.data.store,

@@ -1,5 +1,6 @@
 """A saved run applied to new patients, who need no targets."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from framework.config.received import configuration, manifest_of, readable
 from framework.config.validate import check
 from framework.data.cohort.quoting import as_csv, as_read
+from framework.data.cohort.ranges import far_outside
 from framework.data.cohort.schema import Schema
 from framework.data.cohort.schema_alignment import align
 from framework.data.cohort.store import Cohort
@@ -41,13 +43,14 @@ def predict(config: DictConfig) -> None:
     """Forecast every subject of a cohort from its last visit on; a table `forecasts.csv` in the run's folder."""
     use_compilation_cache()
     run = Path(config.run)
-    name, recipe, schema, shape, data = _saved(run, list(config.trust))
+    name, recipe, schema, fitted_on, shape, data = _saved(run, list(config.trust))
     if not config.ahead or min(config.ahead) <= 0:
         raise UserError(f"ahead is {list(config.ahead)}; expected one or more numbers of years above 0")
     OmegaConf.set_struct(config, False)
     config.data = data_of(config.data, data)
     check(config, config.trust)
     cohort = align(cohort_of(config, alone=True), schema)
+    warnings = list(far_outside(cohort, fitted_on))
     what = OmegaConf.to_container(config, resolve=True)
     assert isinstance(what, dict)
     recipe_of = {"fitted": {name: OmegaConf.to_container(recipe)}, "parameters": digest_of(run / "models" / name)}
@@ -75,11 +78,13 @@ def predict(config: DictConfig) -> None:
             targets = {"targets": list(told)}
         write_whole(table, as_csv(made))
         copy_ledger(config.data.store, folder.path)
-        folder.note(models=[name], **targets)
+        folder.note(models=[name], **targets, warnings={name: warnings} if warnings else {})
 
     folder.once(what, facts(config, cohort), make)
     folder.check(table.name)
     found = _read(table)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if config.submission is not None:
         print(f"submission: {table} ({found['RID'].nunique()} subjects)")
         return
@@ -88,9 +93,9 @@ def predict(config: DictConfig) -> None:
     print(f"forecasts: {table}")
 
 
-def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout, DictConfig]:
-    """The forecaster of a finished run of experiments.forecast: its name, its model and intervals, what it was fitted
-    on and how that was read.
+def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, dict[str, list[float]], Layout, DictConfig]:
+    """The forecaster of a finished run of experiments.forecast: its name, its model and intervals, the schema and the
+    ranges of what it was fitted on, and how that was read.
     """
     file = run / "config.yaml"
     if not file.exists():
@@ -106,10 +111,11 @@ def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, Layout
         schema = Schema.from_json(manifest["schema"])
         targets, hidden = list(config.data.targets), list(config.data.hidden)
         shape = layout(schema, targets, hidden, events_of(config), resolution_of(config))
+        fitted_on = {str(variable): [float(end) for end in ends] for variable, ends in manifest["ranges"].items()}
     if "intervals" not in config:
         raise UserError(f"the run at {run} was made before intervals were calibrated; repeat its forecast")
     recipe = OmegaConf.create({"model": config.fitted[name], "intervals": config.intervals})
-    return name, recipe, schema, shape, config.data
+    return name, recipe, schema, fitted_on, shape, config.data
 
 
 def _units(target: Target) -> str:

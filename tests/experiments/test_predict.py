@@ -80,6 +80,16 @@ def test_what_cannot_be_asked_is_one_line(new, arguments, complaint):
     assert complaint in told.err[-1]
 
 
+def test_values_in_another_unit_are_warned_of_every_time(new, tmp_path):
+    """Ages in days parse as well as ages in years; the fitted model knows which ages it has seen."""
+    (tmp_path / "new.csv").write_text("who,when,years\np,0,25550\np,1,25915\n")
+    for _ in range(2):
+        told, _ = new("ahead=[1]")
+        assert told.code == 0
+        [line] = [line for line in told.err if line.startswith("warning: age: ")]
+        assert "2 of 2 values lie far outside" in line
+
+
 def test_what_the_new_cohort_says_of_targets_is_not_read(new):
     assert new("ahead=[1]", "data.targets=[score,nonsense]")[0].code == 0
 

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 FORECAST, OUTPUTS = "framework.forecast", "framework.nn.outputs"
-NETWORKS = (f"{FORECAST}.deep.Deep", f"{FORECAST}.crossfit.of_network")
-CANDIDATES, FLOOR = f"{FORECAST}.selection.Candidates", f"{FORECAST}.last_visit.LastVisit"
+NETWORKS = (f"{FORECAST}.deep.forecaster.Deep", f"{FORECAST}.ensembles.crossfit.of_network")
+CANDIDATES, FLOOR = f"{FORECAST}.tabular.selection.Candidates", f"{FORECAST}.references.LastVisit"
 FOR = {"classifier": "classes", "classes": "classes", "regressor": "numbers", "numbers": "numbers"}
 SETTING = re.compile(r"\{(\w+)\}")
 
@@ -92,7 +92,7 @@ def _answers(node: Mapping, kinds: Sequence[str]) -> Iterator[str]:
             yield wording({"_target_": f"{OUTPUTS}.{of[kind]}"})
     if node["_target_"] == FLOOR and "events" in kinds:
         of_event = (
-            f"{FORECAST}.last_visit.Expected"
+            f"{FORECAST}.references.Expected"
             if node.get("drifts")
             else "framework.baselines.survival.kaplan_meier.Curve"
         )
