@@ -6,13 +6,15 @@ Each attack is a file or a folder that is given to a command in a process of its
 unfold, headers that claim more voxels than anybody measures, a line of a million columns, YAML whose aliases unfold
 without end, a pipe that nobody writes to, a device that never ends. Measured are the seconds and the peak resident
 memory until the command has ended, less those of the same command on a small file that is refused as well: a table
-without a column, a scan that is cut short (medians of three). The bounds are 1 s and 200 MB beyond it. Each attack must
-end in one line that names the fault. `ratio` is the bound over the worst measure; above 1 all attacks stay within both.
+without a column, a scan that is cut short (the fastest, and the median peak, of three). The bounds are 1 s and 200 MB
+beyond it. Each attack must end in one line that names the fault. `ratio` is the bound over the worst measure; above 1
+all attacks stay within both.
 """
 
 import argparse
 import gzip
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -33,6 +35,7 @@ from benchmarks.measure import RESULTS, commit, machine
 SECONDS, BYTES = 1.0, 200e6
 LONGEST = 120.0  # s; a command that takes longer does not end
 REPEATS = 3
+FORK = multiprocessing.get_context("fork")
 TABLE = "subject,time,score\n" + "".join(f"s{i},{t},{i + t}\n" for i in range(8) for t in range(3))
 COLUMNS = ("data=table", "data.path={folder}/visits.csv", "data.store={folder}/c", "data.targets=[score]")
 COLUMNS = (*COLUMNS, "+data.reader.variables.score={roles: [input, target]}")
@@ -138,7 +141,7 @@ CASES: Mapping[str, Case] = {
         "limits.bytes",
     ),
     "columns": Case(columns, COLUMNS, "table", "limits.columns"),
-    "parquet": Case(parquet, at("{folder}/visits.parquet", COLUMNS), "table", "limits.bytes"),
+    "parquet": Case(parquet, at("{folder}/visits.parquet", COLUMNS), "table", "limits.cells"),
     "yaml_aliases": Case(bomb, ("--config-dir", "{folder}", "data=bomb"), "table", "alias"),
     "pipe": Case(lambda f: os.mkfifo(f / "visits.csv"), COLUMNS, "table", "pipe"),
     "device": Case(lambda f: None, at("/dev/zero", COLUMNS), "table", "device"),
@@ -174,7 +177,9 @@ def cost(lay: Callable[[Path], object], overrides: tuple[str, ...]) -> dict:
     """Seconds and peak bytes of an ingest, its exit status and what it wrote on standard error."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        lay(folder)
+        laying = FORK.Process(target=lay, args=(folder,))  # a child counts the peak of the process that begot it
+        laying.start()
+        laying.join()
         size = sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
         command = [
             sys.executable,
@@ -214,7 +219,7 @@ def _quoted(override: str) -> str:
 def measure(case: Case, small: Mapping[str, float]) -> dict:
     """An attack beside the small file that it is held against."""
     runs = [cost(case.lay, case.overrides) for _ in range(REPEATS)]
-    seconds = median(run["seconds"] for run in runs) - small["seconds"]
+    seconds = min(run["seconds"] for run in runs) - small["seconds"]  # the machine only ever adds to it
     peak = median(run["peak_bytes"] for run in runs) - small["peak_bytes"]
     said = runs[0]["said"]
     refused = all(run["ended"] and run["status"] == 1 and len(run["said"]) == 1 for run in runs)
@@ -239,7 +244,10 @@ def main() -> None:
         runs = [cost(lay, overrides) for _ in range(REPEATS)]
         if any(run["status"] != 1 or len(run["said"]) != 1 for run in runs):
             raise RuntimeError(f"{name}, which is small, ends otherwise than in one line: {runs[0]['said']}")
-        small[name] = {key: median(run[key] for run in runs) for key in ("seconds", "peak_bytes")}
+        small[name] = {
+            "seconds": min(run["seconds"] for run in runs),
+            "peak_bytes": median(run["peak_bytes"] for run in runs),
+        }
         print(f"{name:16} {small[name]['seconds']:.2f} s, {small[name]['peak_bytes'] / 1e6:.0f} MB", flush=True)
     cases = {}
     for name in names:

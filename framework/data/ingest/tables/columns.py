@@ -129,9 +129,10 @@ class Column:
             )
         low, high = self.bounds
         if (low is not None and value < low) or (high is not None and value > high):
+            unit = "" if self.units == "1" else f" {self.units}"
             raise UserError(
-                f"{self.name} (column {self.column!r}) is outside its bounds {list(self.bounds)} {self.units}; "
-                "mend the cell, or widen the bounds"
+                f"{self.name} (column {self.column!r}) is outside its bounds {list(self.bounds)}{unit}; "
+                "fix the cell, or widen the bounds"
             )
         if self.scale == "log" and value <= 0:
             raise UserError(
