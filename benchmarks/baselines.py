@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.measure import Turn
-from benchmarks.sides import SHARED, others_share
+from benchmarks.paired_timing import SHARED, others_share
 from benchmarks.tables import CASES
 from benchmarks.worker import Worker, entered
 
@@ -45,8 +45,8 @@ def main() -> None:
     """Time every case asked for, print a table and leave the record."""
     told = _arguments()
     with ExitStack() as stack:
-        ours = stack.enter_context(Worker("benchmarks.learners", SHARED))
-        peer = stack.enter_context(Worker("benchmarks.peers.learners", SHARED)) if told.peers else None
+        ours = stack.enter_context(Worker("benchmarks.estimator_cases", SHARED))
+        peer = stack.enter_context(Worker("benchmarks.peers.estimator_cases", SHARED)) if told.peers else None
         cases = {}
         for name in told.cases:
             for row, case in one(ours, peer, name, told.rounds).items():
@@ -129,7 +129,7 @@ def scaling(ours: Worker) -> dict[str, dict[str, float]]:
 
 def memory() -> dict:
     """Peak resident bytes of a fresh process, without anything tuned, that fits one large forest."""
-    with Worker("benchmarks.learners", dict.fromkeys(SHARED, "")) as alone:
+    with Worker("benchmarks.estimator_cases", dict.fromkeys(SHARED, "")) as alone:
         facts = alone.prepare("time", LARGE)[1]
     print(f"{LARGE}: {facts['peak_bytes'] / 1e9:.2f} GB, {facts['first_seconds']} s", flush=True)
     return {LARGE: {key: facts[key] for key in ("peak_bytes", "first_seconds")}}

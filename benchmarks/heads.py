@@ -31,7 +31,7 @@ import conf
 from benchmarks import measure
 from benchmarks.cases import RATE, Contenders
 from benchmarks.networks import environment as environment  # the worker asks this module for it
-from benchmarks.sides import SHARED
+from benchmarks.paired_timing import SHARED
 from benchmarks.worker import Worker, entered
 from framework.nn.layers import Dense
 from framework.types import Query, Sequence

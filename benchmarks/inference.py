@@ -6,7 +6,7 @@ The ratio is PyTorch's time, eager or compiled with frozen weights, whichever is
 results/inference-<device>.json; with --plain, results/inference-<device>-plain.json.
 """
 
-from benchmarks.sides import main
+from benchmarks.paired_timing import main
 
 if __name__ == "__main__":
     main("inference", [], "Forward passes, side by side.")

@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier, XGBRegressor
 
-from benchmarks import learners, measure
+from benchmarks import estimator_cases, measure
 from framework.baselines import sklearn_api as api
 
 LEVEL = 0.5  # points
@@ -187,7 +187,7 @@ def main() -> None:
             shown = f"{case['ours']:7.2f} {case['theirs']:7.2f} {case['difference']:+6.2f} [{low:+.2f}, {high:+.2f}]"
             print(f"{name:14} {family:9} {shown}  {case['counterpart']}{more}", flush=True)
     gaps = np.array([case["difference"] for case in cases.values()])
-    result = measure.record("parity", learners.environment(), cases, seeds=told.seeds)
+    result = measure.record("parity", estimator_cases.environment(), cases, seeds=told.seeds)
     level = {"ratio": round(float((gaps >= -LEVEL).mean()), 3), "within": round(float((abs(gaps) <= LEVEL).mean()), 3)}
     measure.write(result | level, "".join(f"-{part}" for part in (*told.families, *told.tables)))
 

@@ -11,7 +11,7 @@ over that, and does not count in the benchmark's.
 Writes results/step-<device>.json; with --plain, results/step-<device>-plain.json.
 """
 
-from benchmarks.sides import main
+from benchmarks.paired_timing import main
 
 if __name__ == "__main__":
     main("step", ["vmap"], "Training steps, side by side.")

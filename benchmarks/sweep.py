@@ -264,7 +264,7 @@ def svm() -> None:
     import jax.numpy as jnp
     from sklearn.model_selection import StratifiedKFold
 
-    from benchmarks.learners import FOLDS, GRID, _grid
+    from benchmarks.estimator_cases import FOLDS, GRID, _grid
     from benchmarks.tables import CASES
     from framework.baselines.svm.svm import SVM
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import bootstrap, measure
 from benchmarks.cases import CASES
-from benchmarks.sides import one, others_share
+from benchmarks.paired_timing import one, others_share
 from benchmarks.worker import Worker, WorkerError, clock
 
 ROOT = str(Path(__file__).parents[2])

@@ -1,6 +1,6 @@
 """Does a sweep end well, whatever becomes of its jobs?
 
-    python -m benchmarks.survive [--jobs 100]
+    python -m benchmarks.sweep_fault_injection [--jobs 100]
 
 A sweep of small networks (`hydra/launcher=vmap`, in turn in two processes), of which every tenth raises an error, every
 twentieth diverges and every twentieth kills its own process; while it is under way its launcher is killed by SIGKILL,
@@ -48,14 +48,14 @@ def main() -> None:
     for name, told in found.items():
         print(f"{name:24} {told}")
     result = {
-        "benchmark": "survive",
+        "benchmark": "sweep_fault_injection",
         "device": "cpu",
         "ratio": float(np.mean([one for one in found["holds"].values()])),
-        "cases": {"survive": found},
+        "cases": {"sweep_fault_injection": found},
         "machine": machine(),
         "commit": commit(),
     }
-    (RESULTS / "survive.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / "sweep_fault_injection.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
 
 

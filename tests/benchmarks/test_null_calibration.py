@@ -1,9 +1,9 @@
-"""A few studies of what `benchmarks.honesty` and `benchmarks.coverage` run by the thousand: gross failures show."""
+"""A few studies of what `benchmarks.null_calibration` and `benchmarks.coverage` run by the thousand: gross failures show."""
 
 import numpy as np
 import pytest
 
-from benchmarks import coverage, honesty
+from benchmarks import coverage, null_calibration
 from framework.forecast.calibration.correctors import Conformal, ConformalQuantiles
 
 
@@ -28,8 +28,8 @@ def test_intervals_of_few_subjects_cover_at_length():
 
 @pytest.mark.long
 def test_random_labels():
-    found = honesty.random_labels(30, resamples=100)
-    held = {name: honesty.labels_case(*one, 30, "coverage") for name, one in found.items()}
+    found = null_calibration.random_labels(30, resamples=100)
+    held = {name: null_calibration.labels_case(*one, 30, "coverage") for name, one in found.items()}
     assert held["held out"]["coverage"] > 0.85
     assert abs(held["held out"]["auc"] - 0.5) < 0.04
     assert held["folds"]["over_folds"] > 0.85
@@ -38,13 +38,13 @@ def test_random_labels():
 
 
 def test_equal_forecasters_are_rarely_told_apart():
-    case = honesty.false_findings(np.asarray(honesty.equal_forecasters(300), np.float64))
+    case = null_calibration.false_findings(np.asarray(null_calibration.equal_forecasters(300), np.float64))
     assert case["corrected"] < 0.08
     assert case["plain"] > 0.2  # what correction is for
 
 
 @pytest.mark.parametrize("calibrator", [Conformal(), ConformalQuantiles()])
 def test_conformal_intervals_hold_what_they_say(calibrator):
-    case = honesty.conformal(calibrator, 100)
+    case = null_calibration.conformal(calibrator, 100)
     assert abs(case["coverage_90"] - 0.9) < 0.03
     assert abs(case["coverage_50"] - 0.5) < 0.04

@@ -1,6 +1,6 @@
 """What a train step costs with frozen encoders: embeddings kept, scans encoded anew, and encoders trained jointly.
 
-python -m benchmarks.frozen            # ends with one JSON line; ratio = encoding anew / embeddings kept
+python -m benchmarks.embedding_cache            # ends with one JSON line; ratio = encoding anew / embeddings kept
 """
 
 import json
@@ -99,7 +99,7 @@ def main() -> None:
         print(name, *(f"{what} {value:.1f}" for what, value in told.items()))
     worst = min(told["ratio"] for told in cases.values())
     device = jax.devices()[0].device_kind
-    print(json.dumps({"benchmark": "frozen", "device": device, "ratio": round(worst, 2), "cases": cases}))
+    print(json.dumps({"benchmark": "embedding_cache", "device": device, "ratio": round(worst, 2), "cases": cases}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Do the study's inferences find nothing where there is nothing, and hold what they promise.
 
-    python -m benchmarks.honesty [--seeds 1000] [--simulations 2000]
+    python -m benchmarks.null_calibration [--seeds 1000] [--simulations 2000]
 
 - random labels: subjects of four visits whose labels are drawn by chance, and a kernel smoother. The 95% interval of
   the AUC should hold ½ as often as it says: on half of the subjects held out, and pooled over five subject-wise folds,
@@ -12,7 +12,8 @@
 - conformal intervals: on 50 subjects of one to eight visits set aside, quantiles told too narrow, errors with heavy
   tails whose size is the subject's own: the share of new subjects' visits inside, subjects counting alike.
 
-The ratio is the share of gated cases (`inside`) that are as they should be. Writes results/honesty-<device>.json.
+The ratio is the share of gated cases that lie inside their bounds (`inside`). Writes
+results/null_calibration-<device>.json.
 """
 
 import argparse
@@ -165,11 +166,13 @@ def main() -> None:
     gated = [case["inside"] for case in cases.values() if "inside" in case]
     environment = {"device": jax.devices()[0].device_kind, "versions": {"jax": jax.__version__}}
     how = {"seeds": told.seeds, "simulations": told.simulations, "band": band(told.seeds)}
-    measure.write(measure.record("honesty", environment, cases, **how) | {"ratio": float(np.mean(gated))})
+    measure.write(measure.record("null_calibration", environment, cases, **how) | {"ratio": float(np.mean(gated))})
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.honesty", description="Nothing where there is nothing.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.null_calibration", description="Calibration under the null."
+    )
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--simulations", type=int, default=2000)
     return parser.parse_args()

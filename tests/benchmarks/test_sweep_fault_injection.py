@@ -2,12 +2,12 @@
 
 import pytest
 
-from benchmarks import survive
+from benchmarks import sweep_fault_injection
 
 
 @pytest.mark.long
 def test_jobs_fail_processes_die_and_the_launcher_with_them(tmp_path):
-    found = survive.measure(tmp_path, 14)
+    found = sweep_fault_injection.measure(tmp_path, 14)
     assert found["planted"] == {"crash": 2, "diverge": 1, "kill": 1}
     assert found["done"] == 11
     assert all(found["holds"].values()), found["holds"]
