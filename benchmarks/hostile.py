@@ -1,13 +1,13 @@
-"""Is what is received only data? `python -m benchmarks.hostile`.
+"""Security of opening received data: `python -m benchmarks.hostile`.
 
-Runs, configurations, tables and arrays that somebody made to run code, to write or to delete files, or to end a command
-without a word, each opened by the command that a user would open it with, in a process of its own under an audit hook
-(`benchmarks/guard.py`; the payloads are in `benchmarks/payloads.py`). Of each group: how many there are, and how many
-executed something, changed a file outside the folder that one works in, ended silently, were answered by anything but
-one line, or were taken though they should have been refused. The ratio is the share of those that did none of it.
+Runs, configurations, tables and arrays made to run code, to write or delete files, or to end a command without a
+message, each opened by the command that a user would open it with, in a process of its own under an audit hook
+(`benchmarks/guard.py`; the payloads are in `benchmarks/payloads/`). Counted for each group: payloads, and those that
+executed something, changed a file outside the working folder, ended silently, were answered by anything but one line,
+or were accepted where refusal is expected (`taken`). The ratio is the share of payloads with none of these faults.
 
-With `--folder` what is done is kept there, and a run that was stopped goes on. Writes results/hostile-cpu.json. With
-`--only` some payloads are opened, and nothing is kept of it.
+With `--folder` the outcomes are kept there, and a benchmark that was stopped continues. Writes
+results/hostile-cpu.json. With `--only` the named payloads are opened and the record is only printed.
 """
 
 import argparse
@@ -27,7 +27,8 @@ from tempfile import TemporaryDirectory
 
 from benchmarks import guard, measure, payloads
 from benchmarks.guard import Seen, guarded
-from benchmarks.payloads import Base, Payload
+from benchmarks.payloads import all_payloads
+from benchmarks.payloads.making import Base, Payload
 from framework.runs.folder import sources_digest
 
 FAULTS = ("executed", "written", "silent", "lines", "taken")
@@ -36,7 +37,7 @@ COMMANDS = ("forecast", "predict", "report", "ingest", "compare")
 
 
 def faults(payload: Payload, seen: Seen, precious: bool) -> list[str]:
-    """What went wrong with one; `precious` says whether the file that it was to destroy is as it was."""
+    """Faults of one payload; `precious` is whether the file that it was to destroy is unchanged."""
     found = {
         "executed": bool(seen.executed),
         "written": bool(seen.written) or not precious,
@@ -50,7 +51,7 @@ def faults(payload: Payload, seen: Seen, precious: bool) -> list[str]:
 
 
 def opened(payload: Payload, base: Base, folder: Path) -> tuple[Seen, list[str]]:
-    """One payload brought into a folder and opened as a user would; what was seen, and what went wrong."""
+    """Write one payload into a folder and open it; return the observations and the faults."""
     shutil.rmtree(folder, ignore_errors=True)
     work, home = folder / "work", folder / "home"
     for place in (work, home, folder / "victim"):
@@ -62,11 +63,11 @@ def opened(payload: Payload, base: Base, folder: Path) -> tuple[Seen, list[str]]
     seen = guarded(main, arguments, work, home)
     left = [file.name for file in (folder / "victim").iterdir()]
     precious = left == [VICTIM] and victim.read_text() == "precious\n"
-    return seen, faults(payload, seen, precious) + [f for f in payload.after(work) if f]
+    return seen, faults(payload, seen, precious) + [f for f in payload.after(work)]
 
 
 def prepared(folder: Path) -> Base:
-    """A run that is honest, and the tables it was made of, for payloads to start from."""
+    """Make an honest run, from which payloads start, unless the folder holds one."""
     folder.mkdir(parents=True, exist_ok=True)
     base = Base.at(folder)
     if not base.finished:
@@ -81,7 +82,7 @@ def prepared(folder: Path) -> Base:
 
 
 def load() -> None:
-    """All that commands load, before processes are forked; nothing is computed, which would not survive a fork."""
+    """Import the modules of the commands before processes are forked; compute nothing, as threads do not survive it."""
     for name in COMMANDS:
         importlib.import_module(f"experiments.{name}")
     for name in ("runs.execute", "runs.predict", "cli.report", "runs.pretrain", "sweeps.batched"):
@@ -92,13 +93,13 @@ def load() -> None:
         Plugins.instance()
 
 
-def measured(names: Iterator[Payload], base: Base, folder: Path, kept: Path | None) -> dict[str, dict]:
-    """The cases: of each group of payloads how many there are and what went wrong with how many."""
+def measured(chosen: Iterator[Payload], base: Base, folder: Path, kept: Path | None) -> dict[str, dict]:
+    """Counts of payloads and of faults by group."""
     done = {}
     if kept is not None and kept.exists():
         done = {row["name"]: row for row in map(json.loads, kept.read_text().splitlines())}
     counts: dict[str, Counter] = {}
-    for payload in names:
+    for payload in chosen:
         row = done.get(payload.name)
         if row is None:
             seen, wrong = opened(payload, base, folder / "case")
@@ -117,25 +118,26 @@ def measured(names: Iterator[Payload], base: Base, folder: Path, kept: Path | No
 
 
 def ratio(cases: Mapping[str, Mapping]) -> float:
-    """The share of payloads with which nothing went wrong."""
+    """Share of payloads without a fault."""
     return sum(case["ok"] for case in cases.values()) / max(sum(case["payloads"] for case in cases.values()), 1)
 
 
 def main() -> None:
-    """All payloads, a line a group, and the record."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile", description="Received data that attack.")
-    parser.add_argument("--folder", help="where what is done is kept; a run that was stopped goes on")
-    parser.add_argument("--only", nargs="+", help="payloads by their names; the record is printed and not kept")
-    told = parser.parse_args()
-    folder = told.folder
+    """Open all payloads, print a line per group and write the record."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile", description="Opening of hostile data.")
+    parser.add_argument("--folder", help="where outcomes are kept, so that a stopped benchmark continues")
+    parser.add_argument("--only", nargs="+", help="names of payloads; the record is printed, not written")
+    args = parser.parse_args()
+    folder = args.folder
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     load()
     with TemporaryDirectory() as temporary:
         place = Path(folder or temporary).absolute()
         base = prepared(place / "base")
-        own = b"".join(Path(one.__file__).read_bytes() for one in (payloads, guard)) + sources_digest().encode()
-        kept = place / f"{hashlib.sha256(own).hexdigest()[:12]}.jsonl"
-        chosen = (one for one in payloads.every() if told.only is None or one.name in told.only)
+        modules = (*sorted(Path(payloads.__file__).parent.glob("*.py")), Path(guard.__file__))
+        sources = b"".join(file.read_bytes() for file in modules) + sources_digest().encode()
+        kept = place / f"{hashlib.sha256(sources).hexdigest()[:12]}.jsonl"
+        chosen = (payload for payload in all_payloads() if args.only is None or payload.name in args.only)
         cases = measured(chosen, base, place, kept)
     for name, case in cases.items():
         print(f"{name:28} " + "  ".join(f"{key} {value}" for key, value in case.items()), flush=True)
@@ -144,7 +146,7 @@ def main() -> None:
         "versions": {name: version(name) for name in ("jax", "hydra-core", "omegaconf", "numpy")},
     }
     record = measure.record("hostile", environment, cases) | {"ratio": ratio(cases)}
-    if told.only is None:
+    if args.only is None:
         measure.write(record)
     else:
         print(json.dumps(record, ensure_ascii=False))

@@ -10,9 +10,10 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from benchmarks import payloads
 from benchmarks.guard import Seen
 from benchmarks.hostile import FAULTS, faults
+from benchmarks.payloads import all_payloads
+from benchmarks.payloads.making import Payload, table_overrides
 from framework.data.cohort.schema import Schema, Variable
 from framework.digests import seal
 
@@ -75,7 +76,7 @@ def a_run(folder: Path) -> None:
     (run / "models" / "gru").mkdir(parents=True)
     (run / "models" / "gru" / "arrays.npz").write_bytes(b"")
     with initialize_config_module("conf", version_base="1.3"):
-        tree = OmegaConf.to_container(compose("forecast", [*payloads.study("visits.csv"), "model=gru"]), resolve=True)
+        tree = OmegaConf.to_container(compose("forecast", [*table_overrides("visits.csv"), "model=gru"]), resolve=True)
     assert isinstance(tree, dict)
     (run / "config.yaml").write_text(yaml.safe_dump(tree | {"fitted": {"gru": tree["model"]}}))
     variables = [Variable("score", ("input", "target")), Variable("stage", ("input", "target"), levels=("well", "ill"))]
@@ -119,12 +120,12 @@ def test_the_guard_notices_whatever_is_executed_and_written(tmp_path):
     ],
 )
 def test_what_goes_wrong_is_counted(seen, wrong):
-    payload = payloads.Payload("group", "name", lambda *_: [])
+    payload = Payload("group", "name", lambda *_: [])
     assert faults(payload, seen, precious=True) == [name for name in FAULTS if name in wrong]
     assert "written" in faults(payload, seen, precious=False)
 
 
 def test_there_are_enough_payloads_and_each_has_a_name_of_its_own():
-    names = [payload.name for payload in payloads.every()]
+    names = [payload.name for payload in all_payloads()]
     assert len(set(names)) == len(names) >= 150
     assert set(DOZEN) <= set(names)
