@@ -1,4 +1,4 @@
-"""What is known at each visit from that visit and those before it."""
+"""Features known at each visit from that visit and those before it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -70,7 +70,7 @@ def at_origin(series: Inexact[Arr, "s t ..."] | Bool[Arr, "s t ..."], query: Que
 
 
 def of_rows(series: Shaped[Array, "s ..."], row: Int[Arr, " b"] | None) -> Shaped[Array, "b ..."]:
-    """Of what each subject has, that of whom each row of a query asks about (`Query.row`)."""
+    """Select from each subject's series the one that each row of a query asks about (`Query.row`)."""
     return series if row is None else series[row]
 
 

@@ -50,7 +50,7 @@ class Scans:
 
 @pytree
 class Visits:
-    """What was seen of each subject; one row is one subject. What lies under a mask is never read."""
+    """Visits of each subject; one row is one subject. What lies under a mask is never read."""
 
     times: Float[Arr, "b t"]
     valid: Bool[Arr, "b t"]
@@ -63,7 +63,7 @@ class Visits:
 
 @pytree
 class Query:
-    """What is asked: at `time`, seeing visits up to and including number `origin` alone.
+    """Queries: forecasts at `time` that see visits up to and including number `origin` alone.
 
     `known` holds the known-ahead variables at that time, `future_observed` which of them there are: values under the
     mask are never read. Each row asks about one subject: row by row, or each the one whose place is in `row`.
@@ -79,7 +79,7 @@ class Query:
 
 @pytree
 class Truth:
-    """What came to pass at each query: a value in original units or a level's index."""
+    """The observed outcome of each query: a value in original units or a level's index."""
 
     value: Float[Arr, "b q"]
     observed: Bool[Arr, "b q"]

@@ -47,7 +47,7 @@ class Tadpole(Reader):
     ):
         time = {"column": "EXAMDATE", "units": "date"}
         self._table = Table(path, "RID", time, "VISCODE", None, variables, static, MISSING, limits)
-        # dates and codes of these tables contradict each other here and there, and nobody can correct them
+        # dates and codes of these tables contradict each other here and there, and cannot be corrected
         self._table.layout = replace(self._table.layout, lenient_codes=True)
         self.schema, self._leaderboard = self._table.schema, leaderboard
 
@@ -133,8 +133,8 @@ def _baseline(row: Row) -> str | None:
         return cells.get("EXAMDATE_bl")
     since = [_number(cells.get("Years_bl"), row.where), _number(cells.get("Month_bl"), row.where)]
     months = None if cells["VISCODE"] is None else months_of(cells["VISCODE"])
-    told = [months / 12 if months is not None else None, since[0], since[1] / 12 if since[1] is not None else None]
-    elapsed = next((each for each in (0.0 if months == 0 else None, *told[1:], told[0]) if each is not None), None)
+    stated = [months / 12 if months is not None else None, since[0], since[1] / 12 if since[1] is not None else None]
+    elapsed = next((each for each in (0.0 if months == 0 else None, *stated[1:], stated[0]) if each is not None), None)
     try:
         return None if elapsed is None else day(years(cells["EXAMDATE"]) - elapsed)
     except ValueError:
@@ -144,7 +144,7 @@ def _baseline(row: Row) -> str | None:
 def _number(cell: str | None, where: str) -> float | None:
     found = None if cell is None else number(cell)
     if cell is not None and found is None:
-        raise UserError(f"{where}: Years_bl or Month_bl is no number; correct the cell")
+        raise UserError(f"{where}: Years_bl or Month_bl is not a number; correct the cell")
     return found
 
 
@@ -153,13 +153,13 @@ def _diagnosis(cells: Mapping[str, str | None], where: str) -> str | None:
     if change is not None:
         code = _whole(change, where)
         if code not in CHANGES:
-            raise UserError(f"{where}: DXCHANGE is no code from 1 to 9; mend the cell")
+            raise UserError(f"{where}: DXCHANGE is no code from 1 to 9; fix the cell")
         return CHANGES[code]
     if said is None:
         return None
     arrived = said.rpartition(" to ")[2]
     if arrived not in NAMES:
-        raise UserError(f"{where}: DX ends in none of {list(NAMES)}; mend the cell")
+        raise UserError(f"{where}: DX ends in none of {list(NAMES)}; fix the cell")
     return NAMES[arrived]
 
 
@@ -176,7 +176,7 @@ def _ratio(volume: str | None, whole: str | None, where: str) -> str | None:
         return None
     part, over = number(volume), number(whole)
     if part is None or over is None:
-        raise UserError(f"{where}: a volume is no number; correct the cell")
+        raise UserError(f"{where}: a volume is not a number; correct the cell")
     return str(part / over) if over > 0 else None
 
 

@@ -55,9 +55,7 @@ def check(table: pd.DataFrame, where: str) -> None:
     for name in NUMBERS:
         value, low, high = (table[f"{name}{part}"] for part in ("", " 50% CI lower", " 50% CI upper"))
         if not np.all((low < high) & (low <= value) & (value <= high)):
-            raise UserError(
-                f"{where}: a 50% interval of {name} is empty or leaves its forecast out; mend the intervals"
-            )
+            raise UserError(f"{where}: a 50% interval of {name} is empty or leaves its forecast out; fix the intervals")
 
 
 def read_truth(path: Path) -> pd.DataFrame:
@@ -127,18 +125,18 @@ def matched(submission: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
             continue
         at = rows.iloc[_nearest(months, scan if pd.isna(seen) else seen)]
         scanned = at if pd.isna(scan) else rows.iloc[_nearest(months, scan)]
-        told = {name: at[name] for name in COLUMNS[3:9]} | {name: scanned[name] for name in COLUMNS[9:]}
+        truth = {name: at[name] for name in COLUMNS[3:9]} | {name: scanned[name] for name in COLUMNS[9:]}
         known = {
             "ADAS13 truth": row["ADAS13"],
             "Ventricles_ICV truth": row["Ventricles"],
             "diagnosis": row["Diagnosis"],
         }
-        made.append({"RID": row["RID"], **known, **told})
+        made.append({"RID": row["RID"], **known, **truth})
     return pd.DataFrame(made)
 
 
 def bca(confusion: Float[np.ndarray, "c c"] | Int[np.ndarray, "c c"]) -> float:
-    """Of rows true and columns called: the mean over classes of ½ (sensitivity + specificity)."""
+    """Balanced accuracy from rows true and columns called: the mean over classes of ½ (sensitivity + specificity)."""
     total, hits = confusion.sum(), np.diag(confusion)
     true, called = confusion.sum(1), confusion.sum(0)
     sensitivity = np.where(true > 0, hits / np.maximum(true, 1), 0.5)
@@ -190,11 +188,11 @@ def _scores(columns: Mapping[str, np.ndarray], official_ties: bool) -> dict[str,
     return found
 
 
-def _errors(real: np.ndarray, told: np.ndarray, low: np.ndarray, high: np.ndarray) -> Mapping[str, float]:
+def _errors(real: np.ndarray, forecast: np.ndarray, low: np.ndarray, high: np.ndarray) -> Mapping[str, float]:
     """Mean absolute error, weighted error score, coverage probability accuracy."""
     if not len(real):
         return dict.fromkeys(("MAE", "WES", "CPA"), np.nan)
-    error, sure = np.abs(told - real), 1 / (high - low)
+    error, sure = np.abs(forecast - real), 1 / (high - low)
     covered = ((real > low) & (real < high)).mean()
     return {
         "MAE": float(error.mean()),

@@ -15,9 +15,9 @@ from framework.errors import UserError
 
 @dataclass(frozen=True)
 class Leaderboard(Splitter):
-    """Who has visits of the level `test` of the group `by` is tested, on visits that the group does not name.
+    """Test subjects have visits of the level `test` of the group `by`; tested are visits that the group does not name.
 
-    Those with visits of the level `train` alone are learnt from, up to their last such visit.
+    Subjects with visits of the level `train` alone are learnt from, up to their last such visit.
     """
 
     by: str

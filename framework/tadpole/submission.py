@@ -50,18 +50,18 @@ def submission(fitted: Fitted, cohort: Cohort, shape: Layout, start: str) -> tup
     months = pd.date_range(f"{start}-01", periods=count, freq="MS")
     first = dates(cohort)[:, :1]
     days = np.array([setting(str(month.date()), "submission") for month in months])
-    # of those who are not asked about the last visit, which nobody reads
+    # for subjects who are not asked about the last visit, which is never read
     last = np.where(asked.any(1), asked.argmax(1), cohort.valid.sum(1) - 1)[:, None].repeat(count, 1)
     time = np.maximum(days - first, np.take_along_axis(cohort.times, last, 1))  # a month that is past is today
     query = Query(time, last, *known_at(cohort, shape, last, time), np.ones_like(last, bool))
-    told = answers(fitted, Examples(cohort, shape, "ahead"), rows, Questions(query, last, {}))
+    predictions = answers(fitted, Examples(cohort, shape, "ahead"), rows, Questions(query, last, {}))
     table = pd.DataFrame(
         {
             "RID": np.repeat([int(cohort.subjects[row]) for row in rows], count),
             "Forecast Month": np.tile(np.arange(1, count + 1), len(rows)),
             "Forecast Date": np.tile(months.strftime("%Y-%m"), len(rows)),
-            **dict(zip(PROBABILITIES, told["diagnosis"].reshape(-1, 3).T, strict=True)),
-            **{name: numbers for one in NUMBERS for name, numbers in _interval(one, told[one]).items()},
+            **dict(zip(PROBABILITIES, predictions["diagnosis"].reshape(-1, 3).T, strict=True)),
+            **{name: numbers for one in NUMBERS for name, numbers in _interval(one, predictions[one]).items()},
         },
         columns=list(COLUMNS),
     )
@@ -95,9 +95,9 @@ def _asked_for(shape: Layout) -> None:
 
 
 def _origins(cohort: Cohort) -> Bool[np.ndarray, "n t"]:
-    """From where each subject is forecast: the last visit in LB2, or of those in D2 (all, where it is unsaid) the last.
+    """The origin of each subject: the last visit in LB2, or of those in D2 (all, where it is unsaid) the last.
 
-    Raises UserError where there is nobody to forecast.
+    Raises UserError where there is no subject to forecast.
     """
     if _has_board(cohort):
         asked, what = last_of(marked(cohort, BOARD, TESTED)), f"visit is in {TESTED}"
@@ -107,7 +107,7 @@ def _origins(cohort: Cohort) -> Bool[np.ndarray, "n t"]:
             _, value, has = first_values(cohort, "D2")
             asked = asked & (has & (value == 1))[:, None]
     if not asked.any():
-        raise UserError(f"no {what}; there is nobody to forecast")
+        raise UserError(f"no {what}; there is no subject to forecast")
     return asked
 
 

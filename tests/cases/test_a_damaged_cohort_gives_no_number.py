@@ -131,7 +131,7 @@ def test_a_cohort_without_digests_is_refused_with_the_command_that_writes_it_ane
     file = store / "manifest.json"
     told = json.loads(file.read_text())["manifest"]
     file.write_text(json.dumps(told))
-    with pytest.raises(UserError, match=r"before manifests had digests; write it anew: .*existing=overwrite"):
+    with pytest.raises(UserError, match=r"before manifests had digests; write it again: .*existing=overwrite"):
         open_cohort(str(store))
     old = told | {"format": 1}
     file.write_text(json.dumps({"digest": stored.digest_json(old), "manifest": old}))

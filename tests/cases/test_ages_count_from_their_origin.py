@@ -51,7 +51,7 @@ def test_an_age_whose_moment_nobody_knows_is_missing(tmp_path):
     [
         (("2,bl,2005-09-08,MCI,2", "2,bl,2005-09-08,MCI,inf"), "no whole number"),
         (("2,bl,2005-09-08,MCI,2", "2.7,bl,2005-09-08,MCI,2"), "no whole number"),
-        ((",30000,", ",3_0,"), "a volume is no number"),
+        ((",30000,", ",3_0,"), "a volume is not a number"),
     ],
 )
 def test_a_broken_number_is_one_line(tmp_path, change, complaint):

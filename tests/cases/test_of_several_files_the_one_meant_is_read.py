@@ -62,7 +62,7 @@ def test_the_first_run_is_the_first_by_number(tmp_path, names, right):
         (["acq-a+b_T1w.nii.gz", "acq-c_T1w.nii.gz"], r"differ in acq \(a\+b, c\)"),
         (["T1w.nii.gz", "T1w.nii"], r"differ in ending \(.nii, .nii.gz\); keep one"),
         (["run-1_T1w.nii.gz", "run-01_T1w.nii.gz"], "the same run twice; keep one"),
-        (["run-1_T1w.nii.gz", "run-1a_T1w.nii.gz"], "is no number"),
+        (["run-1_T1w.nii.gz", "run-1a_T1w.nii.gz"], "is not a number"),
     ],
 )
 def test_files_that_differ_in_more_than_their_run_are_refused(tmp_path, names, complaint):

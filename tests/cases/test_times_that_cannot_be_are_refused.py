@@ -90,7 +90,9 @@ def test_a_format_that_another_could_not_be_told_from_is_warned_of_with_its_coun
     time = {**DATES, "format": "%d/%m/%Y"}
     text = "subject,time,score\na,01/02/2005,28\na,03/08/2005,27\nb,02/01/2005,29\nb,08/03/2005,28\n"
     (said,) = warnings(read(tmp_path, text, time=time))
-    assert "none of 4 dates in column 'time' has a day above 12, so %d/%m/%Y cannot be told from %m/%d/%Y" in said
+    assert (
+        "none of 4 dates in column 'time' has a day above 12, so %d/%m/%Y is not distinguishable from %m/%d/%Y" in said
+    )
     assert "4 would be other days" in said
     assert warnings(read(tmp_path, text.replace("01/02", "21/02"), time=time)) == []
     assert warnings(read(tmp_path, text.replace("/2005", "/2005"), time={**DATES, "format": "%m/%d/%Y"}))

@@ -55,5 +55,5 @@ def test_a_truncated_file_is_one_line(tmp_path):
     file.write_bytes(file.read_bytes()[:-1])
     said = command(tmp_path)
     assert said.code == 1
-    assert "download it anew" in said.err[-1]
+    assert "download it again" in said.err[-1]
     assert not (tmp_path / "store").exists()

@@ -31,7 +31,7 @@ QUESTIONS = None  # what takes room in a batch beside the scans of each modality
 
 @pytree
 class Placed:
-    """Scans of one modality, told by their place in a table that stays on the device."""
+    """Scans of one modality, referred to by their place in a table that stays on the device."""
 
     place: Int[Arr, " n"]
     row: Int[Arr, " n"]
@@ -44,7 +44,7 @@ class Placed:
 
 @pytree
 class Tables:
-    """What stays on the device: what is known and asked of every subject, and the scans of some modalities.
+    """Tables that stay on the device: histories and queries of every subject, and the scans of some modalities.
 
     A batch has as many rows of questions as there are `slots`; `answers` counts what is observed of each target.
     """
@@ -109,7 +109,7 @@ class Size:
 
 
 class Order:
-    """The batches of some rows one after another, shuffled anew each epoch: `order[number]` is its rows."""
+    """The batches of some rows one after another, reshuffled each epoch: `order[number]` is its rows."""
 
     def __init__(self, loader: "Loader", rows: Rows, size: Size, seed: Sequence[int]):
         self._loader, self._rows, self._size, self._seed = loader, np.asarray(rows, int), size, seed
@@ -187,7 +187,7 @@ class Loader:
     ) -> Batch:
         """The batch of these rows (or fewer than fit), padded to its static size, in float32.
 
-        A scan of a modality in `places` is told by its number there, not read.
+        A scan of a modality in `places` is referred to by its number there, not read.
         """
         drawn = self.drawn(rows, size, places)
         visits, asked = _narrow(taken((self._known, questions), drawn.subject, drawn.weight > 0))
@@ -199,7 +199,7 @@ class Loader:
         size: Size,
         places: Mapping[str, Int[np.ndarray, "subjects visits"]] | None = None,
     ) -> Drawn:
-        """The same batch, told by its subjects; only scans that are in no table are read."""
+        """The same batch, referred to by its subjects; only scans that are in no table are read."""
         places, pad = places or {}, size.subjects - len(rows)
         subject = np.array([*map(int, rows), *[0] * pad], np.int32)
         weight = np.array([1] * len(rows) + [0] * pad, np.float32)
@@ -240,7 +240,7 @@ class Loader:
         return Scans(voxels, row, visit, valid)
 
     def _slots(self, modality: str, rows: Rows, room: int) -> tuple[np.ndarray, ...]:
-        """Of each slot the subject, its row in the batch, the visit, and whether a scan is there."""
+        """Subject, row in the batch, visit and presence of a scan for each slot."""
         present = self.examples.cohort.present[modality][np.asarray(rows, int)]
         row, visit = np.nonzero(present)
         if len(row) > room:

@@ -11,7 +11,7 @@ from framework.data.cohort.store import Cohort
 def known(cohort: Cohort, visits: Int[np.ndarray, " n"], until: Float[np.ndarray, " n"] | None = None) -> Cohort:
     """The first so many visits of each subject and nothing of the others; subjects keep their places.
 
-    What else is told of a subject, such as an event's time, was known up to `until`, years since the first visit:
+    What else is recorded of a subject, such as an event's time, was known up to `until`, years since the first visit:
     without it up to the last of those visits.
     """
     there = np.arange(cohort.times.shape[1]) < visits[:, None]

@@ -1,4 +1,4 @@
-"""Who the subjects of a study are: how long they were followed, what was measured of them, what was missing."""
+"""Characteristics of a study's subjects: length of follow-up, measurements, missing values."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ def characteristics(cohort: Cohort, groups: Mapping[str, Bool[np.ndarray, " n"]]
     """Counts and distributions of a cohort in each group of subjects, as JSON holds them.
 
     A variable is described by the value each subject had when first seen with one; `missing` counts the visits (the
-    subjects, where it is told once) without it. What is known only afterwards is described too, under its role.
+    subjects, where it is recorded once) without it. What is known only afterwards is described too, under its role.
     """
     visit = [
         _variable(cohort, v, groups, cohort.values[..., j], cohort.observed[..., j] & cohort.valid)
@@ -53,18 +53,18 @@ def _variable(
     has: Bool[np.ndarray, "n t"],
 ) -> dict | None:
     if "date" in variable.roles:
-        return None  # the study tells of its dates as a whole
+        return None  # the study gives its dates as a whole
     visits = cohort.valid if value.shape[1] == cohort.valid.shape[1] else np.ones_like(has)
     first = np.take_along_axis(value, has.argmax(1)[:, None], 1)[:, 0]
 
     def of(rows: Bool[np.ndarray, " n"]) -> dict:
         some = first[rows & has.any(1)]
-        told = (
+        summary = (
             {"counts": [int((some == level).sum()) for level in range(len(variable.levels))]}
             if variable.levels
             else {"quarters": _quarters(some)}
         )
-        return {"missing": int((visits & ~has)[rows].sum()), "of": int(visits[rows].sum()), **told}
+        return {"missing": int((visits & ~has)[rows].sum()), "of": int(visits[rows].sum()), **summary}
 
     return {
         "name": variable.name,
@@ -77,10 +77,10 @@ def _variable(
 
 
 def _dates(cohort: Cohort) -> list[str] | None:
-    """The first and the last day that a date tells; None where the cohort has none."""
-    told = [cohort.values[..., j][cohort.observed[..., j] & cohort.valid] for j, v in _dated(cohort.schema.variables)]
-    told += [cohort.static[:, j][cohort.static_observed[:, j]] for j, v in _dated(cohort.schema.static)]
-    days = np.concatenate([np.ravel(one) for one in told]) if told else np.zeros(0)
+    """The first and the last day of all dates; None where the cohort has none."""
+    dated = [cohort.values[..., j][cohort.observed[..., j] & cohort.valid] for j, v in _dated(cohort.schema.variables)]
+    dated += [cohort.static[:, j][cohort.static_observed[:, j]] for j, v in _dated(cohort.schema.static)]
+    days = np.concatenate([np.ravel(days) for days in dated]) if dated else np.zeros(0)
     return [day(float(end)) for end in (days.min(), days.max())] if len(days) else None
 
 

@@ -105,7 +105,7 @@ class Ledger:
         """The ledger in a CSV file. Raises UserError where there is none, or it is no ledger."""
         files, source = fsspec.url_to_fs(path)
         if not files.exists(source):
-            raise UserError(f"no ledger at {path}; ingest the cohort anew")
+            raise UserError(f"no ledger at {path}; re-ingest the cohort")
         return Ledger.parse(files.cat_file(source), path)
 
     @staticmethod
@@ -113,5 +113,5 @@ class Ledger:
         """The ledger that a CSV file holds, called `path`. Raises UserError where it is no ledger."""
         header, *rows = list(csv.reader(io.StringIO(content.decode()))) or [[]]
         if header != [field.name for field in fields(Entry)]:
-            raise UserError(f"{path} is no ledger (its columns are {header}); ingest the cohort anew")
+            raise UserError(f"{path} is no ledger (its columns are {header}); re-ingest the cohort")
         return Ledger(Entry(*map(unquoted, row)) for row in rows)

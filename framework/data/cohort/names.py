@@ -1,4 +1,4 @@
-"""What a variable, a modality, an event or a model may be called: names become names of files, columns and arrays."""
+"""Names that a variable, a modality, an event or a model may have: they become names of files, columns and arrays."""
 
 import re
 from urllib.parse import quote

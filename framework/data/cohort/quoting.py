@@ -1,6 +1,6 @@
 """Text in the tables that are written: what a spreadsheet would take for a formula is quoted, and read back as it was.
 
-A text that begins with =, +, -, @ (after spaces, or in their wide forms), a tab or a line's end, and is no number,
+A text that begins with =, +, -, @ (after spaces, or in their wide forms), a tab or a line's end, and is not a number,
 gets an apostrophe in front, as a spreadsheet itself writes it; so does one that begins with such an apostrophe already.
 Numbers stay numbers, negative ones too.
 """

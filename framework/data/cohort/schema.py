@@ -1,4 +1,4 @@
-"""What a cohort holds: its variables with roles and units, its modalities with their grids.
+"""The schema of a cohort: its variables with roles and units, its modalities with their grids.
 
 Records (`Subject`, `Visit`, `Scan`) are what every way in yields and what the store writes.
 """
@@ -89,14 +89,14 @@ class Variable:
         if self.is_class:
             if str(value) not in self.levels:
                 raise UserError(
-                    f"{self.name} is {value!r}; expected one of {list(self.levels)}: mend the table or add the level"
+                    f"{self.name} is {value!r}; expected one of {list(self.levels)}: fix the table or add the level"
                 )
             return float(self.levels.index(str(value)))
         try:
             number = float(value)
         except ValueError:
             raise UserError(
-                f"{self.name} is {value!r}; expected a number in {self.units}: mend the table or name it as missing"
+                f"{self.name} is {value!r}; expected a number in {self.units}: fix the table or name it as missing"
             ) from None
         if not np.isfinite(number):
             raise UserError(f"{self.name} is {value!r}; expected a finite number in {self.units}")
@@ -222,7 +222,7 @@ def validate(subject: Subject, schema: Schema) -> None:
         if after.time < before.time:
             raise UserError(
                 f"{where} has visit {after.id!r} ({after.time:.3f} y) after {before.id!r} ({before.time:.3f} y); "
-                "visits must come in order of time: sort them or mend the dates"
+                "visits must come in order of time: sort them or fix the dates"
             )
     _known(subject.static, schema.static, where)
     for visit in subject.visits:

@@ -1,4 +1,4 @@
-"""What every way in is, and the one function that turns it into a cohort on disk with its ledger."""
+"""The interface of readers, and the function that writes what one finds to a cohort on disk with its ledger."""
 
 import inspect
 import os
@@ -27,7 +27,7 @@ R = TypeVar("R", bound="Reader")
 
 @dataclass(frozen=True)
 class Ingested:
-    """What a reader found: `subjects` is read lazily, and `ledger` is complete once it is exhausted.
+    """The content of a source: `subjects` is read lazily, and `ledger` is complete once it is exhausted.
 
     `sources` are the tables that were read, with their SHA-256; scans carry their own. `together` subjects are kept in
     one shard: more than 1 where scans are many and small.
@@ -71,15 +71,16 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self) -> Ingested:
-        """The cohort at the source. Raises UserError for what the user can mend, before any scan is read if it can."""
+        """The cohort at the source. Raises UserError for what the user can fix, if possible before reading scans."""
 
 
 def ingest(
     reader: Reader, store: str, existing: str = "refuse", progress: Callable[[int], None] | None = None
 ) -> Cohort:
-    """Write what `reader` finds to a cohort at `store`, its ledger beside it; `progress` is told each subject's number.
+    """Write what `reader` finds to a cohort at `store`, its ledger beside it.
 
-    On any failure nothing is left, and a cohort that was there (`existing` is "append" or "overwrite") stays as it was.
+    `progress` is called with each subject's number. On any failure nothing is left, and a cohort that was there
+    (`existing` is "append" or "overwrite") stays as it was.
     Raises UserError where another process is writing there.
     """
     if existing not in EXISTING:
@@ -95,7 +96,7 @@ def ingest(
 
 
 def ingested(reader: Reader, store: str, before: Callable[[], None] = lambda: None) -> Cohort:
-    """The cohort at `store`, made where there is none, after whoever is writing it; `before` is called before that."""
+    """The cohort at `store`, made where there is none (`before` is called first), once no other process writes it."""
     if not exists(store):
         with exclusive(store, wait=True):
             if not exists(store):  # still, after those who were before
@@ -129,7 +130,7 @@ def _append(reader: Reader, store: str, progress: Callable[[int], None] | None) 
     before = open_cohort(store)
     if before.schema != found.schema:
         raise UserError(
-            f"the schema of {store} is not that of the data to append; ingest both anew with one configuration"
+            f"the schema of {store} is not that of the data to append; re-ingest both with one configuration"
         )
     found.ledger.entries[:0] = ledger_of(store).entries
     written = dict(zip(before.subjects, map(list, before.visits), strict=True))

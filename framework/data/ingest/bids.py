@@ -195,7 +195,7 @@ class Bids(Reader):
         return sheet
 
     def _files(self, folder: Path, session: str, ignored: Ignored) -> "Anat":
-        """What lies in one session's anat: the files of each modality in order of their runs, and what is left out."""
+        """The content of one session's anat: files of each modality in order of their runs, and what is left out."""
         above = folder / session if session.startswith("ses-") else folder
         found, left = dict[str, list[Name]]((name, []) for name in self.modalities), dict[str, str]()
         near_misses = list[str]()
@@ -281,7 +281,7 @@ def _contrasts(modality: str, found: Mapping[str, Sequence[Anat]], ledger: Ledge
 
 
 def _nifti(folder: Path) -> list[Path]:
-    """What may be a scan by its name, in order of name; not the ._ files of macOS."""
+    """Files that may be scans by their names, in order of name; not the ._ files of macOS."""
     if not folder.is_dir():
         return []
     return sorted(

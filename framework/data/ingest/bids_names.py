@@ -51,7 +51,7 @@ def resembles(text: str, modality: str) -> bool:
 
 
 def wanted(entities: Mapping, modality: str) -> dict[str, str | None]:
-    """What the names of a modality's files must say: entries of all modalities, and those under its own name."""
+    """Entities that names of a modality's files must have: entries of all modalities, and those under its name."""
     both = {key: value for key, value in entities.items() if not isinstance(value, Mapping)}
     both |= entities.get(modality, {})
     return {str(key): None if value is None else str(value).lstrip("0") or "0" for key, value in both.items()}
@@ -67,7 +67,7 @@ def unwanted(name: Name, wanted: Mapping[str, str | None]) -> str | None:
 
 def first(names: Sequence[Name], modality: str, run: str | None, where: str) -> list[Name]:
     """Several files of one modality in order of their runs. Raises UserError where more than the run tells them apart,
-    or where nobody said that the first run is meant.
+    or where the configuration does not say that the first run is meant.
     """
     keys = [*dict.fromkeys(key for name in names for key in name.entities), ENDING]
     differ = [key for key in keys if len({name.value(key) for name in names}) > 1]
@@ -92,7 +92,7 @@ def _number(name: Name, where: str) -> int:
     """A run as a number; a file that names none comes first."""
     run = name.value(RUN)
     if run is not None and not run.isdigit():
-        raise UserError(f"{where}: the run of {name.text} is no number; rename it")
+        raise UserError(f"{where}: the run of {name.text} is not a number; rename it")
     return 0 if run is None else int(run)
 
 

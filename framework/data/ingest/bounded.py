@@ -92,7 +92,7 @@ def opened(path: Path, zipped: bool) -> Iterator[tuple[io.BufferedIOBase, Hashed
 
 
 def packed(path: Path) -> tuple[int, int]:
-    """Of a gzip file the least that its last member holds, and the most that all can, in bytes."""
+    """The least that a gzip file's last member holds, and the most that all members can, in bytes."""
     size = size_of(path)
     with path.open("rb") as file:
         if size < 18 or file.read(2) != GZIP:

@@ -50,7 +50,7 @@ class Cifar10(Reader):
         return Ingested(self.schema, self._subjects(root, ledger), ledger, sources, TOGETHER)
 
     def _whole(self, file: Path) -> None:
-        """A file that is missing or cut short is told before any is read."""
+        """Refuse a file that is missing or cut short before any is read."""
         if not file.is_file():
             raise UserError(
                 f"no {file.name} in {file.parent}; expected the folder of CIFAR-10's binary version "
@@ -60,7 +60,7 @@ class Cifar10(Reader):
         if size != self.images * RECORD:
             raise UserError(
                 f"{file} has {size} bytes; expected {self.images * RECORD} ({self.images} images of {RECORD} bytes): "
-                "download it anew"
+                "download it again"
             )
 
     def _subjects(self, root: Path, ledger: Ledger) -> Iterator[Subject]:
@@ -82,7 +82,7 @@ def _records(file: Path) -> Iterator[tuple[int, Float[np.ndarray, "x y 1 3"]]]:
     if len(wrong):
         raise UserError(
             f"{file}: image {wrong[0]} has class {labels[wrong[0]]}; expected 0 to {len(CLASSES) - 1}: "
-            "this is no file of CIFAR-10, or it is damaged; download it anew"
+            "this is no file of CIFAR-10, or it is damaged; download it again"
         )
     for label, record in zip(labels, table, strict=True):
         colours = record[1:].reshape(3, SIDE, SIDE)  # colour, row, column

@@ -1,4 +1,4 @@
-"""What a cohort was made from: the SHA-256 of every source file and the settings of its reader."""
+"""The sources of a cohort: the SHA-256 of every source file and the settings of its reader."""
 
 import hashlib
 import json
@@ -69,7 +69,7 @@ def digests(files: Mapping[str, Path], known: Mapping[str, str]) -> tuple[Digest
 
 
 def _stamp(file: Path) -> tuple[str, int]:
-    """What changes whenever a file is written or replaced, even by one of the same length and date; and its length."""
+    """A stamp that changes when a file is written or replaced, even by one of the same length and date; its length."""
     try:
         size_of(file)
     except UserError as error:
@@ -105,7 +105,7 @@ def require_same(
     provenance = cohort.manifest["provenance"]
     parts = [provenance, *provenance.get("appended", ())]
     fix = (
-        "name another store with data.store=, or make the cohort anew: python -m experiments.ingest ... "
+        "name another store with data.store=, or write the cohort again: python -m experiments.ingest ... "
         "existing=overwrite"
     )
     if any("settings" not in part for part in parts):
@@ -126,7 +126,7 @@ def require_same(
 
 
 def _difference(part: Mapping[str, Any], settings: Mapping[str, Any], asked: Digests | None) -> str | None:
-    """What a part of a cohort was made from that is not what is asked for; None where nothing differs."""
+    """The first source or setting of a part of a cohort that differs from the ones given; None where none differs."""
     if asked is not None and part["files"] != asked:
         names = {key: (part["files"].get(key), asked.get(key)) for key in sorted({*part["files"], *asked})}
         changed = {key: pair for key, pair in names.items() if _hash(pair[0]) != _hash(pair[1])}
@@ -178,8 +178,8 @@ def _stamps(store: str) -> dict[str, str]:
     if not files.exists(f"{root}/{STAMPS}"):
         return {}
     try:
-        told = json.loads(files.cat_file(f"{root}/{STAMPS}"))
+        stamps = json.loads(files.cat_file(f"{root}/{STAMPS}"))
     except ValueError:
         return {}
-    sound = isinstance(told, dict) and all(isinstance(sha256, str) for sha256 in told.values())
-    return told if sound else {}
+    sound = isinstance(stamps, dict) and all(isinstance(sha256, str) for sha256 in stamps.values())
+    return stamps if sound else {}

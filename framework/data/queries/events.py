@@ -1,4 +1,4 @@
-"""Events to be forecast: when each subject's came, told by its visits or by a time of its own.
+"""Events to be forecast: when each subject's came, by its visits or by a time of its own.
 
 An event lies in (lo, hi], years since the subject's first visit: lo is when it was last known not to have come (-inf
 where that was never known), hi when it was known to have come (inf where it was not).
@@ -25,7 +25,7 @@ Ends = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]  # lo and hi of e
 @configurable("event")
 @dataclass(frozen=True)
 class Happening(ABC):
-    """What counts as the event, and at how many years after an origin its survival is judged (`horizons`)."""
+    """Definition of an event, and the years after an origin at which its survival is judged (`horizons`)."""
 
     horizons: Sequence[float] = HORIZONS
 
@@ -81,13 +81,13 @@ class Reaches(Happening):
 
 @dataclass(frozen=True, kw_only=True)
 class Dated(Happening):
-    """An event with a time of its own, in a variable told once per subject: years since the first visit, or an age.
+    """An event with a time of its own, in a variable recorded once per subject: years since the first visit, or an age.
 
     Where it is missing the event had not come by `until`, a variable likewise, and failing that by the last visit.
     `age` names the visit variable that both are ages of (known ahead, `per_year`). `within` is how exact the time is:
-    the event lies in (time - within, time]; a day unless told otherwise. Both variables are known only afterwards:
+    the event lies in (time - within, time]; a day by default. Both variables are known only afterwards:
     their role is hindsight. In a cohort as it was known by a day what came later had not come: by that day where
-    `until` is told of, else by the last visit.
+    `until` is recorded, else by the last visit.
     """
 
     time: str
@@ -98,11 +98,11 @@ class Dated(Happening):
     def check(self, name: str, schema: Schema) -> None:
         if self.within <= 0:
             raise UserError(f"event {name!r}: within is {self.within}; expected years above 0")
-        for told in filter(None, (self.time, self.until)):
-            variable = _named(schema.static, told, f"event {name!r}: variable told once per subject")
+        for column in filter(None, (self.time, self.until)):
+            variable = _named(schema.static, column, f"event {name!r}: variable recorded once per subject")
             if variable.roles != ("hindsight",) or variable.levels:
                 raise UserError(
-                    f"event {name!r}: {told} has roles {list(variable.roles)} and levels {list(variable.levels)}; "
+                    f"event {name!r}: {column} has roles {list(variable.roles)} and levels {list(variable.levels)}; "
                     "expected a time that is known only afterwards: give it roles: [hindsight]"
                 )
         if self.age is not None and not _named(schema.variables, self.age, f"event {name!r}: age").per_year:
@@ -129,8 +129,8 @@ class Dated(Happening):
         if name is None:
             return np.full(len(cohort.subjects), np.nan)
         place = [variable.name for variable in cohort.schema.static].index(name)
-        told = np.where(cohort.static_observed[:, place], cohort.static[:, place], np.nan)
-        return told if self.age is None else self._from_age(cohort, told)
+        time = np.where(cohort.static_observed[:, place], cohort.static[:, place], np.nan)
+        return time if self.age is None else self._from_age(cohort, time)
 
     def _from_age(self, cohort: Cohort, age: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         variable = cohort.schema.variable(str(self.age))
@@ -147,7 +147,7 @@ def since_origin(
     """An event in (lo, hi], years since the first visit, as seen from each origin.
 
     One known to have come by the origin takes the row out, and so does one of which nothing is known after it. One that
-    may have come already (lo before the origin, hi after) is told as coming after it, as a forecast that is asked for
+    may have come already (lo before the origin, hi after) is taken to come after it, as a forecast that is asked for
     takes for granted.
     """
     lo, hi = np.maximum(lo - origin, 0), hi - origin

@@ -1,4 +1,4 @@
-"""A cohort as questions and answers: histories, what is asked of them, and what came to pass."""
+"""A cohort as examples: histories, queries about them, and observed outcomes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Examples:
     `ask` says what is asked: "later", every later visit from every visit before it; "next", each visit from the one
     before it, which is enough where series are long; "now", each visit's own targets from its inputs (diagnosis),
     which needs targets whose history is no input; "ahead", nothing that the cohort could answer. `origins` are the
-    visits from which it is asked, `about` those it is asked about (None: all); what is taught hangs on neither.
+    visits from which it is asked, `about` those it is asked about (None: all); training depends on neither.
     `events` tell when the layout's events came; each is asked about once from every origin, whatever is asked else.
     They are read from the cohort as `recorded`, where `cohort` holds values transformed for a model.
     """
@@ -60,7 +60,7 @@ class Examples:
         for name, truth in self.asked.truth.items() if self.ask != "ahead" else ():
             if isinstance(truth, Interval) and not truth.observed.any():
                 raise UserError(
-                    f"nobody is at risk of {name!r} at a visit that something is known after; drop the target"
+                    f"no subject is at risk of {name!r} at a visit that something is known after; drop the target"
                 )
 
     @property
@@ -69,13 +69,13 @@ class Examples:
 
     @cached_property
     def asked(self) -> "Questions":
-        """What the study asks and is judged by."""
+        """Queries that the study evaluates."""
         about = self.cohort.valid if self.about is None else self.about
         return self._questions(self.ask == "now", self.origins(self.cohort), about)
 
     @cached_property
     def taught(self) -> "Questions":
-        """What a forecaster is trained on: what is asked, and the present state of targets it cannot see."""
+        """Queries that a forecaster is trained on: those evaluated, and the present state of targets it cannot see."""
         unseen = any(not target.seen and not target.horizons for target in self.layout.targets)
         every = self.cohort.valid
         return self._questions(self.ask == "now" or unseen, every, every)
@@ -114,9 +114,9 @@ class Examples:
 
     def _event(self, name: str, origin: Int[np.ndarray, "n q"], valid: Bool[np.ndarray, "n q"]) -> Interval:
         lo, hi = (end[:, None] for end in self.events[name].between(self.recorded or self.cohort))
-        told = since_origin(lo, hi, np.take_along_axis(self.cohort.times, origin, 1))
-        observed = told.observed & valid
-        return Interval(np.where(observed, told.lo, 0), np.where(observed, told.hi, np.inf), observed)
+        interval = since_origin(lo, hi, np.take_along_axis(self.cohort.times, origin, 1))
+        observed = interval.observed & valid
+        return Interval(np.where(observed, interval.lo, 0), np.where(observed, interval.hi, np.inf), observed)
 
     def longest_horizon(self, rows: Bool[np.ndarray, " n"]) -> float:
         """The longest time from an origin to what is asked of these subjects in training, in years."""
@@ -177,7 +177,7 @@ def known_at(
     """Known-ahead variables at the queries, and which of them there are: advanced from the origin's history, or as
     planned for the visit.
 
-    Without a visit (a future nobody has recorded) a planned variable keeps its last value. One that was never observed
+    Without a visit (a future that is not recorded) a planned variable keeps its last value. One that was never observed
     is 0, and masked.
     """
     known = np.zeros((*origin.shape, len(layout.known)))

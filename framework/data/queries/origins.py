@@ -1,4 +1,4 @@
-"""From where forecasts are made: which visits of a subject are the last that may be seen."""
+"""Origins of forecasts: the visits of a subject that are the last one a forecast may see."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

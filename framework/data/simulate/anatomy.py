@@ -56,12 +56,12 @@ def build() -> Anatomy:
 
 
 def _about_ventricles(template: Template) -> Float[np.ndarray, "x y z"]:
-    """What gives way to the ventricles: the less, the farther from them."""
+    """Tissue that gives way to the ventricles: the less, the farther from them."""
     return template.inner * _nearness(template.ventricles > 0.5, 15.0)
 
 
 def _about_cortex(template: Template) -> Float[np.ndarray, "x y z"]:
-    """What takes the room that the cortex leaves: sulcal fluid, and half as readily the space just outside.
+    """Tissue that takes the room that the cortex leaves: sulcal fluid, and half as readily the space just outside.
 
     The basal cisterns and the third ventricle are left out; they do not widen as sulci do.
     """

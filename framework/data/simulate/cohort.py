@@ -2,7 +2,7 @@
 
     for simulated in atrophy(subjects=200, seed=0): ...
 
-Subject i hangs on (seed, i) alone, so a cohort of 60 is the beginning of one of 200.
+Subject i depends on (seed, i) alone, so a cohort of 60 is the beginning of one of 200.
 """
 
 from collections import deque
@@ -41,7 +41,7 @@ class Simulated:
 
 
 def atrophy_schema(voxels: int = 32, p: Parameters | None = None) -> Schema:
-    """What the cohort declares; `voxels` a side, over 192 mm."""
+    """The schema of the cohort; `voxels` a side, over 192 mm."""
     sites = tuple(f"site{number}" for number in range(1, len((p or Parameters()).site_gain) + 1))
     spacing = FIELD_OF_VIEW / voxels
     return Schema(

@@ -1,4 +1,4 @@
-"""Who is followed, how their disease runs and what is measured of it; no image is needed here.
+"""Courses of subjects: who is followed, how the disease runs and what is measured of it; no image is needed here.
 
 Every subject passes along one logistic stage with an own onset and rate (the progression-score model of
 Jedynak et al. 2012, NeuroImage 63:1478). The logarithms of ventricular and cortical volume are linear in age
@@ -170,7 +170,7 @@ def draw_person(rng: np.random.Generator, p: Parameters) -> Person:
 def follow(person: Person, rng: np.random.Generator, p: Parameters) -> list[Planned]:
     """Every visit planned for the person, the missed ones too; the first two are always attended.
 
-    Leaving the study hangs on the diagnosis last made and not on the stage, so that who stays says nothing about
+    Leaving the study depends on the diagnosis last made and not on the stage, so that who stays says nothing about
     the disease beyond what was measured.
     """
     planned, gone, previous, last = [], False, 0.0, 0
@@ -179,7 +179,7 @@ def follow(person: Person, rng: np.random.Generator, p: Parameters) -> list[Plan
         visit = _visit(f"m{month:02d}", time, person, rng, p)
         chance, leaves = rng.random(), rng.random()
         if index == 0:
-            visit.missing.pop("diagnosis", None)  # nobody enters without one
+            visit.missing.pop("diagnosis", None)  # every subject enters with one
         if index > 1:
             hazard = p.leaves[last] * (time - previous)
             gone = gone or leaves < hazard

@@ -15,7 +15,7 @@ def trilinear(
     """The maps at `points`, voxel (i, j, k) lying at `origin + spacing * (i, j, k)`; outside, the nearest face goes on.
 
     To be called from Python and not inside another jitted function: where one interpolation feeds the next, XLA
-    fuses them on the CPU and computes the first anew at each of the second's corners, ten times slower.
+    fuses them on the CPU and computes the first again at each of the second's corners, ten times slower.
     """
     _, y, z, channels = maps.shape
     last = jnp.array(maps.shape[:3]) - 1

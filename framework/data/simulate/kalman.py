@@ -58,8 +58,8 @@ class Filter:
         error = value[:, None] - self.mean[..., place]
         self.mean = self.mean + gain * error[..., None]
         self.covariance = self.covariance - gain[..., None] * shown[..., None, :]
-        told = -(error**2 / variance + np.log(variance)) / 2
-        self.log_weight = self.log_weight + np.where(taken[:, None], told, 0)
+        log_likelihood = -(error**2 / variance + np.log(variance)) / 2
+        self.log_weight = self.log_weight + np.where(taken[:, None], log_likelihood, 0)
 
     def weight(self) -> Float[np.ndarray, "n g"]:
         shifted = np.exp(self.log_weight - self.log_weight.max(1, keepdims=True))
@@ -86,23 +86,23 @@ def forecasts(
     At the first visit they are the prior's; behind a subject's last one they mean nothing.
     """
     count, visits = times.shape
-    belief, felt, told = Filter(count, p or Parameters(), grid), np.zeros(count), []
+    belief, felt, forecasts = Filter(count, p or Parameters(), grid), np.zeros(count), []
     for k in range(visits):
         here = observed[:, k, :3] & valid[:, k, None]
         if k:
             belief.wait(np.where(valid[:, k], times[:, k] - times[:, k - 1], 1.0), felt, values[:, k - 1, 3])
-        told.append(belief.forecast(felt, levels))
+        forecasts.append(belief.forecast(felt, levels))
         for measure in range(3):
             belief.order(measure, here[:, measure], felt)
             belief.measure(measure, values[:, k, measure], here[:, measure])
         felt = np.where(here[:, 0], values[:, k, 0], felt)
-    return np.stack(told, axis=1)
+    return np.stack(forecasts, axis=1)
 
 
 def _quantiles(
     weight: Float[np.ndarray, "n g"], mean: Float[np.ndarray, "n g"], sd: Numbers, levels: tuple[float, ...]
 ) -> Float[np.ndarray, "n l"]:
-    """Of mixtures of normals, by halving the interval that holds them."""
+    """Quantiles of mixtures of normals, by halving the interval that holds them."""
     low = np.tile((mean - 8 * sd).min(1)[:, None], (1, len(levels)))
     high = np.tile((mean + 8 * sd).max(1)[:, None], (1, len(levels)))
     for _ in range(40):

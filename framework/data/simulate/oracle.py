@@ -53,7 +53,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Belief:
-    """What is known of one subject so far."""
+    """Belief about one subject given its visits so far."""
 
     p: Parameters
     age: float  # at the first visit
@@ -155,7 +155,7 @@ def forecast_ventricles(
     """The posterior predictive of the measured ventricles at the query times, from one subject's visits so far.
 
     Times are years since the first visit and `age` the age there; NaN marks what was not measured. `cortex` is
-    optional: with it this is the ceiling for whoever sees the scans, without it for volumes and tests alone.
+    optional: with it this is the ceiling for models that see the scans, without it for volumes and tests alone.
     """
     belief = prior(age, sex, icv, p, samples, seed)
     cortex = np.full(len(times), np.nan) if cortex is None else cortex
@@ -195,7 +195,7 @@ def _log_diagnosis(diagnosis: int, logit_stage: Samples, p: Parameters) -> Sampl
 
 
 def _log_cognition(score: float, stage: Samples, p: Parameters) -> Samples:
-    """Of a rounded normal whose tails gather at 0 and 30."""
+    """Log-probability of a score under a rounded normal whose tails gather at 0 and 30."""
     mean, sd = cognition_law(stage, p)
     low = np.full_like(stage, -np.inf) if score <= 0 else (score - 0.5 - mean) / sd
     high = np.full_like(stage, np.inf) if score >= 30 else (score + 0.5 - mean) / sd

@@ -11,7 +11,7 @@ gap is in the subject's own time, and from pace, level and response, which only 
 
 Visits come sooner, and tests are ordered more often, the faster the pace and the worse the symptoms last measured: gaps
 and holes are informative, as in Che et al. 2018. A clinician starts and stops the dose by what the visit measured.
-Whatever gaps, orders and doses hang on is pace or measured, so that a mixture of Kalman filters over the pace is the
+Whatever gaps, orders and doses depend on is pace or measured, so that a mixture of Kalman filters over the pace is the
 exact forecast (`kalman`). No parameter comes from patients or was set by how any forecaster did.
 """
 
@@ -109,7 +109,7 @@ def ordered(pace: Numbers, symptoms: Numbers, p: Parameters) -> Float[np.ndarray
 
 
 def simulate(seed: int, index: int, p: Parameters | None = None) -> Course:
-    """Subject `index`, which hangs on (seed, index) alone."""
+    """Subject `index`, which depends on (seed, index) alone."""
     p = p or Parameters()
     rng, law = np.random.default_rng((seed, index)), Law(p)
     pace = float(p.pace[0] * np.exp(p.pace[1] * rng.normal()))
@@ -150,7 +150,7 @@ def _root(covariance: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
 
 
 def rhythm_schema() -> Schema:
-    """What the cohort declares."""
+    """The schema of the cohort."""
     return Schema(
         variables=(
             Variable("symptoms", ("input", "target"), "points", description="activity as felt: noisy, at most visits"),
@@ -180,10 +180,10 @@ def rhythm(subjects: int, seed: int, p: Parameters | None = None) -> Iterator[Su
 
 def _visit(course: Course, number: int, p: Parameters) -> Visit:
     values, observed = course.values[number], course.observed[number]
-    told: dict[str, float | str | None] = {
+    values_of: dict[str, float | str | None] = {
         name: float(value) for name, value, taken in zip((*MEASURES, "dose"), values, observed, strict=True) if taken
     }
-    if "activity" in told:
-        told["flare"] = "yes" if values[1] > p.flare else "no"
-    told["true_activity"] = float(course.state[number, 0])
-    return Visit(f"v{number:03d}", float(course.times[number]), told)
+    if "activity" in values_of:
+        values_of["flare"] = "yes" if values[1] > p.flare else "no"
+    values_of["true_activity"] = float(course.state[number, 0])
+    return Visit(f"v{number:03d}", float(course.times[number]), values_of)

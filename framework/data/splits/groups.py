@@ -1,4 +1,4 @@
-"""What subjects are grouped by: sites, scanners, and what they were when first seen."""
+"""Groups of subjects: sites, scanners, and values when first seen."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int

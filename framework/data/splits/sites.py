@@ -17,7 +17,7 @@ class ByGroup(Splitter):
     """Leave one site out: every value of the group `by` is tested by models that never saw anybody of it.
 
     `folds` shares the groups among so many folds of about equal size; None makes a fold of each. A subject belongs
-    where it was first seen; whoever was also seen in a group that is tested does not train for it, nor does whoever
+    where it was first seen; a subject also seen in a group that is tested does not train for it, nor does one that
     belongs nowhere.
     """
 
@@ -45,7 +45,7 @@ class ByGroup(Splitter):
         return [self._one(variable, k, fold, home, has, seen, [self.seed, repeat, k]) for k in range(fold.max() + 1)]
 
     def _fold_of(self, members: Int[np.ndarray, " g"], seed: list[int]) -> Int[np.ndarray, " g"]:
-        """The fold of each group, -1 where nobody belongs to it; the largest first to the fold that has the fewest."""
+        """The fold of each group, -1 for one without subjects; the largest first to the fold that has the fewest."""
         some = np.flatnonzero(members)
         fold = np.full(len(members), -1)
         if self.folds is None:

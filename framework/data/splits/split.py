@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: always whole subjects."""
+"""Splits into training, validation and test subjects: always whole subjects."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class Split:
                 )
 
     def roles(self) -> list[str]:
-        """What each subject does in words: train, validation, test, or why it does nothing."""
+        """The role of each subject in words: train, validation, test, or why it has none."""
         named = [self.out.get(row, "out") for row in range(len(self.train))]
         for role in ROLES:
             for row in np.flatnonzero(getattr(self, role)):
@@ -57,7 +57,7 @@ class Splitter(ABC):
     def splits(self, cohort: Cohort, repeat: int = 0) -> list[Split]: ...
 
     def known(self, cohort: Cohort) -> Cohort:
-        """What of the cohort may be learnt from: here all of it."""
+        """The part of the cohort that may be learnt from: here all of it."""
         return cohort
 
     def asks(self, cohort: Cohort) -> Bool[np.ndarray, "n t"] | None:
@@ -76,7 +76,7 @@ class Splitter(ABC):
 class KFold(Splitter):
     """`folds` test folds of shuffled subjects; from the rest a share `validation` is set aside for early stopping.
 
-    With a share of 0 nobody validates and training runs its full length. Subjects are dealt to the folds evenly over
+    With a share of 0 no subject validates and training runs its full length. Subjects are dealt to folds evenly over
     the first observed levels of the variables `stratify` (of numbers: over their quarters).
     """
 
@@ -90,7 +90,7 @@ class KFold(Splitter):
         enough(self.folds)
 
     def splits(self, cohort: Cohort, repeat: int = 0) -> list[Split]:
-        """One split a fold; repeats reshuffle. Without strata they hang on the number of subjects alone."""
+        """One split a fold; repeats reshuffle. Without strata they depend on the number of subjects alone."""
         count = len(cohort.subjects)
         order = np.random.default_rng([self.seed, repeat]).permutation(count)
         strata = [stratum(*first_values(cohort, name)[1:]) for name in self.stratify]

@@ -13,7 +13,7 @@ from framework.data.splits.split import Split, Splitter, cut, dealt, enough
 
 @dataclass(frozen=True)
 class Temporal(Splitter):
-    """Learning from what was known before `date`, of nobody anything later; forecasting visits on and after it.
+    """Learning from what was known before `date`, of no subject anything later; forecasting visits on and after it.
 
     With `folds` None those are tested who first came on or after the day. With a number those are tested, in so many
     folds, who were seen before and after it: a model has then seen neither them nor the future of anybody else.
@@ -31,7 +31,7 @@ class Temporal(Splitter):
             enough(self.folds)
 
     def splits(self, cohort: Cohort, repeat: int = 0) -> list[Split]:
-        """One split, or one a fold. Raises UserError where nobody was seen before the day, or nobody after it."""
+        """One split, or one a fold. Raises UserError where no subject was seen before the day, or none after it."""
         before, after = (np.any(some, axis=1) for some in (self._before(cohort), self.asks(cohort)))
         if self.folds is None:
             return [cut(after & ~before, self.validation, [self.seed, repeat, 0])]
@@ -42,7 +42,7 @@ class Temporal(Splitter):
         return [cut(fold == k, self.validation, [self.seed, repeat, k], late) for k in range(self.folds)]
 
     def known(self, cohort: Cohort) -> Cohort:
-        """The visits before the day, and what was told by then."""
+        """The visits before the day, and what was recorded by then."""
         day = setting(self.date, "split.date") - dates(cohort)[:, 0]
         return known(cohort, self._before(cohort).sum(1), np.maximum(day, 0))
 

@@ -1,4 +1,4 @@
-"""What a variation of training scans is."""
+"""The interface of variations of training scans."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -16,7 +16,7 @@ SAME = ("subject", "scan")
 
 @configurable("transform")
 class Transform(ABC):
-    """One way to vary scans, drawn anew at every step.
+    """One way to vary scans, redrawn at every step.
 
     `same` says for whom a draw holds: "subject", all visits and modalities of one, so that change over time stays
     what it was; or "scan", each for itself.

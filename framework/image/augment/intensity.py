@@ -1,4 +1,4 @@
-"""What a scanner may change: noise, contrast, shading, a part that is missing."""
+"""Variations that scanners bring: noise, contrast, shading, a part that is missing."""
 
 from dataclasses import dataclass, field
 from functools import partial

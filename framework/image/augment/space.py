@@ -183,7 +183,7 @@ def gather(voxels: Float[Arr, "n x y z c"], points: Sequence[Float[Array, "n x y
 
 
 def _splines(n: int, points: int) -> Float[np.ndarray, "n p"]:
-    """What each of n voxels takes of each point of a lattice: the cubic B-spline basis."""
+    """Weights of the points of a lattice at each of n voxels: the cubic B-spline basis."""
     if points == 1:
         return np.ones((n, 1), np.float32)  # an image bends in its plane, alike throughout its one slice
     place = np.linspace(0, points - 3, n)

@@ -82,7 +82,7 @@ def break_class(folder):
 @pytest.mark.parametrize(
     ("breaks", "says"),
     [
-        (break_size, rf"data_batch_3.bin has {IMAGES * 3073 - 7} bytes; expected {IMAGES * 3073} .*download it anew"),
+        (break_size, rf"data_batch_3.bin has {IMAGES * 3073 - 7} bytes; expected {IMAGES * 3073} .*download it again"),
         (lambda folder: (folder / "data_batch_5.bin").unlink(), "no data_batch_5.bin in .*set data.path"),
         (break_class, r"test_batch.bin: image 0 has class 11; expected 0 to 9"),
     ],

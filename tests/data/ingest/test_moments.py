@@ -36,7 +36,7 @@ def test_a_time_counts_from_the_first_visit_that_is_used(tmp_path, units, lines)
     ("complaint", "lines", "settings"),
     [
         (r"'a'\): death .*'died'\) is no time as the visits' 'when' has it", ["a,2020-01-01,1,soon"], {}),
-        ("death is as_time, which is told once per subject", [], {"where": "variables"}),
+        ("death is as_time, which is recorded once per subject", [], {"where": "variables"}),
         ("takes no levels, bounds", [], {"bounds": [0, 1]}),
     ],
 )

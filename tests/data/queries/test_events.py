@@ -192,7 +192,7 @@ def test_what_cannot_be_an_event_is_one_line(cohort):
 
 def test_an_event_that_nobody_can_meet_is_refused(cohort):
     event = Reaches(variable="score", level=0)  # all had as much at their first visit
-    with pytest.raises(UserError, match="nobody is at risk of 'it'"):
+    with pytest.raises(UserError, match="no subject is at risk of 'it'"):
         Examples(cohort, layout(cohort.schema, ["it"], (), {"it": event}), events={"it": event})
 
 

@@ -25,7 +25,7 @@ def local_path(store: str) -> str | None:
 def exclusive(store: str, wait: bool = False) -> Iterator[None]:
     """No other process writes the cohort at `store` meanwhile; on a local file system one that dies lets go.
 
-    Raises UserError where another is at it, unless told to `wait`. Of a store at a URL see `lock_object`.
+    Raises UserError where another process holds it, unless `wait` is set. Of a store at a URL see `lock_object`.
     """
     folder = local_path(store)
     if folder is None:
@@ -48,7 +48,7 @@ def exclusive(store: str, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # the lock is the open file's: one that stays behind keeps nobody out
+        with suppress(OSError):  # the lock is the open file's: one that stays behind locks no other process out
             file.unlink()
         os.close(held)
 
@@ -105,7 +105,7 @@ def complete(store: str) -> bool:
 
 
 def vacant(store: str) -> bool:
-    """Whether nothing is at `store` but perhaps what a writer left who was killed: nobody else's files."""
+    """Whether nothing is at `store` but perhaps files that a killed writer left."""
     files, root = fsspec.url_to_fs(store)
     return not files.exists(root) or not files.ls(root) or files.exists(f"{root}/series.zarr")
 

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float
 from framework.data.cohort.schema import Modality, Schema
 from framework.data.cohort.store.atomic import complete
 from framework.data.cohort.store.files import (
-    ANEW,
     DAMAGE,
+    REWRITE,
     TABLES,
     check_metadata,
     digest_arrays,
@@ -34,7 +34,7 @@ class Cohort:
     """An opened cohort: its tables in memory (n subjects, t visits), its scans on disk until asked for.
 
     `until` is set where it is a cohort as it was known at an earlier time: years since each subject's first visit,
-    after which nothing is known, whatever variables told once per subject may say of later.
+    after which nothing is known, whatever variables recorded once per subject may say of later.
     """
 
     path: str
@@ -81,7 +81,7 @@ class Cohort:
 
     @cached_property
     def _arrays(self) -> dict[str, zarr.Array]:
-        """The arrays of scans opened so far: looking one up reads its metadata anew."""
+        """The arrays of scans opened so far: looking one up reads its metadata again."""
         return {}
 
     @cached_property
@@ -123,11 +123,11 @@ class Cohort:
                 self._arrays[modality] = zarr_array(self._group, name)
             voxels = np.asarray(self._arrays[modality][subject, visit])
         except DAMAGE as error:
-            raise UserError(f"{where}: its chunk is damaged ({line(error)}); ingest the cohort anew") from error
+            raise UserError(f"{where}: its chunk is damaged ({line(error)}); re-ingest the cohort") from error
         listed = self.manifest["subjects"][subject]["visits"][visit]["scans"][modality]
         if digest_arrays(voxels) != listed["voxels"]:
             gone = "listed, but its chunk is missing from" if np.isnan(voxels).all() else "voxels changed in"
-            raise UserError(f"{where}: {gone} {self.path}; ingest the cohort anew")
+            raise UserError(f"{where}: {gone} {self.path}; re-ingest the cohort")
         return voxels
 
     def column(self, variable: str) -> int:
@@ -147,7 +147,7 @@ def open_cohort(path: str) -> Cohort:
     """
     cohort = unchecked(path)
     for fault in changed_tables(cohort):
-        raise UserError(f"{fault}, in {path}; {ANEW}")
+        raise UserError(f"{fault}, in {path}; {REWRITE}")
     return cohort
 
 
@@ -165,7 +165,7 @@ def unchecked(path: str) -> Cohort:
             for name, array in held.items()
         }
     except DAMAGE as error:
-        raise UserError(f"the tables of {path} are damaged ({line(error)}); {ANEW}") from error
+        raise UserError(f"the tables of {path} are damaged ({line(error)}); {REWRITE}") from error
     return Cohort(path=path, schema=Schema.from_json(manifest["schema"]), manifest=manifest, **tables)
 
 

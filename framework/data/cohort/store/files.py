@@ -23,28 +23,31 @@ DAMAGE = (ValueError, RuntimeError, OSError, LookupError, TypeError, AttributeEr
 GROWING = ("subject", "visit")  # dimensions that an append may lengthen before it is committed
 BESIDE = ("ledger.csv",)  # files that belong to the cohort, in its folder
 APPENDED = ".append"  # where an append keeps its own until it is committed
-ANEW = "write it anew: python -m experiments.ingest ... existing=overwrite"
+REWRITE = "write it again: python -m experiments.ingest ... existing=overwrite"
 TABLES = {"times": 2, "values": 3, "observed": 3, "static": 2, "static_observed": 2}
 
 
 def read_manifest(path: str) -> dict:
-    """What must exist. Raises UserError where there is no cohort, or its manifest is not what was written."""
+    """Read the manifest, which lists what must exist.
+
+    Raises UserError where there is no cohort, or its manifest is not what was written.
+    """
     files, root = fsspec.url_to_fs(path)
     if not complete(path):
         raise UserError(f"no cohort at {path}; make one with `python -m experiments.ingest`")
     try:
-        told = json.loads(files.cat_file(f"{root}/manifest.json"))
-        if "format" in told:
-            raise UserError(f"the cohort at {path} was written before manifests had digests; {ANEW}")
-        digest, manifest = told["digest"], told["manifest"]
+        content = json.loads(files.cat_file(f"{root}/manifest.json"))
+        if "format" in content:
+            raise UserError(f"the cohort at {path} was written before manifests had digests; {REWRITE}")
+        digest, manifest = content["digest"], content["manifest"]
     except DAMAGE as error:
-        raise UserError(f"the manifest of {path} is damaged ({line(error)}); {ANEW}") from error
+        raise UserError(f"the manifest of {path} is damaged ({line(error)}); {REWRITE}") from error
     if digest != digest_json(manifest):
-        raise UserError(f"the manifest of {path} is not what was written; {ANEW}")
+        raise UserError(f"the manifest of {path} is not what was written; {REWRITE}")
     if manifest["format"] != FORMAT:
         raise UserError(
             f"the cohort at {path} has format {manifest['format']}, expected {FORMAT}, in which tables and ledger have "
-            f"digests; {ANEW}"
+            f"digests; {REWRITE}"
         )
     return manifest
 
@@ -52,8 +55,8 @@ def read_manifest(path: str) -> dict:
 def write_manifest(path: str, manifest: Mapping) -> None:
     """Replace the manifest at one stroke."""
     files, root = fsspec.url_to_fs(path)
-    told = {"digest": digest_json(manifest), "manifest": manifest}
-    files.pipe_file(f"{root}/manifest.json.new", json.dumps(told, indent=1).encode())
+    content = {"digest": digest_json(manifest), "manifest": manifest}
+    files.pipe_file(f"{root}/manifest.json.new", json.dumps(content, indent=1).encode())
     files.mv(f"{root}/manifest.json.new", f"{root}/manifest.json")
 
 
@@ -63,11 +66,11 @@ def metadata_digest(path: str, name: str = "") -> str:
     Raises one of `DAMAGE` where it is no metadata of ours.
     """
     files, root = fsspec.url_to_fs(path)
-    told = json.loads(files.cat_file("/".join(part for part in (root, "series.zarr", name, "zarr.json") if part)))
+    metadata = json.loads(files.cat_file("/".join(part for part in (root, "series.zarr", name, "zarr.json") if part)))
     if name:
-        sizes = zip(told["dimension_names"], told["shape"], strict=True)
-        told["shape"] = [size for dimension, size in sizes if dimension not in GROWING]
-    return digest_json(told)
+        sizes = zip(metadata["dimension_names"], metadata["shape"], strict=True)
+        metadata["shape"] = [size for dimension, size in sizes if dimension not in GROWING]
+    return digest_json(metadata)
 
 
 def check_metadata(path: str, manifest: Mapping, names: Iterable[str]) -> None:
@@ -88,13 +91,13 @@ def read_beside(path: str, name: str) -> bytes:
     files, root = fsspec.url_to_fs(path)
     digest = read_manifest(path)["beside"].get(name)
     if digest is None:
-        raise UserError(f"the cohort at {path} has no {name}; {ANEW}")
+        raise UserError(f"the cohort at {path} has no {name}; {REWRITE}")
     for place in (f"{root}/{name}", f"{root}/{APPENDED}/{name}"):
         if files.isfile(place):
             content = files.cat_file(place)
             if hashlib.sha256(content).hexdigest() == digest:
                 return content
-    raise UserError(f"{name} of the cohort at {path} is not what was written, or gone; {ANEW}")
+    raise UserError(f"{name} of the cohort at {path} is not what was written, or gone; {REWRITE}")
 
 
 def settle(path: str) -> None:
@@ -161,5 +164,5 @@ def sha256_file(path: str) -> str:
 
 
 def line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """An error's message in one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -28,8 +28,8 @@ PAUSE = 1.0  # seconds between two looks at somebody else's lock
 def locked(store: str, wait: bool) -> Iterator[None]:
     """The lock object beside `store`, created by this process and removed afterwards.
 
-    Raises UserError where there is one already, unless told to `wait` until it is gone. One that a killed process left
-    stays until the user removes it: from here nobody can tell whether it lives.
+    Raises UserError where there is one already; with `wait`, waits until it is gone. One that a killed process left
+    stays until the user removes it: from here it cannot be seen whether the process lives.
     """
     files, root = fsspec.url_to_fs(store.rstrip("/"))
     place, name = f"{root}.lock", f"{store.rstrip('/')}.lock"
@@ -82,7 +82,7 @@ def creates_in_one_step(files: AbstractFileSystem) -> bool:
 
 
 def _created(files: AbstractFileSystem, place: str, mine: bytes) -> bool:
-    """Whether the object was created with these bytes, and by nobody else."""
+    """Whether the object holds these bytes, and so was created by this process."""
     try:
         try:
             files.pipe_file(place, mine, mode="create")
@@ -105,7 +105,7 @@ def _read(files: AbstractFileSystem, place: str) -> bytes | None:
 
 
 def _holder(files: AbstractFileSystem, place: str) -> str | None:
-    """Who wrote the lock, in words; None where it is gone."""
+    """The process that wrote the lock, in words; None where the lock is gone."""
     found = _read(files, place)
     if found is None:
         return None

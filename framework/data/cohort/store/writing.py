@@ -180,8 +180,8 @@ def write(
 ) -> Cohort:
     """Make a new cohort at `path` (a folder or fsspec URL); on any failure nothing is left behind.
 
-    `together` subjects share a shard: 1 where a scan is a volume, more where scans are many and small. Whoever may have
-    company holds `exclusive` meanwhile, as `ingest` does.
+    `together` subjects share a shard: 1 where a scan is a volume, more where scans are many and small. Where other
+    processes may write, hold `exclusive` meanwhile, as `ingest` does.
     """
     if exists(path):
         raise UserError(f"there is a cohort at {path} already; append to it, or delete the folder first")

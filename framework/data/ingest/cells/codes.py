@@ -20,7 +20,7 @@ def months_of(visit: str) -> int | None:
 
 
 def coded_years(visit: str) -> tuple[str, float] | None:
-    """What kind of code a visit has, and the years it says, since baseline ("months") or year 0 ("day")."""
+    """The kind of code that a visit has, and its years since baseline ("months") or year 0 ("day")."""
     months = months_of(visit)
     if months is not None:
         return "months", months / 12

@@ -1,4 +1,4 @@
-"""Tables joined to folders by name: nobody is lost because a prefix or leading zeros were."""
+"""Tables joined to folders by name: no subject is lost because a prefix or leading zeros were."""
 
 import re
 from collections.abc import Collection, Iterable

@@ -8,7 +8,7 @@ from framework.errors import UserError
 
 MARKS = (".", ",")
 PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-LIKELY = (  # what a cell that is no number looks like, and what to do about it
+LIKELY = (  # what a cell that is not a number looks like, and what to do about it
     (r"[<>≤≥]\s*[\d.,]+|[\d.,]+\s*\+", "it is a bound such as 90+ or <5; give it a number with `map`"),
     (r"[+-]?\d+,\d+", "its mark is a comma; declare it with data.reader.decimal=',', or remove marks of thousands"),
     (r"[+-]?\d+\.\d+", "its mark is a point, where data.reader.decimal is ','; write all numbers alike"),
@@ -31,7 +31,7 @@ def number(text: str, decimal: str = ".") -> float | None:
 
 
 def likely(text: str) -> str:
-    """Why a cell is no number, where that can be guessed, without repeating it."""
+    """Why a cell is not a number, where that can be guessed, without repeating it."""
     return next((f"; {why}" for pattern, why in LIKELY if re.fullmatch(pattern, text, re.ASCII)), "")
 
 

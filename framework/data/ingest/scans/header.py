@@ -22,7 +22,7 @@ Order = Literal["<", ">"]
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its voxels, and its `fields` by name."""
+    """The header of a file: its voxels' shape, type, grid and scaling, and its `fields` by name."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype
@@ -50,7 +50,7 @@ def parse(head: bytes) -> Header:
     if bytes(fields["magic"]) != MAGIC[length]:
         raise ValueError(f"its magic is {bytes(fields['magic'])!r}; expected {MAGIC[length]!r}: no single-file NIfTI")
     if length > min(KINDS) and tuple(fields["eol_check"]) != LINE_ENDS:
-        raise ValueError("its line ends were changed, as when a file is sent as text; copy it anew")
+        raise ValueError("its line ends were changed, as when a file is sent as text; copy it again")
     return Header(shape, dtype, int(start), *_scaling(fields), fields)
 
 
@@ -88,7 +88,7 @@ def _dtype(fields: np.void, order: Order) -> np.dtype:
 
 
 def _scaling(fields: np.void) -> tuple[float, float]:
-    """What stored numbers are multiplied by, and what is added: a slope of 0 or NaN means neither."""
+    """Slope and intercept of stored numbers: a slope of 0 or NaN means neither."""
     slope, inter = float(fields["scl_slope"]), float(fields["scl_inter"])
     if slope == 0 or math.isnan(slope):
         return 1.0, 0.0

@@ -47,7 +47,7 @@ class Grid:
         known(self.centre, ["field_of_view", "foreground"], "grid: centre")
 
     def modality(self, name: str) -> Modality:
-        """What a cohort says of scans on this grid."""
+        """The modality of scans on this grid, as a cohort declares it."""
         background = (AIR if self.units == "HU" else 0.0) if self.background is None else self.background
         return Modality(name, self.shape, self.spacing, units=self.units, background=background)
 

@@ -38,7 +38,7 @@ class Warned:
 
 
 def compare(scans: Sequence[Seen]) -> Iterator[Warned]:
-    """What to warn of: a head that lies elsewhere than at the first visit, values scaled otherwise than siblings'."""
+    """Warnings: a head that lies elsewhere than at the first visit, values scaled otherwise than siblings'."""
     by_modality: dict[str, list[Seen]] = {}
     for scan in scans:
         by_modality.setdefault(scan.modality, []).append(scan)

@@ -41,7 +41,7 @@ def range_of(voxels: Float[np.ndarray, "i j k"]) -> Range:
 
 
 def check_extent(volume: Volume, modality: Modality, cover: float, extent: float) -> str | None:
-    """What to warn of where a field of view covers less than `cover` of a side of the grid.
+    """Return a warning where a field of view covers less than `cover` of a side of the grid.
 
     Raises UserError where it covers less than half of that, or is larger than scanners are.
     """
@@ -60,14 +60,14 @@ def check_extent(volume: Volume, modality: Modality, cover: float, extent: float
     covered = float((sides / grid[list(axis)]).min())
     if covered >= cover:
         return None
-    told = (
+    message = (
         f"{shown}, {covered:.1g} of the grid's {_mm(grid[list(axis)])} along one axis, as of a localizer or in a wrong "
         f"unit of length: lower cover of {modality.name}'s grid (data.grid.cover) if it is right, or correct "
         "data.reader.scans.spatial_units"
     )
     if covered < cover / 2:
-        raise UserError(told)
-    return told
+        raise UserError(message)
+    return message
 
 
 def _mm(sides: Float[np.ndarray, " 3"]) -> str:

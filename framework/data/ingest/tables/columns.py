@@ -113,7 +113,7 @@ class Column:
             if level is None:
                 raise UserError(
                     f"{self.name} (column {self.column!r}) is none of its levels {list(map(str, self.levels))}; "
-                    "mend the cell, map it to a level, or add the level"
+                    "fix the cell, map it to a level, or add the level"
                 )
             return level
         if self.is_date:
@@ -190,7 +190,9 @@ def columns(node: Mapping[str, Any], where: str, decimal: str = ".") -> tuple[Co
     )
     for column in made:
         if column.as_time and where != "static":
-            raise UserError(f"{where}.{column.name} is as_time, which is told once per subject; map it under static")
+            raise UserError(
+                f"{where}.{column.name} is as_time, which is recorded once per subject; map it under static"
+            )
     return made
 
 
@@ -217,7 +219,7 @@ def _date(cell: str, form: str, what: str, key: str) -> float:
     except ValueError:
         serial = "; it looks like a spreadsheet's number of days" if cell.isascii() and cell.isdigit() else ""
         raise UserError(
-            f"{what} is no date {form or 'YYYY-MM-DD'}; mend the cell, or set {key}{serial if len(cell) == 5 else ''}"
+            f"{what} is no date {form or 'YYYY-MM-DD'}; fix the cell, or set {key}{serial if len(cell) == 5 else ''}"
         ) from None
 
 

@@ -1,6 +1,6 @@
 """Whether a cohort that can be read is read rightly: what cannot be is an error, what hardly can be is a warning.
 
-No message repeats what a patient has; codes and units are nobody's.
+No message repeats what a patient has; codes and units identify no patient.
 """
 
 import re
@@ -155,8 +155,8 @@ def _terminal(plan: Sequence, column: Column) -> None:
 def _everybody(plan: Sequence, layout, ledger: Ledger) -> None:
     """Where the end of follow-up stands in the place of an event, everybody has it."""
     moments = [column for column in layout.static if column.as_time]
-    told = [all(series.static[column.name] is not None for series in plan) for column in moments]
-    if len(plan) >= 5 and told and all(told):
+    complete = [all(series.static[column.name] is not None for series in plan) for column in moments]
+    if len(plan) >= 5 and complete and all(complete):
         ledger.warn(
             f"{moments[0].name} (column {moments[0].column!r}) is there for every one of {len(plan)} subjects, as if "
             "each had the event; if it is the end of follow-up of those who did not, leave their cells empty and map "
@@ -201,7 +201,7 @@ def _code_of_missing(column: Column, values: np.ndarray, ledger: Ledger) -> None
 
 
 def _advance(plan: Sequence, column: Column, ledger: Ledger) -> None:
-    """What advances by itself must do so as the visits' times say."""
+    """Refuse a variable that should advance by itself, but not as the visits' times say."""
     off = []
     for series in plan:
         seen = [(v.elapsed, float(value)) for v in series.visits if (value := v.values[column.name]) is not None]
@@ -217,7 +217,7 @@ def _advance(plan: Sequence, column: Column, ledger: Ledger) -> None:
 
 
 def _formats(plan: Sequence, layout, ledger: Ledger) -> None:
-    """Formats of dates that another format could not be told from.
+    """Formats of dates that the dates given do not distinguish from another.
 
     Columns of one format speak for each other; of one column, or of one group in it, many dates must be silent.
     """
@@ -260,7 +260,7 @@ def _dated(layout) -> Iterator[tuple[str, str]]:
 
 
 def _swapped(form: str) -> str | None:
-    """The format with day and month swapped; None where nobody would swap them: years first, or not both there."""
+    """The format with day and month swapped; None where they cannot be swapped: years first, or not both there."""
     if "%d" not in form or "%m" not in form or re.match(r"%[yY]", form):
         return None
     return form.replace("%d", "\0").replace("%m", "%d").replace("\0", "%m")
@@ -277,8 +277,8 @@ def _ambiguous(cells: Sequence[str], form: str, swapped: str, name: str, whose: 
     other = [days for days in moved if days > 0]
     if other:
         ledger.warn(
-            f"none of {len(moved)} dates{whose} in column {name} has a day above 12, so {form} cannot be told from "
-            f"{swapped}, by which {len(other)} would be other days ({median(other):.0f} days away in the median); "
+            f"none of {len(moved)} dates{whose} in column {name} has a day above 12, so {form} is not distinguishable "
+            f"from {swapped}, by which {len(other)} would be other days ({median(other):.0f} days away in the median); "
             "check one of them, and prefer YYYY-MM-DD"
         )
     return bool(other)

@@ -155,7 +155,7 @@ class Layout:
         return row.cells[self.visit] if self.visit else None
 
     def _constant(self, subject: str, column: Column, rows: list[Row], first: float) -> Value:
-        """What a column says once per subject; a row where it is missing says nothing."""
+        """The one value of a column for a subject; a row where it is missing is skipped."""
         found: dict[Value, str] = {}
         for row in rows:
             value = self._moment(column, row, subject, first) if column.as_time else _read(column, row, subject)
@@ -166,7 +166,7 @@ class Layout:
             kind = "plus_time" if column.plus_time else "static"
             raise UserError(
                 f"subject {subject!r}: {column.name} differs between {one} and {other}, but is {kind}; "
-                "mend the table, or map the column under `variables` as it is"
+                "fix the table, or map the column under `variables` as it is"
             )
         return next(iter(found), None)
 
@@ -180,7 +180,7 @@ class Layout:
         except UserError:
             raise UserError(
                 f"{row.where} (subject {subject!r}): {column.name} (column {column.column!r}) is no time as the "
-                f"visits' {self.time.column!r} has it ({self.time.units}); mend the cell, or drop as_time"
+                f"visits' {self.time.column!r} has it ({self.time.units}); fix the cell, or drop as_time"
             ) from None
         self.time.must_be_past(found, f"{row.where} (subject {subject!r}): {column.name} (column {column.column!r})")
         return found - first
@@ -219,12 +219,12 @@ class Layout:
             if after.elapsed == before.elapsed:
                 raise UserError(
                     f"subject {subject!r} has two visits at the same time ({self.time.column!r}): {lines}; "
-                    "keep one row, or mend the time"
+                    "keep one row, or fix the time"
                 )
             if self.order and not _in_order(before.row.cells[self.order], after.row.cells[self.order]):
                 raise UserError(
                     f"subject {subject!r} has visits out of order: {self.order!r} and {self.time.column!r} disagree "
-                    f"at {lines}; mend one of the two"
+                    f"at {lines}; fix one of the two"
                 )
 
 
