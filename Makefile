@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test trials lint lock peers clean
+.PHONY: help install demo test trials lint docs lock peers clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ lint: install  ## layers, style and types
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
+docs: install  ## the documentation, as pages under docs/_build; a warning is an error
+	$(BIN)/python -m sphinx -W -q -b html docs docs/_build
+
 lock:  ## renew requirements.lock: every package with its hashes, no addresses
 	$(PYTHON) -m venv .lock-venv
 	.lock-venv/bin/python -m pip install --quiet --disable-pip-version-check uv
@@ -46,4 +49,4 @@ peers: install  ## what the benchmarks compare against; never a dependency
 	$(BIN)/python -m pip install --disable-pip-version-check torch==2.13.0 lightgbm xgboost
 
 clean:  ## remove the environment, cohorts and runs made here
-	rm -rf $(VENV) .lock-venv cohorts runs
+	rm -rf $(VENV) .lock-venv cohorts runs docs/_build

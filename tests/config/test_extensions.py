@@ -1,4 +1,4 @@
-"""The head and the encoder that the README shows, in this framework and in a package of one's own: fitted, then applied."""
+"""The head and the encoder that the documentation shows, in this framework and in a package of one's own: fitted, then applied."""
 
 import importlib
 import re
@@ -12,7 +12,7 @@ import pytest
 from framework.config.targets import target_of
 from tests.experiments.conftest import call, runs_of
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
 MODULES = {"Fade": "framework.nn.heads.fade", "Blocks": "framework.nn.encoders.blocks"}
 SMALL = (
     *("optimizer.steps=2", "optimizer.round=2", "model.width=4", "model.head.cell.features=4", "model.encoder.parts=2"),
@@ -21,8 +21,8 @@ SMALL = (
 
 
 def shown(kind: str, mark: str) -> str:
-    """The README's block of code that holds a mark."""
-    return next(text for text in re.findall(rf"```{kind}\n(.*?)```", README, re.S) if mark in text)
+    """The page's block of code that holds a mark."""
+    return next(text for text in re.findall(rf"```{kind}\n(.*?)```", PAGE, re.S) if mark in text)
 
 
 def scans(folder: Path, subjects: int, seed: int) -> Path:
@@ -40,7 +40,7 @@ def scans(folder: Path, subjects: int, seed: int) -> Path:
 
 @pytest.fixture(params=["framework", "mypackage"])
 def extended(request, tmp_path, monkeypatch):
-    """The README's files laid where it says; what a user adds to a command, and the package that brings them."""
+    """The page's files laid where it says; what a user adds to a command, and the package that brings them."""
     before = set(sys.modules)
     for name, where in MODULES.items():
         module = where if request.param == "framework" else f"mypackage.{where.rpartition('.')[2]}"
