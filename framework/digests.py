@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from framework.errors import UserError
-from framework.files import write_whole
+from framework.files import write_atomic
 
 FILE, MANIFEST = "digests.json", "manifest.json"
 LATER = "finished"  # what the manifest is given once the run is sealed
@@ -30,7 +30,7 @@ UNREADABLE = (
 def seal(run: Path, without: Collection[str] = ()) -> None:
     """Write the digest of every file of a run, except for those called, or under folders called, `without`."""
     files = {name: _digest(run, name) for name in _under(run) if name.split("/")[0] not in {FILE, *without}}
-    write_whole(run / FILE, json.dumps({"digest": _of_tree(files), "files": files}, indent=1))
+    write_atomic(run / FILE, json.dumps({"digest": _of_tree(files), "files": files}, indent=1))
 
 
 def unseal(run: Path) -> None:

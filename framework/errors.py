@@ -1,8 +1,11 @@
 """The two kinds of failure: what the user can fix, in one line, and a fault of the program, with its traceback."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class UserError(ValueError):
-    """Input that the user can mend; the command line prints its message alone and exits with 1."""
+    """Input that the user can fix; the command line prints its message alone and exits with 1."""
 
     def __init__(self, message: str):
         super().__init__(" ".join(message.split()))
@@ -21,3 +24,9 @@ class InternalError(Exception):
 
     def __str__(self) -> str:
         return self.args[0]
+
+
+def suggest(name: object, options: Iterable[object], otherwise: str) -> str:
+    """Return "did you mean ...?" with the option nearest to `name`; where none is near, the other hint."""
+    nearest = get_close_matches(str(name), [str(option) for option in options], n=1)
+    return f"did you mean {nearest[0]!r}?" if nearest else otherwise

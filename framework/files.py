@@ -1,10 +1,10 @@
-"""Files that are there whole or not at all, and folders that one process at a time works in."""
+"""Atomic writes, and locks that keep other processes out of a folder or a file."""
 
 import fcntl
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,25 +12,31 @@ from framework.errors import UserError
 
 
 @contextmanager
-def whole(file: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
-    """A file to write into, which takes its name when it is complete; a failure leaves nothing of it behind.
+def open_atomic(file: Path, mode: str = "w", **options: Any) -> Iterator[IO[Any]]:
+    """Open a file that takes its name when it is complete; a failure leaves nothing of it behind.
 
     An error of the system names the file. Threads may write the same file: the last one's is kept.
     """
-    aside = file.with_name(f"{file.name}.{threading.get_ident()}.new")
+    partial = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}.new")
     try:
-        with naming(file):
-            with aside.open(mode, **how) as new:
+        with name_file_in_errors(file):
+            with partial.open(mode, **options) as new:
                 yield new
                 new.flush()
                 os.fsync(new.fileno())
-            os.replace(aside, file)
+            os.replace(partial, file)
     finally:
-        aside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+
+
+def write_atomic(file: Path, text: str) -> None:
+    """Write a text that is there complete or not at all."""
+    with open_atomic(file, encoding="utf-8", newline="") as new:
+        new.write(text)
 
 
 @contextmanager
-def naming(file: Path) -> Iterator[None]:
+def name_file_in_errors(file: Path) -> Iterator[None]:
     """Have the system's errors name the file, as they do not where it is open already (a full disk)."""
     try:
         yield
@@ -40,34 +46,72 @@ def naming(file: Path) -> Iterator[None]:
         raise
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a text so."""
-    with whole(file, encoding="utf-8", newline="") as new:
-        new.write(text)
-
-
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Nobody else at work in a folder, which is made; whoever dies lets go. Raises UserError where somebody is."""
-    with writing(folder):
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, which is made where there is none; the lock ends with its process.
+
+    Raise UserError where another process holds the folder, or it cannot be written.
+    """
+    with explain_unwritable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        held = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another process is at work in {folder}; wait until it is done, then give the same command again"
-            ) from error
+        _lock(descriptor, folder)
         yield
     finally:
-        os.close(held)
+        os.close(descriptor)
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """What the system has against writing there as an error for the user."""
+def lock_file(file: Path, option: str, wait: bool = False) -> Iterator[None]:
+    """Keep other processes from `file` by a file `<file>.lock` beside it; the lock ends with its process.
+
+    Raise UserError, which names the command line's `option` for the place, where another process holds it (unless told
+    to `wait`) or it cannot be written.
+    """
+    lock = file.with_name(f"{file.name}.lock")
+    with explain_unwritable(lock.parent, option):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _open_locked(lock, file, wait)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the lock is the open file's: one that stays behind keeps no process out
+            lock.unlink()
+        os.close(descriptor)
+
+
+def _open_locked(lock: Path, file: Path, wait: bool) -> int:
+    """The lock file, open and locked, and still the one of that name."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(descriptor, file, wait)
+            if os.fstat(descriptor).st_ino == os.stat(lock).st_ino:
+                return descriptor
+        except FileNotFoundError:
+            pass  # removed by the process that held it
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, place: Path, wait: bool = False) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError as error:
+        raise UserError(
+            f"another process is writing to {place}; wait until it has ended, then give the same command again"
+        ) from error
+
+
+@contextmanager
+def explain_unwritable(place: Path, option: str = "runs") -> Iterator[None]:
+    """Raise a system's refusal to write there as an error for the user, who chooses the place by `option`."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror}); choose another place with runs=...") from error
+        raise UserError(
+            f"cannot write to {place} ({error.strerror}); choose another place with {option}=..."
+        ) from error

@@ -67,7 +67,7 @@ FOLDERS: Mapping[str, dict[str, str]] = {
     "a model of evil": global_package("model: {_target_: evil.Evil}"),
     "a model of os": global_package("model: {_target_: os.remove, path: '{victim}/precious.txt'}"),
     "a model that is written": global_package(
-        "model: {_target_: framework.files.write_whole, path: '{victim}/x', text: x}"
+        "model: {_target_: framework.files.write_atomic, path: '{victim}/x', text: x}"
     ),
     "a tracker of evil": global_package("tracking: {_target_: evil.Evil}"),
     "a tracker elsewhere": global_package(

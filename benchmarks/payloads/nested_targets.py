@@ -8,7 +8,7 @@ from benchmarks.payloads.targets import call
 
 REFERENCE = {"_target_": "framework.forecast.references.LastVisit", "drifts": False}
 
-NESTED = ("os.remove", "evil.Evil", "framework.native.register", "framework.files.write_whole", "optax.adamw")
+NESTED = ("os.remove", "evil.Evil", "framework.native.register", "framework.files.write_atomic", "optax.adamw")
 
 NODES: Mapping[str, Callable[[dict, Any], None]] = {
     "the head": lambda c, n: c["fitted"]["gru"].update(head=n),

@@ -59,7 +59,7 @@ CALLS: Mapping[str, dict[str, Any]] = {  # targets, with arguments that would do
     "framework.cli.command.command": {"config_name": "forecast"},
     "framework.runs.tracking.TensorBoard": {"folder": "{victim}"},
     "framework.runs.tracking.MLflow": {"file": "{victim}/x.db", "experiment": None},
-    "framework.files.write_whole": {"path": "{victim}/precious.txt", "text": ""},
+    "framework.files.write_atomic": {"path": "{victim}/precious.txt", "text": ""},
     "framework.digests.seal": {"run": "{victim}"},
     "framework.digests.unseal": {"run": "{victim}"},
     "framework.train.array_io.save_arrays": {"path": "{victim}", "state": []},

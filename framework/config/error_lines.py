@@ -1,6 +1,5 @@
 """One line for each error that a user can fix, whichever library raised it."""
 
-import difflib
 import re
 import sys
 import traceback
@@ -15,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from framework.config.quoting import unquoted
-from framework.errors import UserError
+from framework.errors import UserError, suggest
 
 
 def explain(error: BaseException, config_name: str) -> str | None:
@@ -47,17 +46,15 @@ def _config_error(error: BaseException, chain: list[BaseException], config_name:
     text = " ".join(" ".join(str(link).split()) for link in chain[:1])
     if misspelt := re.search(r"Could not override '([^']+)'", text):
         key = misspelt[1]
-        near = difflib.get_close_matches(key, _keys(config_name), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else "see --help for the keys there are"
-        if near == [key]:  # there is such a mapping, into which Hydra puts nothing new unless told so
+        keys = _keys(config_name)
+        if key in keys:  # a mapping, into which Hydra puts a new entry only on request
             return f"{key!r} has no such entries yet; add them one by one: +{key}.<name>=..."
-        return f"no key {key!r} in the config of this command; {hint}"
+        suggestion = suggest(key, keys, "see --help for the keys there are")
+        return f"no key {key!r} in the config of this command; {suggestion}"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        near = difflib.get_close_matches(name, error.options, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         options = f"Available options in '{group}': {', '.join(error.options)}"
-        return f"config: Could not find '{group}/{name}'; {hint}{options}"
+        return f"config: Could not find '{group}/{name}'; {suggest(name, error.options, '')} {options}"
     if quotes := unquoted(sys.argv[1:]):
         return f"config: signs in a path mean something to Hydra; quote it for Hydra and for the shell: {quotes[0]}"
     return f"config: {text.split(' full_key:')[0].split(' Config search path:')[0]}"

@@ -1,6 +1,5 @@
 """The forecasters of a study: what Hydra composes for a name, and what the tables call what was composed."""
 
-import difflib
 from collections.abc import Sequence
 
 from hydra import compose
@@ -9,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from framework.config.validate import check
-from framework.errors import UserError
+from framework.errors import UserError, suggest
 
 FLOORS = ("last_visit", "slope")
 
@@ -66,6 +65,5 @@ def _chosen(name: str) -> list[str]:
         return [f"model={name}"]
     if name in heads:
         return ["model=deep", f"model/head={name}"]
-    near = difflib.get_close_matches(name, [*models, *heads], n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "choose one, or say in settings what it stands for"
-    raise UserError(f"no model and no head is called {name!r}; {hint} There are {', '.join([*models, *heads])}")
+    suggestion = suggest(name, [*models, *heads], "choose one, or say in settings what it stands for")
+    raise UserError(f"no model and no head is called {name!r}; {suggestion} There are {', '.join([*models, *heads])}")

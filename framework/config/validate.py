@@ -1,6 +1,5 @@
 """Checks a composed config before any work: each `_target_` against its signature and what is expected in its place."""
 
-import difflib
 import inspect
 import re
 import types
@@ -14,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from framework.config.targets import require_kind, target_of
 from framework.configurable import group_of
 from framework.data.cohort.names import require_file_name
-from framework.errors import UserError
+from framework.errors import UserError, suggest
 
 SPECIAL = {"_target_", "_partial_"}
 PLACES = {  # where the experiments' configs hold targets, and what those make
@@ -85,8 +84,7 @@ def check(config: DictConfig, trust: Sequence[str] = ()) -> None:
     roots = [*SETTINGS, *(folder.name for folder in files("conf").iterdir() if folder.is_dir())]
     for key in tree:
         if key not in roots:
-            near = difflib.get_close_matches(str(key), roots, n=1)
-            raise UserError(f"no command reads {key!r}; {f'did you mean {near[0]!r}?' if near else 'leave it out'}")
+            raise UserError(f"no command reads {key!r}; {suggest(key, roots, 'leave it out')}")
     for key, (hint, smallest) in SETTINGS.items():
         group, _, name = key.rpartition(".")
         place = tree.get(group) if group else tree
@@ -167,9 +165,8 @@ def _check_call(node: Mapping, path: str, hint: object, trust: tuple[str, ...]) 
         if key in SPECIAL:
             continue
         if key not in parameters:
-            near = difflib.get_close_matches(str(key), parameters, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it takes {list(parameters)}"
-            raise UserError(f"{path}.{key}: {node['_target_']} takes no {key!r}; {hint}")
+            suggestion = suggest(key, parameters, f"it takes {list(parameters)}")
+            raise UserError(f"{path}.{key}: {node['_target_']} takes no {key!r}; {suggestion}")
         if key in hints and not fits(value, hints[key]):
             raise UserError(f"{path}.{key}: got {value!r}; expected {_name(hints[key])}")
         if key in SIZES and isinstance(value, (int, float)) and value < 1:

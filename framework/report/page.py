@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from framework.evaluate.outcomes import Outcomes
 from framework.evaluate.terminal_table import compared, reasons
-from framework.files import write_whole
+from framework.files import write_atomic
 from framework.report import finished_run as runs
 from framework.report import tables
 from framework.report.finished_run import Run
@@ -77,9 +77,9 @@ def build(folder: Path) -> Path:
     )
     tables.write(list(_tables(told)), folder / "tables")
     for name, _, text in told["methods"]["files"]:
-        write_whole(folder / name, text)
+        write_atomic(folder / name, text)
     path = folder / "report.html"
-    write_whole(path, page)
+    write_atomic(path, page)
     return path
 
 

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from framework.digests import check
 from framework.errors import UserError
-from framework.files import write_whole
+from framework.files import write_atomic
 from framework.report.page import environment
 from framework.report.svg import INK, MUTED, Panel, logarithmic, panel, pens
 
@@ -85,7 +85,7 @@ def build(folder: Path, rows: Sequence[Mapping]) -> Path:
         )
     )
     path = folder / "report.html"
-    write_whole(path, page)
+    write_atomic(path, page)
     return path
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from framework.data.cohort.quoting import as_csv
-from framework.files import write_whole
+from framework.files import write_atomic
 
 PAGE = 45  # rows that a printed page holds
 LINE = 40  # letters, beyond which a column is prose
@@ -126,8 +126,8 @@ def write(tables: Sequence[Table], folder: Path) -> None:
     for old in (*folder.glob("*.csv"), *folder.glob("*.tex")):
         old.unlink()
     for table in tables:
-        write_whole(folder / f"{table.file}.csv", table.csv)
-        write_whole(folder / f"{table.file}.tex", table.latex)
+        write_atomic(folder / f"{table.file}.csv", table.csv)
+        write_atomic(folder / f"{table.file}.tex", table.latex)
 
 
 def words(*texts: object) -> list[Cell]:

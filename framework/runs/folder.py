@@ -23,7 +23,7 @@ import framework
 from framework import digests
 from framework.config.quoting import pasted
 from framework.errors import UserError
-from framework.files import claimed, write_whole, writing
+from framework.files import explain_unwritable, lock_folder, write_atomic
 from framework.runs.identity import identity
 from framework.train.stopping import REASONS, Stop
 
@@ -70,15 +70,15 @@ class RunFolder:
     def start(self, config: Mapping, facts: Mapping) -> None:
         """Make the folder, with the config and the manifest; what an earlier attempt left stays, to go on from."""
         known = {**_environment(), **facts}
-        with writing(self.path):
+        with explain_unwritable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             digests.unseal(self.path)
-            write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-            write_whole(self.path / "manifest.json", json.dumps(known, indent=1))
+            write_atomic(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+            write_atomic(self.path / "manifest.json", json.dumps(known, indent=1))
 
     def note(self, **facts: object) -> None:
         """Add to the manifest."""
-        write_whole(self.path / "manifest.json", json.dumps({**self.manifest(), **facts}, indent=1))
+        write_atomic(self.path / "manifest.json", json.dumps({**self.manifest(), **facts}, indent=1))
 
     def status(self) -> dict:
         """How it stands: its state (running, finished, stopped, failed), since when, in which process, and why."""
@@ -97,7 +97,7 @@ class RunFolder:
         known = {"state": state, "since": datetime.now(UTC).isoformat(timespec="seconds"), "process": os.getpid()}
         told, file = json.dumps(known | facts), self.path / "status.json"
         try:
-            write_whole(file, told)
+            write_atomic(file, told)
         except OSError:  # a full disk has no room for another file, but the one that is there has its block
             if not file.exists():
                 raise
@@ -151,7 +151,7 @@ class RunFolder:
         """
         if self.finished:
             return self.settle()
-        with claimed(self.path):
+        with lock_folder(self.path):
             if not self.finished:  # still, after whoever had the folder before
                 self.start(config, facts)
                 with self.watched():

@@ -26,7 +26,7 @@ from framework.data.splits.split import ROLES, Split, Splitter
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes, subgroups
 from framework.evaluate.outcomes import Outcomes
-from framework.files import claimed, write_whole
+from framework.files import lock_folder, write_atomic
 from framework.forecast.base import Fitted, Forecaster
 from framework.forecast.predict import answers
 from framework.runs import certificate
@@ -118,7 +118,7 @@ class Job:
     @contextmanager
     def begun(self, **facts: object) -> Iterator[None]:
         """The folder made, claimed for what happens inside, and told what becomes of it; `facts` for the manifest."""
-        with claimed(self.folder.path):
+        with lock_folder(self.folder.path):
             if self.folder.finished:  # by whoever had the folder before
                 yield
                 return
@@ -184,9 +184,9 @@ class Job:
         """Evaluate and report; from now on the run is shown, not made."""
         path, examples = self.folder.path, self.examples
         costs = {name: one.facts["cost"] for name, one in tested.items() if one.facts["cost"]}
-        write_whole(path / "cost.json", json.dumps(costs, indent=1))
+        write_atomic(path / "cost.json", json.dumps(costs, indent=1))
         chosen = {name: one.facts["chosen"] for name, one in tested.items() if any(one.facts["chosen"])}
-        write_whole(path / "chosen.json", json.dumps(chosen, indent=1))
+        write_atomic(path / "chosen.json", json.dumps(chosen, indent=1))
         found = _found(examples, self.known, self.repeats, tested)
         outcomes.write(found, path)
         rows = leaderboard.leaderboard(found, FLOORS, self.config.resamples, self.config.seed)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from framework.digests import UNREADABLE, digest_of
 from framework.errors import UserError
-from framework.files import whole
+from framework.files import open_atomic
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Tested:
         file.parent.mkdir(parents=True, exist_ok=True)
         told = {f"answer {target}": numbers for target, numbers in self.answers.items()}
         about = {"of": file.stem, "digest": digest_of(told.values()), "answers": list(told), "facts": self.facts}
-        with whole(file, "wb") as new:
+        with open_atomic(file, "wb") as new:
             np.savez(new, allow_pickle=False, facts=np.array(_sealed(about)), **told)
 
     @staticmethod

@@ -20,7 +20,7 @@ from framework.data.queries.layout import layout
 from framework.digests import check as check_files
 from framework.errors import UserError
 from framework.evaluate.outcomes import answer_names
-from framework.files import write_whole
+from framework.files import write_atomic
 from framework.forecast.predict import answers
 from framework.history import exceeds
 from framework.runs.data_loading import cohort_of, copy_ledger, events_of, facts, resolution_of
@@ -68,7 +68,7 @@ def predict(config: DictConfig) -> None:
             fitted = forecaster_of(recipe, recipe.model).load(run / "models" / name, shape)
         if questions is None:
             made, beyond = submission(fitted, cohort, shape, config.submission)
-            write_whole(folder.path / "beyond_follow_up.csv", as_csv(beyond))
+            write_atomic(folder.path / "beyond_follow_up.csv", as_csv(beyond))
             targets = {}
         else:
             examples, everybody = Examples(cohort, shape, "ahead"), range(len(cohort.subjects))
@@ -76,7 +76,7 @@ def predict(config: DictConfig) -> None:
             follow_up = fitted.follow_up
             made = pd.concat([_table(cohort, questions.query, shape, follow_up, *one) for one in told.items()])
             targets = {"targets": list(told)}
-        write_whole(table, as_csv(made))
+        write_atomic(table, as_csv(made))
         copy_ledger(config.data.store, folder.path)
         folder.note(models=[name], **targets, warnings={name: warnings} if warnings else {})
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from framework.data.cohort.store import Cohort
 from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.files import write_whole
+from framework.files import write_atomic
 from framework.forecast.deep.pretrained import SEEN, digests, save_weights
 from framework.runs.data_loading import cohort_of, copy_ledger, facts
 from framework.runs.execute import use_compilation_cache
@@ -37,7 +37,7 @@ def pretrain(config: DictConfig) -> float:
 
     def make() -> None:
         told = _train(recipe, known, modalities, split, config.seed, folder)
-        write_whole(folder.path / SEEN, json.dumps(_seen(known, split)))
+        write_atomic(folder.path / SEEN, json.dumps(_seen(known, split)))
         copy_ledger(config.data.store, folder.path)
         folder.note(encoders=told)
 
@@ -79,7 +79,7 @@ def _train(
                 found = recipe.fit(cohort, name, split, key, log, place)
             save_weights(folder.path, name, found.weights)
             modality = cohort.schema.modality(name)
-            write_whole(done, json.dumps({"grid": [*modality.shape, modality.channels], **found.facts}))
+            write_atomic(done, json.dumps({"grid": [*modality.shape, modality.channels], **found.facts}))
         told[name] = json.loads(done.read_text())
     return told
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from framework.errors import UserError
-from framework.files import naming, write_whole
+from framework.files import name_file_in_errors, write_atomic
 
 EVERY = 10.0  # seconds between plain lines where there is no terminal
 
@@ -55,7 +55,7 @@ class Training:
             return self._hear(f"{self._model}: {row['done']} of {total} fits", more=True)
         if self._fresh:
             self._rewind(row["step"], row["member"])
-        with naming(self._path):
+        with name_file_in_errors(self._path):
             self._file.write(json.dumps({"model": self._model, **row}) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())  # before the checkpoint that counts on it, even where the power fails
@@ -202,4 +202,4 @@ def _whole_lines(file: Path, wanted: Callable[[dict], bool]) -> None:
         why = " ".join(str(error).split())[:100]
         raise UserError(f"{file} is damaged ({why}); delete {file.parent}, and give the same command again") from error
     if kept != lines:
-        write_whole(file, "".join(kept))
+        write_atomic(file, "".join(kept))

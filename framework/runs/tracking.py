@@ -12,6 +12,7 @@ from typing import Any
 
 from framework.configurable import configurable
 from framework.errors import UserError
+from framework.files import explain_unwritable
 
 
 @configurable("tracking")
@@ -45,7 +46,7 @@ class TensorBoard(Tracker):
 
     def check(self) -> None:
         _installed("tensorboardX", "tensorboard")
-        _writable(self.folder)
+        _require_writable(self.folder, "tracking.folder")
 
     def copy(self, run: Path, settings: Mapping[str, Any]) -> None:
         from tensorboardX import SummaryWriter
@@ -69,7 +70,7 @@ class MLflow(Tracker):
 
     def check(self) -> None:
         _installed("mlflow", "mlflow")
-        _writable(self.file.parent)
+        _require_writable(self.file.parent, "tracking.file")
 
     def copy(self, run: Path, settings: Mapping[str, Any]) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -129,8 +130,6 @@ def _installed(package: str, choice: str) -> None:
         ) from None
 
 
-def _writable(folder: Path) -> None:
-    try:
+def _require_writable(folder: Path, option: str) -> None:
+    with explain_unwritable(folder, option):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"tracking cannot write to {folder} ({error.strerror}); name another place") from error

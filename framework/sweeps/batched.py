@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from framework.config.model_configs import Recipes
 from framework.config.validate import check
 from framework.errors import UserError
-from framework.files import claimed, write_whole
+from framework.files import lock_folder, write_atomic
 from framework.forecast.base import Fitted
 from framework.runs import identity
 from framework.runs.certificate import uphold
@@ -181,7 +181,7 @@ def _together(some: Jobs, ended: Ended) -> Jobs:
         free = []
         for place, job in some:
             try:
-                claims.enter_context(claimed(job.folder.path))
+                claims.enter_context(lock_folder(job.folder.path))
                 free.append((place, job))
             except UserError as error:
                 ended(place, error)
@@ -239,7 +239,7 @@ def _fitted(jobs: Sequence[Job]) -> Sequence[Fitted | UserError]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for lane, job in enumerate(jobs):
         own = [json.dumps(row | {"member": 0}) + "\n" for row in rows if row["member"] == lane]
-        write_whole(job.folder.path / "metrics.jsonl", "".join(own))
+        write_atomic(job.folder.path / "metrics.jsonl", "".join(own))
     return fitted
 
 

@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from framework.digests import UNREADABLE
 from framework.errors import UserError
-from framework.files import whole
+from framework.files import open_atomic
 
 FILE = "arrays.npz"
 
@@ -17,7 +17,7 @@ FILE = "arrays.npz"
 def save_arrays(path: Path, state: PyTree) -> None:
     """Write one pytree of arrays into the folder `path`, replacing what was there."""
     path.mkdir(parents=True, exist_ok=True)
-    with whole(path / FILE, "wb") as file:
+    with open_atomic(path / FILE, "wb") as file:
         np.savez(file, *(np.asarray(leaf) for leaf in jax.tree.leaves(state)))
 
 

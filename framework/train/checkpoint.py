@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 
 from framework.digests import UNREADABLE, digest_of
 from framework.errors import UnwritableError, UserError
-from framework.files import whole
+from framework.files import open_atomic
 
 
 class Checkpoints:
@@ -104,7 +104,7 @@ class Checkpoints:
         """What the thread does; a failure is raised where the next save, or the end, waits for it."""
         try:
             told = json.dumps({"step": step, "digest": digest_of(arrays), "reader": place})
-            with whole(self._file(step), "wb") as new:
+            with open_atomic(self._file(step), "wb") as new:
                 np.savez(new, *arrays, allow_pickle=False, reader=np.array(told))
             for old in sorted(self._held())[:-2]:
                 self._file(old).unlink(missing_ok=True)

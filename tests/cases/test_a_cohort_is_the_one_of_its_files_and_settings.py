@@ -160,7 +160,7 @@ def test_a_second_writer_is_refused_in_one_line_and_writes_nothing(tmp_path):
     store = str(tmp_path / "c")
     with exclusive(store):
         for existing in ("refuse", "append", "overwrite"):
-            with pytest.raises(UserError, match="another process is writing the cohort at"):
+            with pytest.raises(UserError, match="another process is writing to"):
                 ingest(second, store, existing)
     assert not (tmp_path / "c").exists()
     made = ingest(first, store)

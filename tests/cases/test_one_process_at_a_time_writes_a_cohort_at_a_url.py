@@ -105,6 +105,6 @@ def test_a_file_system_without_exclusive_creation_is_warned_of(tmp_path, reader,
 
 def test_a_folder_by_its_path_and_by_its_url_are_one_store(tmp_path, reader):
     with exclusive(f"{tmp_path}/c"):
-        with pytest.raises(UserError, match="another process is writing the cohort at file://"):
+        with pytest.raises(UserError, match="another process is writing to"):
             ingest(reader, f"file://{tmp_path}/c")
     assert ingest(reader, f"file://{tmp_path}/c").subjects == open_cohort(f"{tmp_path}/c").subjects

@@ -142,7 +142,7 @@ def test_no_target_but_our_own_is_loaded(target):
         "framework.config.targets.target_of",
         "framework.runs.predict.predict",
         "framework.runs.folder.RunFolder",
-        "framework.files.write_whole",
+        "framework.files.write_atomic",
         "framework.report.tables.write",
         "framework.sweeps.pool.Processes",
         "framework.forecast.ensembles.crossfit.CrossFit.fit_many",

@@ -10,7 +10,7 @@ import yaml
 
 from framework.digests import seal
 from framework.evaluate.outcomes import answer_names
-from framework.files import claimed
+from framework.files import lock_folder
 from framework.runs import predict as module
 from framework.types import Target
 from tests.experiments.conftest import call, runs_of
@@ -148,7 +148,7 @@ def fits(**model):
 EDITS = {
     "a nested run": (fits(_target_="framework.runs.predict.predict", config={"trust": ["os"]}), "may name"),
     "a C++ file": (fits(_target_="framework.native.register", name="x", source="/tmp/x.cc"), "may name"),
-    "a file overwritten": (fits(_target_="framework.files.write_whole", path="x", text=""), "may name"),
+    "a file overwritten": (fits(_target_="framework.files.write_atomic", path="x", text=""), "may name"),
     "a head for a model": (fits(_target_="framework.nn.heads.mean_pool.MeanPool", features=3), "expected a Forecaster"),
     "another folder": (lambda c, m: c["fitted"].update({"../../models/gru": c["fitted"].pop("gru")}), "slash"),
     "the environment": (lambda c, m: c["data"].update(name="${oc.env:HOME}"), "${oc.env:HOME}"),
@@ -243,10 +243,10 @@ def test_one_process_at_a_time_makes_a_prediction(new, tmp_path, monkeypatch):
     manifest = json.loads((run / "manifest.json").read_text())
     del manifest["finished"]
     (run / "manifest.json").write_text(json.dumps(manifest))
-    with claimed(run):
+    with lock_folder(run):
         told, _ = new("ahead=[1]")
     assert told.code == 1
-    assert "another process is at work in" in told.err[-1]
+    assert "another process is writing to" in told.err[-1]
 
 
 def test_a_prediction_is_found_by_its_model_its_cohort_and_what_is_asked(fitted, new, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from framework.data.cohort.ledger import Ledger
 from framework.data.cohort.store import write
 from framework.data.ingest.atrophy import Atrophy
-from framework.files import claimed
+from framework.files import lock_folder
 from framework.runs import pretrain as module
 from framework.train.reconstruction import Reconstruction
 from tests.cohorts import SCHEMA, subject
@@ -76,7 +76,7 @@ def test_a_killed_pretraining_goes_on_with_what_is_missing_and_a_finished_one_is
     [whole] = runs_of(folder, "pretrain")
     for weights in (run / "encoders").rglob("*.npz"):
         assert weights.read_bytes() == (whole / weights.relative_to(run)).read_bytes()
-    with claimed(run):
+    with lock_folder(run):
         assert call("pretrain", *here).code == 0, "what is finished is shown to everybody"
 
 

@@ -66,7 +66,7 @@ def test_the_same_command_shows_it_and_more_trials_go_on(searched, monkeypatch):
         (("seed=1",), "nothing to search; give at least one key a range or a choice"),
         (("optimizer.lerning_rate=1e-3,1e-2",), "no key 'optimizer.lerning_rate' in the config of this command"),
         (("model=gru,gur",), "Could not find 'model/gur'"),
-        (("hydra.sweeper.storage=/proc/none/search.db", *SPACE), "cannot keep a search in /proc/none/search.db"),
+        (("hydra.sweeper.storage=/proc/none/search.db", *SPACE), "cannot write to /proc/none"),
         (("hydra.sweeper.trials=many", *SPACE), "hydra.sweeper.trials"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 from framework.errors import UserError
 from framework.evaluate import outcomes
-from framework.files import claimed
+from framework.files import lock_folder
 from framework.forecast.deep.forecaster import Deep
 from framework.runs import job
 from tests.experiments.conftest import QUICK, call, rows, runner, runs_of, write_table
@@ -224,16 +224,16 @@ def test_a_mistake_is_one_line_before_any_work(tmp_path, mistake, line):
 def test_a_folder_holds_one_sweep_at_a_time(tmp_path):
     write_table(tmp_path / "visits.csv", rows())
     place = tmp_path / "sweep"
-    with claimed(place):
+    with lock_folder(place):
         told = runner(tmp_path)("forecast", *MANY, "seed=0,1", f"hydra.sweep.dir={place}")
     assert told.code == 1
     assert told.err == [
-        f"error: another process is at work in {place}; wait until it is done, then give the same command again"
+        f"error: another process is writing to {place}; wait until it has ended, then give the same command again"
     ]
 
 
 def test_a_disk_that_is_full_fails_the_job_that_meets_it(tmp_path, monkeypatch):
-    honest, met = job.write_whole, []
+    honest, met = job.write_atomic, []
 
     def full(file, text):
         if file.name == "cost.json" and not met:
@@ -241,7 +241,7 @@ def test_a_disk_that_is_full_fails_the_job_that_meets_it(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device", str(file))
         honest(file, text)
 
-    monkeypatch.setattr(job, "write_whole", full)
+    monkeypatch.setattr(job, "write_atomic", full)
     write_table(tmp_path / "visits.csv", rows())
     told = runner(tmp_path)("forecast", *MANY, "seed=0,1")
     assert told.code == 1

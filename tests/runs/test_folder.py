@@ -10,7 +10,7 @@ import yaml
 import framework.runs.folder as folders
 from framework.config.error_lines import explain
 from framework.errors import UserError
-from framework.files import write_whole
+from framework.files import write_atomic
 from framework.runs.folder import RunFolder, digest
 
 CONFIG = {
@@ -129,7 +129,7 @@ def test_a_run_that_meets_a_full_disk_says_so_in_its_status_and_leaves_nothing_b
 
     def ends() -> None:
         request.getfixturevalue("full")
-        write_whole(folder.path / "cost.json", "{}")
+        write_atomic(folder.path / "cost.json", "{}")
 
     with pytest.raises(OSError, match="No space left"), folder.watched():
         ends()
@@ -142,7 +142,7 @@ def test_a_run_that_meets_a_full_disk_says_so_in_its_status_and_leaves_nothing_b
 @pytest.mark.usefixtures("full")
 def test_a_full_disk_is_named_with_the_file_that_met_it(tmp_path):
     with pytest.raises(OSError, match="No space left") as met:
-        write_whole(tmp_path / "report.html", "page")
+        write_atomic(tmp_path / "report.html", "page")
     line = explain(met.value, "forecast")
     assert (
         line == f"No space left on device: {tmp_path}/report.html; check the path, its permissions and the space left"
@@ -165,8 +165,8 @@ def test_a_status_is_corrected_where_a_run_was_killed_between_its_last_two_words
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / "a.json"
-    write_whole(file, json.dumps([1]))
+    write_atomic(file, json.dumps([1]))
     monkeypatch.setattr(os, "replace", lambda *_: pytest.fail("killed here", pytrace=False))
     with pytest.raises(pytest.fail.Exception):
-        write_whole(file, json.dumps([2]))
+        write_atomic(file, json.dumps([2]))
     assert file.read_text() == "[1]"

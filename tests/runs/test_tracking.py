@@ -73,7 +73,7 @@ def test_settings_are_told_by_their_dotted_keys():
 
 def test_what_cannot_be_tracked_is_told_before_any_work(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"tracking cannot write to .*file/board .*; name another place"):
+    with pytest.raises(UserError, match=r"cannot write to .*file/board .*; choose another place with tracking.folder="):
         TensorBoard(str(tmp_path / "file" / "board")).check()
     write_table(tmp_path / "visits.csv", rows())
     for choice, package in (("tensorboard", "tensorboardX"), ("mlflow", "mlflow")):

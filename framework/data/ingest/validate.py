@@ -1,12 +1,11 @@
 """Configuration read strictly: a misspelt key or a wrong type is named, with the key that was probably meant."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from inspect import signature
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from framework.errors import UserError
+from framework.errors import UserError, suggest
 
 T = TypeVar("T")
 
@@ -15,9 +14,7 @@ def known(name: str, names: Sequence[str], what: str) -> str:
     """`name`, if it is one of `names`; else raises UserError with the nearest of them."""
     if name in names:
         return name
-    near = get_close_matches(str(name), [str(n) for n in names], n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(f"{what} {name!r} is unknown; {hint}expected one of {list(names)}")
+    raise UserError(f"{what} {name!r} is unknown; {suggest(name, names, '')} expected one of {list(names)}")
 
 
 def build(kind: type[T], node: Any, where: str, **given: Any) -> T:

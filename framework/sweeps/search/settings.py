@@ -1,11 +1,10 @@
 """What a search is told: how settings are drawn, how many, by what they are judged."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from framework.errors import UserError
+from framework.errors import UserError, suggest
 
 SAMPLERS = ("tpe", "cmaes", "random", "grid")
 COSTS = ("seconds", "compile_seconds", "step_flops", "step_bytes", "peak_memory")  # objectives from a run's cost.json
@@ -74,6 +73,5 @@ class Settings:
 
 
 def _unknown(what: str, name: str, there: Sequence[str]) -> UserError:
-    near = difflib.get_close_matches(name, there, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(there)}"
-    return UserError(f"hydra.sweeper: no {what} {name!r}; {hint}")
+    suggestion = suggest(name, there, f"there are {', '.join(there)}")
+    return UserError(f"hydra.sweeper: no {what} {name!r}; {suggestion}")

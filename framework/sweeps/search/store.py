@@ -1,6 +1,5 @@
 """A study on disk: opened by one process at a time, and only by the search that it was made for."""
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
 from framework.errors import UserError
+from framework.files import lock_file
 
 FILE = "search.db"
 NAME = "search"
@@ -23,22 +23,12 @@ def digest(what: Mapping[str, object]) -> str:
 
 @contextmanager
 def opened(file: Path, what: Mapping[str, object], objectives: int) -> Iterator[optuna.Study]:
-    """The study in a file of SQLite, made where there is none. The lock goes with the process, however it ends.
+    """Open the study in a file of SQLite, made where there is none, while other processes are kept from it.
 
-    Raises UserError where the file cannot be written, is something else, belongs to another search (`what` says which
+    Raise UserError where the file cannot be written, is something else, belongs to another search (`what` says which
     it is), or is in use.
     """
-    lock = file.with_name(file.name + ".lock")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        held = lock.open("w")
-    except OSError as error:
-        raise _unwritable(file, error.strerror) from error
-    with held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is at the search in {file}; wait for it, or end it") from None
+    with lock_file(file, "hydra.sweeper.storage"):
         try:
             storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
             study = optuna.create_study(
@@ -48,7 +38,10 @@ def opened(file: Path, what: Mapping[str, object], objectives: int) -> Iterator[
                 load_if_exists=True,
             )
         except (SQLAlchemyError, RuntimeError, ValueError) as error:  # of no SQLite, of another version or objectives
-            raise _unwritable(file, str(error.__cause__ or error).splitlines()[0]) from error
+            why = str(error.__cause__ or error).splitlines()[0]
+            raise UserError(
+                f"cannot keep a search in {file} ({why}); choose another place with hydra.sweeper.storage=..."
+            ) from error
         try:
             _same(file, study, what)
             yield study
@@ -69,7 +62,3 @@ def _same(file: Path, study: optuna.Study, what: Mapping[str, object]) -> None:
                 f"the search in {file} is another one: it has {key}={json.dumps(its)}, this has {json.dumps(mine)}; "
                 "give this one a storage or a sweep folder of its own"
             )
-
-
-def _unwritable(file: Path, why: str | None) -> UserError:
-    return UserError(f"cannot keep a search in {file} ({why}); choose another file with hydra.sweeper.storage=...")

@@ -14,6 +14,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from framework.files import write_atomic
+
 CACHE = Path.home() / ".cache" / "prognax" / "machines"
 MEMORY = "memory"  # the rate that is bytes a second, where the others are FLOPs a second by the type of the operands
 LARGEST = 2**31  # bytes of the largest array used to measure, where there is room
@@ -42,9 +44,7 @@ def measured(kinds: Collection[str]) -> dict[str, float]:
     best = {kind: max(rate, before.get(kind, 0)) for kind, rate in now.items()}
     with suppress(OSError):  # where nothing can be kept, the next run measures again, and this one goes on
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(before | best, indent=1))
-        aside.replace(path)
+        write_atomic(path, json.dumps(before | best, indent=1))
     return best
 
 

@@ -155,7 +155,7 @@ def test_one_search_at_a_time(tmp_path):
     def second(number: int) -> None:
         search(tmp_path / "a.db", told("tpe"), Jobs())
 
-    with pytest.raises(UserError, match=r"another process is at the search in .*a\.db; wait"):
+    with pytest.raises(UserError, match=r"another process is writing to .*a\.db; wait"):
         search(tmp_path / "a.db", told("tpe"), Jobs(interrupt=second))
 
 
@@ -176,5 +176,5 @@ def test_a_file_that_is_no_search_is_named(tmp_path):
     (tmp_path / "a.db").write_text("patients " * 1000)
     with pytest.raises(UserError, match=r"cannot keep a search in .*a\.db \(file is not a database\)"):
         search(tmp_path / "a.db", told("tpe"), Jobs())
-    with pytest.raises(UserError, match=r"cannot keep a search in .*; choose another file"):
+    with pytest.raises(UserError, match=r"cannot write to .*; choose another place with hydra.sweeper.storage="):
         search(tmp_path / "a.db" / "b.db", told("tpe"), Jobs())

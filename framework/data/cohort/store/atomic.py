@@ -1,6 +1,5 @@
 """One writer of a cohort at a time, and a cohort that is replaced whole."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +9,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from framework.data.cohort.store.lock_object import locked
-from framework.errors import UserError
+from framework.files import lock_file
 
 ASIDE, BEFORE = ".new", ".old"  # beside a cohort: its successor while it is written, and what it replaces
 
@@ -23,50 +22,13 @@ def local_path(store: str) -> str | None:
 
 @contextmanager
 def exclusive(store: str, wait: bool = False) -> Iterator[None]:
-    """No other process writes the cohort at `store` meanwhile; on a local file system one that dies lets go.
+    """Keep other processes from writing the cohort at `store`; on a local file system the lock ends with its process.
 
-    Raises UserError where another process holds it, unless `wait` is set. Of a store at a URL see `lock_object`.
+    Raise UserError where another process holds the lock, unless told to `wait`. For a store at a URL see `lock_object`.
     """
     folder = local_path(store)
-    if folder is None:
-        with locked(store, wait):
-            yield
-        return
-    file = Path(f"{folder}.lock")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        held = _locked(file, wait)
-    except BlockingIOError:
-        raise UserError(
-            f"another process is writing the cohort at {store}; wait until it has ended, or name another store with "
-            "data.store="
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {file.parent} ({error.strerror}); name another store with data.store="
-        ) from None
-    try:
+    with locked(store, wait) if folder is None else lock_file(Path(folder), "data.store", wait):
         yield
-    finally:
-        with suppress(OSError):  # the lock is the open file's: one that stays behind locks no other process out
-            file.unlink()
-        os.close(held)
-
-
-def _locked(file: Path, wait: bool) -> int:
-    """The lock file, open and locked, and still the one that bears its name."""
-    while True:
-        held = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if os.fstat(held).st_ino == os.stat(file).st_ino:
-                return held
-        except FileNotFoundError:
-            pass  # removed by the one before, who held it
-        except BaseException:
-            os.close(held)
-            raise
-        os.close(held)
 
 
 def replace_whole(store: str) -> None:

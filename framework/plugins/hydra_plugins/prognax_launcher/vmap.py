@@ -13,7 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.prognax_launcher._composing import Composing
 from omegaconf import DictConfig, open_dict
 
-from framework.files import claimed
+from framework.files import lock_folder
 from framework.sweeps.job_log import How
 
 
@@ -43,7 +43,7 @@ class Vmap(Launcher):
             self.how.processes.ahead()  # it loads while the jobs are composed
         setup_globals()
         configs = [self.job(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        with claimed(Path(self.config.hydra.sweep.dir)):
+        with lock_folder(Path(self.config.hydra.sweep.dir)):
             values = self.task.together(configs, self.how)
         return [self.returned(config, value) for config, value in zip(configs, values, strict=True)]
 
