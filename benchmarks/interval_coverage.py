@@ -65,6 +65,10 @@ SMALLER = {
     "bagging": ["model.count=5"],
     "crossfit": ["model.folds=3", "model.grid={learning_rate: [0.003]}"],
     "quantile": ["model.regressor.grid={penalty: [1.0, 30.0]}"],
+    "stacking": [
+        "model.folds=3",
+        "model.members.forest.regressor.grid={min_samples_leaf: [4], max_features: [0.3]}",
+    ],
 }
 TARGETS = ("cognition", "ventricles")
 HORIZONS = (0.0, 1.5, 2.5, 3.5, 6.0)  # years
