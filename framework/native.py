@@ -42,11 +42,11 @@ def register(
     """
     if os.environ.get("PROGNAX_NATIVE", "1") == "0" or jax.default_backend() != "cpu":
         return False
-    compiler = _compiler()
-    if compiler is None:
+    found = compiler()
+    if found is None:
         return False
     library = ctypes.CDLL(
-        str(_compiled(compiler, source, libraries, headers)), mode=ctypes.RTLD_GLOBAL
+        str(_compiled(found, source, libraries, headers)), mode=ctypes.RTLD_GLOBAL
     )  # kernels share locks
     for target in targets:
         function = jax.ffi.pycapsule(getattr(library, f"prognax_{target}"))
@@ -55,7 +55,8 @@ def register(
 
 
 @cache
-def _compiler() -> str | None:
+def compiler() -> str | None:
+    """The C++ compiler that kernels are compiled with; None where there is none."""
     found = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
     if found is None:
         print("no C++ compiler for the native kernels: XLA's are used; install g++", file=sys.stderr)

@@ -13,6 +13,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from framework.config.old_keys import replaced
 from framework.config.quoting import unquoted
 from framework.errors import UserError, suggest
 
@@ -46,6 +47,8 @@ def _config_error(error: BaseException, chain: list[BaseException], config_name:
     text = " ".join(" ".join(str(link).split()) for link in chain[:1])
     if misspelt := re.search(r"Could not override '([^']+)'", text):
         key = misspelt[1]
+        if answer := replaced(key):
+            return answer
         keys = _keys(config_name)
         if key in keys:  # a mapping, into which Hydra puts a new entry only on request
             return f"{key!r} has no such entries yet; add them one by one: +{key}.<name>=..."

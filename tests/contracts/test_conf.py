@@ -15,7 +15,18 @@ from framework.config.validate import check
 from framework.errors import UserError
 from tests.contracts.recipes import CONF, names
 
-COMMANDS = ("compare", "evaluate", "forecast", "ingest", "predict", "pretrain", "probe", "report")
+COMMANDS = (
+    "compare",
+    "doctor",
+    "forecast",
+    "ingest",
+    "predict",
+    "pretrain",
+    "probe",
+    "report",
+    "tadpole_score",
+    "verify",
+)
 GROUPS = sorted(str(f.relative_to(CONF)) for f in CONF.rglob("*") if f.is_dir() and list(f.glob("*.yaml")))
 NEEDS = {
     "data=table": ["data.path=x"],
@@ -28,7 +39,7 @@ NEEDS = {
     "split=temporal": ["split.date=2010-01-01"],
     "origins=date": ["origins.date=2010-01-01"],
 }
-REQUIRED = {"predict": ["run=x", "data.path=x"], "evaluate": ["submission=x", "truth=x"]}
+REQUIRED = {"predict": ["run=x", "data.path=x"], "tadpole_score": ["submission=x", "truth=x"]}
 PARTS = {"model/classifier": "tabular", "model/regressor": "tabular"}  # of a model that no command takes unasked
 
 
@@ -48,7 +59,7 @@ def read_by(command: str) -> set[str]:
 
 
 def test_the_commands_are_those_of_experiments():
-    experiments = {file.stem for file in (CONF.parent / "experiments").glob("*.py")} - {"__init__"}
+    experiments = {file.stem for file in (CONF.parent / "experiments").glob("*.py")} - {"__init__", "__main__"}
     yamls = {file.stem for file in CONF.glob("*.yaml")} - {"base"}
     assert experiments == yamls == set(COMMANDS)
 

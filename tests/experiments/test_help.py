@@ -10,7 +10,9 @@ import pytest
 from tests.contracts.recipes import names
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = sorted(file.stem for file in (ROOT / "experiments").glob("*.py") if file.stem != "__init__")
+COMMANDS = sorted(
+    file.stem for file in (ROOT / "experiments").glob("*.py") if file.stem not in ("__init__", "__main__")
+)
 HEAVY = {"jax", "flax", "numpy", "pandas", "zarr", "matplotlib"}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.ingest import main
+from experiments import ingest, verify
 from framework.data.cohort.store import open_cohort
 
 TEXT = "subject,time,score\na,0,1\na,1,2\nb,0,\nb,2,3\n"
@@ -15,7 +15,7 @@ TEXT = "subject,time,score\na,0,1\na,1,2\nb,0,\nb,2,3\n"
 def run(tmp_path, monkeypatch, capsys):
     (tmp_path / "visits.csv").write_text(TEXT)
 
-    def command(*arguments: str) -> tuple[int, str, list[str]]:
+    def command(*arguments: str, task=ingest.main) -> tuple[int, str, list[str]]:
         """Exit code, standard output, and the lines of standard error."""
         plain = [
             "data=table",
@@ -25,7 +25,7 @@ def run(tmp_path, monkeypatch, capsys):
         ]
         monkeypatch.setattr(sys, "argv", ["ingest", *plain, *arguments])
         try:
-            main()
+            task()
             code = 0
         except SystemExit as exit:
             code = exit.code
@@ -49,11 +49,11 @@ def test_a_cohort_is_written_verified_and_said(run, tmp_path):
 
 def test_verify_names_what_is_lost(run, tmp_path):
     run()
-    assert run("action=verify")[0] == 0
+    assert run(task=verify.main)[0] == 0
     for file in (tmp_path / "store" / "series.zarr" / "values" / "c").rglob("0"):
         if file.is_file():
             file.unlink()
-    code, out, err = run("action=verify")
+    code, out, err = run(task=verify.main)
     assert code == 1
     assert "subject 'a': its clinical values" in out
     assert "existing=overwrite" in err[-1]
@@ -68,7 +68,7 @@ def test_verify_names_what_is_lost(run, tmp_path):
         ("data.reader.subject=person", "column 'person' is unknown"),
         ("data.path=nowhere.csv", "nothing at nowhere.csv"),
         ("data=nowhere", "nowhere"),
-        ("action=verfy", "expected ingest or verify"),
+        ("action=verify", "of an earlier version was replaced: use the command experiments.verify"),
         ("existing=replace", "expected one of"),
     ],
 )

@@ -26,7 +26,9 @@ def test_from_d1_to_a_scored_submission(tmp_path):
     assert set(table["RID"]) == asked
     assert len(table) == 60 * len(asked)
     assert table["Forecast Date"].iloc[[0, 59]].tolist() == ["2018-01", "2022-12"]
-    told = call("evaluate", f"submission={made}/submission.csv", f"truth={tmp_path}/TADPOLE_D4.csv", "resamples=100")
+    told = call(
+        "tadpole_score", f"submission={made}/submission.csv", f"truth={tmp_path}/TADPOLE_D4.csv", "resamples=100"
+    )
     assert told.code == 0, told.err
     found = json.loads((made / "submission.scores.json").read_text())
     assert set(found) == {"mAUC", "BCA"} | {
@@ -37,6 +39,8 @@ def test_from_d1_to_a_scored_submission(tmp_path):
     assert 0 < found["Ventricles_ICV MAE"]["value"] < 0.02
     again = pd.read_csv(tmp_path / "TADPOLE_D4.csv")
     again.assign(RID=99).to_csv(tmp_path / "strangers.csv", index=False)
-    told = call("evaluate", f"submission={made}/submission.csv", f"truth={tmp_path}/strangers.csv", "resamples=100")
+    told = call(
+        "tadpole_score", f"submission={made}/submission.csv", f"truth={tmp_path}/strangers.csv", "resamples=100"
+    )
     assert told.code == 1
     assert "have no forecast" in told.err[-1]

@@ -1,9 +1,9 @@
-"""Scores of a TADPOLE submission against D4: `python -m experiments.evaluate`."""
+"""Scores of a TADPOLE submission against D4: `python -m experiments.tadpole_score`."""
 
 from framework.cli.command import command
 
 
-@command("evaluate")
+@command("tadpole_score")
 def main(config) -> None:
     """Score a submission."""
     from framework.tadpole.submission import evaluate  # loaded here, so that --help answers at once

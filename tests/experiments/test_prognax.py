@@ -1,0 +1,62 @@
+"""The `prognax` command: its tasks, a misspelt one, and completion in bash."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import __main__ as prognax
+
+ROOT = Path(__file__).parents[2]
+COMPLETE = """
+prognax() {{ {python} -m experiments "$@"; }}
+source experiments/completion.bash
+COMP_WORDS=({words}) COMP_CWORD={place}
+_prognax
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+def completed(*words: str) -> list[str]:
+    """What bash offers for the last word."""
+    quoted = " ".join(f"'{word}'" for word in words)
+    script = COMPLETE.format(python=sys.executable, words=quoted, place=len(words) - 1)
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_every_task_is_a_module_of_the_experiments(monkeypatch, capsys):
+    modules = {file.stem for file in (ROOT / "experiments").glob("*.py")} - {"__init__", "__main__"}
+    assert {name.replace("-", "_") for name in prognax.TASKS} - {"completion"} == modules
+    monkeypatch.setattr(sys, "argv", ["prognax"])
+    prognax.main()
+    said = capsys.readouterr().out
+    assert all(f"\n  {name} " in said for name in prognax.TASKS)
+
+
+def test_a_misspelt_task_is_answered_with_the_nearest(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["prognax", "compre"])
+    with pytest.raises(SystemExit) as stopped:
+        prognax.main()
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err == "error: there is no task 'compre'; did you mean 'compare'?\n"
+
+
+def test_a_task_gets_the_words_after_it(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["prognax", "report", f"run={tmp_path}/nowhere"])
+    with pytest.raises(SystemExit) as stopped:
+        prognax.main()
+    assert stopped.value.code == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_bash_completes_tasks_and_the_choices_of_a_task():
+    assert completed("prognax", "comp") == ["compare", "completion"]
+    assert completed("prognax", "forecast", "data=oas") == ["data=oasis2"]
+
+
+def test_bash_completes_the_choices_of_a_folder_of_ones_own(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text("defaults: [table]\n")
+    assert completed("prognax", "forecast", "--config-dir", str(tmp_path), "data=mi") == ["data=mine"]
