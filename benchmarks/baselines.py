@@ -1,17 +1,17 @@
-"""How long estimators take to fit and to answer, beside scikit-learn, LightGBM and XGBoost.
+"""Time that estimators take to fit and to predict, beside scikit-learn, LightGBM and XGBoost.
 
     python -m benchmarks.baselines [--peers] [--cases forest-2k svc-grid] [--rounds 5] [--scaling] [--memory]
 
 `forest-*`: 500 trees, fully grown, 100 columns, three classes. `boosting-*`: 100 rounds of trees of 31 leaves, 100
-columns, two classes; the peer is the fastest of the three. `svc-*`: an RBF machine, three classes on 100 columns, or
-two on 50. `svc-grid`: 25 pairs of C and gamma in five folds on 1,000 × 50, against GridSearchCV on all cores, whose
-scores it repeats. Fits are timed after compilation, with everything from the user's NumPy table on; `first_seconds` is
-the first fit of the process, with compilation. `... predict` answers 10,000 rows. The ratio is the peer's time over
-ours; it is 0 where our loss on 10,000 held-out rows is more than 1% above the peer's: log loss, of boosting its mean
-over eight tables, of a machine hinge loss or errors, of the grid the best score's error. `--scaling` times our fits
-alone as rows, columns and trees grow; `--memory` is the peak resident memory of a fresh process that fits a forest of
-500 trees on 100,000 × 100. Neither counts in the ratio. Writes results/baselines-<device>.json, without any case (none
-after `--cases`) results/baselines-<device>-scaling.json.
+columns, two classes; the peer is the fastest of the three. `svc-*`: an SVM with RBF kernel, three classes on 100
+columns, or two on 50. `svc-grid`: 25 pairs of C and gamma in five folds on 1,000 × 50, against GridSearchCV on all
+cores, whose scores it reproduces. Fits are timed after compilation, from the user's NumPy table on; `first_seconds` is
+the first fit of the process, with compilation. `... predict` predicts 10,000 rows. The ratio is the peer's time over
+ours; it is 0 where our loss on 10,000 held-out rows is more than 1% above the peer's: log loss (for boosting, its mean
+over eight tables), hinge loss or error rate for SVMs, the error of the best score for the grid. `--scaling` times our
+fits alone as rows, columns and trees grow; `--memory` is the peak resident memory of a fresh process that fits a forest
+of 500 trees on 100,000 × 100. Neither counts in the ratio. Writes results/baselines-<device>.json, or, with an empty
+`--cases`, results/baselines-<device>-scaling.json.
 """
 
 import argparse
@@ -27,9 +27,9 @@ from benchmarks.paired_timing import SHARED, others_share
 from benchmarks.tables import CASES
 from benchmarks.worker import Worker, entered
 
-OURS, ASKED = "prognax", " predict"
-SLOW = 0.5  # s; from here on a turn is one call, whose cold caches do not matter
-WORSE = 1.01  # of the peer's loss: what is faster but worse than that is no faster
+OURS, PREDICT = "prognax", " predict"
+SLOW = 0.5  # s; above it a turn is one call, whose cold caches do not matter
+WORSE = 1.01  # of the peer's loss; an estimator whose loss is larger does not count as faster
 SCALING = {
     "forest rows": [f"forest:{rows}:100:3:100" for rows in (1_000, 3_000, 10_000, 30_000)],
     "forest columns": [f"forest:10000:{columns}:3:100" for columns in (25, 50, 100, 200)],
@@ -42,46 +42,46 @@ LARGE = "forest:100000:100:3:500"
 
 
 def main() -> None:
-    """Time every case asked for, print a table and leave the record."""
-    told = _arguments()
+    """Time the requested cases, print a table and write the record."""
+    args = _arguments()
     with ExitStack() as stack:
         ours = stack.enter_context(Worker("benchmarks.estimator_cases", SHARED))
-        peer = stack.enter_context(Worker("benchmarks.peers.estimator_cases", SHARED)) if told.peers else None
+        peer = stack.enter_context(Worker("benchmarks.peers.estimator_cases", SHARED)) if args.peers else None
         cases = {}
-        for name in told.cases:
-            for row, case in one(ours, peer, name, told.rounds).items():
+        for name in args.cases:
+            for row, case in time_case(ours, peer, name, args.rounds).items():
                 cases[row] = case
                 print(_row(row, case), flush=True)
-        more = {"scaling": scaling(ours)} if told.scaling else {}
+        more = {"scaling": scaling(ours)} if args.scaling else {}
         environment = ours.environment
         if peer:
             versions = {**environment["versions"], **peer.environment["versions"]}
             environment = {**environment, "versions": versions, "peer_settings": peer.environment["settings"]}
-    if told.memory:
+    if args.memory:
         more["memory"] = memory()
-    how = {"rounds": told.rounds, "native": environment["native"], "allocator": SHARED["GLIBC_TUNABLES"]}
+    how = {"rounds": args.rounds, "native": environment["native"], "allocator": SHARED["GLIBC_TUNABLES"]}
     settings = environment.get("peer_settings")
     result = measure.record("baselines", environment, cases, peer_settings=settings, **how, **more)
     measure.write(result, "" if cases else "-scaling")
 
 
-def one(ours: Worker, peer: Worker | None, name: str, rounds: int) -> dict[str, dict]:
-    """A case's fits and, as another row, its answers, each beside the fastest peer."""
+def time_case(ours: Worker, peer: Worker | None, name: str, rounds: int) -> dict[str, dict]:
+    """Time the fits of a case and, as a second row, its predictions, each beside the fastest peer."""
     labels, facts = ours.prepare("fit", name)
     turns = {label: partial(ours.turn, label) for label in labels}
     losses, _ = facts.pop("losses"), facts.pop("peak_bytes")
     failed: dict[str, str] = {}
     if peer is not None:
-        theirs, known = entered(peer, failed, "fit", name)
+        theirs, facts_of_peer = entered(peer, failed, "fit", name)
         turns |= theirs
-        losses |= known.get("losses", {})
+        losses |= facts_of_peer.get("losses", {})
     share = others_share([ours] if peer is None else [ours, peer])
     rows = {}
-    for suffix in ("", ASKED):
-        some = {label: turn for label, turn in turns.items() if label.endswith(ASKED) == bool(suffix)}
-        if some:
-            rows[name + suffix] = _timed(some, rounds, suffix, losses, failed) | (facts if not suffix else {})
-    # GridSearchCV's processes are its own, but would be counted as others
+    for suffix in ("", PREDICT):
+        chosen = {label: turn for label, turn in turns.items() if label.endswith(PREDICT) == bool(suffix)}
+        if chosen:
+            rows[name + suffix] = _timed(chosen, rounds, suffix, losses, failed) | (facts if not suffix else {})
+    # the processes of GridSearchCV would be counted as others
     return rows if "GridSearchCV" in turns else {row: case | {"others_share": share()} for row, case in rows.items()}
 
 
@@ -107,28 +107,28 @@ def _timed(
 
 
 def _single(turn: Turn) -> Turn:
-    """Spares the call that would be thrown away."""
+    """Skip the call whose time would be discarded."""
     return lambda calls: [np.nan, *turn(calls - 1)]
 
 
 def scaling(ours: Worker) -> dict[str, dict[str, float]]:
-    """Milliseconds of the fastest of three fits after compilation, as one size grows."""
+    """Measure the fastest of three fits after compilation, in milliseconds, as one size grows."""
     found = {}
-    for what, names in SCALING.items():
-        found[what] = {}
+    for size_name, names in SCALING.items():
+        found[size_name] = {}
         for name in names:
             label = ours.prepare("time", name)[0][0]
-            found[what][name] = round(min(ours.turn(label, 3)) * 1e3, 1)
-        times = list(found[what].values())
+            found[size_name][name] = round(min(ours.turn(label, 3)) * 1e3, 1)
+        times = list(found[size_name].values())
         sizes = [np.prod([int(size) for size in name.split(":")[1:] if size != "0"]) for name in names]
         power = np.polyfit(np.log(sizes), np.log(times), 1)[0]
-        print(f"{what:17} {' '.join(f'{time:.0f}' for time in times)} ms, as the power {power:.2f}", flush=True)
-        found[what]["power"] = round(float(power), 2)
+        print(f"{size_name:17} {' '.join(f'{time:.0f}' for time in times)} ms, power {power:.2f}", flush=True)
+        found[size_name]["power"] = round(float(power), 2)
     return found
 
 
 def memory() -> dict:
-    """Peak resident bytes of a fresh process, without anything tuned, that fits one large forest."""
+    """Measure the peak resident bytes of a fresh process with default settings that fits one large forest."""
     with Worker("benchmarks.estimator_cases", dict.fromkeys(SHARED, "")) as alone:
         facts = alone.prepare("time", LARGE)[1]
     print(f"{LARGE}: {facts['peak_bytes'] / 1e9:.2f} GB, {facts['first_seconds']} s", flush=True)
@@ -136,12 +136,12 @@ def memory() -> dict:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.baselines", description="Estimators, side by side.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.baselines", description="Times of estimators.")
     parser.add_argument("--peers", action="store_true", help="measure the peers in the same run, in turns")
     parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--scaling", action="store_true", help="how times grow with rows, columns and trees")
-    parser.add_argument("--memory", action="store_true", help="the memory of a forest on 100,000 × 100")
+    parser.add_argument("--scaling", action="store_true", help="growth of times with rows, columns and trees")
+    parser.add_argument("--memory", action="store_true", help="memory of a forest on 100,000 × 100")
     return parser.parse_args()
 
 

@@ -1,6 +1,8 @@
-"""What a train step costs with frozen encoders: embeddings kept, scans encoded anew, and encoders trained jointly.
+"""Cost of a training step with frozen encoders: cached embeddings, re-encoded scans, and encoders trained jointly.
 
-python -m benchmarks.embedding_cache            # ends with one JSON line; ratio = encoding anew / embeddings kept
+    python -m benchmarks.embedding_cache
+
+Prints one JSON line; the ratio is the time with re-encoding over the time with the cache.
 """
 
 import json
@@ -30,8 +32,8 @@ from framework.train.step import Program
 ENCODERS, SUBJECTS, VISITS, SIDE, STEPS = ("autoencoder", "plain3d", "resnet10"), 8, 4, 32, 10
 
 
-class Still(Encoder):
-    """An encoder through which no slope goes."""
+class StopGradient(Encoder):
+    """An encoder whose output has no gradient."""
 
     def __init__(self, encoder: partial, *, grid: tuple[int, ...], rngs: nnx.Rngs):
         self.encoder = encoder(grid=grid, rngs=rngs)
@@ -41,8 +43,8 @@ class Still(Encoder):
         return jax.lax.stop_gradient(self.encoder(voxels))
 
 
-def questions(folder: str) -> Examples:
-    """Subjects with a scan and a score at each visit."""
+def examples_in(folder: str) -> Examples:
+    """Write subjects with a scan and a score at each visit; return their examples."""
     rng = np.random.default_rng(0)
 
     def subject(i: int) -> Subject:
@@ -57,7 +59,7 @@ def questions(folder: str) -> Examples:
 
 
 def seconds(recipe: Deep, program: Program, examples: Examples, prepare) -> float:
-    """The median step, its batch built included."""
+    """Median seconds of a step, with building its batch."""
     loader, rows = Loader(examples, prepare=prepare), range(SUBJECTS)
     size = loader.size(SUBJECTS, rows)
     members, statistics = program.initial(jax.random.split(jax.random.key(0), 1))
@@ -72,32 +74,31 @@ def seconds(recipe: Deep, program: Program, examples: Examples, prepare) -> floa
 
 
 def case(name: str, examples: Examples) -> dict:
-    """One encoder, all three ways, in milliseconds a step."""
+    """Milliseconds per step of one encoder in all three ways."""
     with initialize_config_module("conf", version_base="1.3"):
         config = compose("forecast", ["model=gru", f"model/encoder={name}", "model.augment=null", "data.store=none"])
     recipe = instantiate(config.model, _convert_="all")
-    kept = Embeddings(encoders(recipe.encoder, examples.layout, nnx.Rngs(0)))
-    short = replace(examples, layout=kept.layout(examples.layout))
-    anew = replace(recipe, encoder=partial(Still, recipe.encoder))
+    cache = Embeddings(encoders(recipe.encoder, examples.layout, nnx.Rngs(0)))
+    short = replace(examples, layout=cache.layout(examples.layout))
+    reencoding = replace(recipe, encoder=partial(StopGradient, recipe.encoder))
     frozen = replace(recipe, frozen=True, pretrained="none")
-    told = {
+    times = {
         "joint": seconds(recipe, recipe._program(examples.layout), examples, None),
-        "anew": seconds(recipe, anew._program(examples.layout), examples, None),
-        "kept": seconds(recipe, frozen._program(short.layout), short, kept.of),
+        "reencoded": seconds(recipe, reencoding._program(examples.layout), examples, None),
+        "cached": seconds(recipe, frozen._program(short.layout), short, cache.of),
     }
-    return {f"{what}_ms": round(1e3 * value, 2) for what, value in told.items()} | {
-        "ratio": told["anew"] / told["kept"]
-    }
+    ratio = times["reencoded"] / times["cached"]
+    return {f"{name}_ms": round(1e3 * value, 2) for name, value in times.items()} | {"ratio": ratio}
 
 
 def main() -> None:
-    """Measure, and print a line for each encoder."""
+    """Measure, and print a line per encoder."""
     with tempfile.TemporaryDirectory() as folder:
-        examples = questions(f"{folder}/cohort")
+        examples = examples_in(f"{folder}/cohort")
         cases = {name: case(name, examples) for name in ENCODERS}
-    for name, told in cases.items():
-        print(name, *(f"{what} {value:.1f}" for what, value in told.items()))
-    worst = min(told["ratio"] for told in cases.values())
+    for name, times in cases.items():
+        print(name, *(f"{label} {value:.1f}" for label, value in times.items()))
+    worst = min(times["ratio"] for times in cases.values())
     device = jax.devices()[0].device_kind
     print(json.dumps({"benchmark": "embedding_cache", "device": device, "ratio": round(worst, 2), "cases": cases}))
 

@@ -1,4 +1,4 @@
-"""Prognax's side of the estimators: the classes of `framework.baselines.sklearn_api`, and a grid as one program."""
+"""Cases of Prognax's estimators: the classes of `framework.baselines.sklearn_api`, and a grid as one program."""
 
 import resource
 import time
@@ -22,7 +22,7 @@ LABEL = "prognax"
 
 
 def model(case: Case) -> Any:
-    """A fresh estimator."""
+    """Return a new estimator."""
     match case.family:
         case "forest":
             return RandomForestClassifier(case.amount, random_state=0)
@@ -34,8 +34,9 @@ def model(case: Case) -> Any:
 
 
 def contenders(task: str, name: str) -> Contenders:
-    """A fit and answers to held-out rows, or a grid; seconds of the first fit (which compiles), memory, and of the task
-    `fit` the loss.
+    """Return a fit and predictions of held-out rows, or a grid.
+
+    Facts: seconds of the first fit (which compiles), peak memory and, for the task `fit`, the loss.
     """
     case = named(name)
     x, y = case.table()
@@ -56,25 +57,25 @@ def _fit(case: Case, train: tuple, test: tuple) -> tuple[dict[str, Callable], Ca
         fitted[:] = [model(case).fit(*train)]
         jax.block_until_ready(fitted[0].params_)
 
-    def ask() -> np.ndarray:
+    def predict() -> np.ndarray:
         return (fitted[0].decision_function if case.family == "svc" else fitted[0].predict_proba)(test[0])
 
-    def one(train: tuple, test: tuple) -> float:
+    def fit_loss(train: tuple, test: tuple) -> float:
         found = model(case).fit(*train)
         if case.family == "svc":
             return hinge_loss(found.decision_function(test[0]), test[1])
         return log_loss(found.predict_proba(test[0]), test[1])
 
     def loss() -> float:
-        return repeated(case, one)
+        return repeated(case, fit_loss)
 
-    return {LABEL: fit, f"{LABEL} predict": ask}, loss
+    return {LABEL: fit, f"{LABEL} predict": predict}, loss
 
 
 def _grid(x: np.ndarray, y: np.ndarray) -> tuple[dict[str, Callable], Callable[[], float]]:
-    """Every candidate on every fold at once: a fold's rows weigh nothing, and are what its decisions are wanted on."""
+    """Fit every candidate on every fold at once; the rows of the held-out fold have weight 0."""
     points = list(product(*GRID.values()))
-    of, gamma = np.tile(np.array(points, np.float32), (FOLDS, 1)).T
+    cost, gamma = np.tile(np.array(points, np.float32), (FOLDS, 1)).T
     tested = np.zeros((FOLDS, len(y)), bool)
     for fold, (_, rows) in enumerate(StratifiedKFold(FOLDS).split(x, y)):
         tested[fold, rows] = True
@@ -89,14 +90,14 @@ def _grid(x: np.ndarray, y: np.ndarray) -> tuple[dict[str, Callable], Callable[[
         return jnp.where(out, right, False).sum(1) / out.sum(1)
 
     def search() -> np.ndarray:
-        told = accuracy(x, y.astype(np.int32), {"C": of, "gamma": gamma})
-        return np.asarray(told).reshape(FOLDS, -1).mean(0)
+        accuracies = accuracy(x, y.astype(np.int32), {"C": cost, "gamma": gamma})
+        return np.asarray(accuracies).reshape(FOLDS, -1).mean(0)
 
     return {LABEL: search}, lambda: float(1 - search().max())
 
 
 def environment() -> dict:
-    """The device and the versions."""
+    """Return the device and the versions."""
     return {
         "device": jax.devices()[0].device_kind,
         "native": "compiled" if native.available() else "xla",

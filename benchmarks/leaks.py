@@ -1,14 +1,14 @@
-"""Are leaks found, and nothing where there is none: `python -m benchmarks.leaks`.
+"""Sensitivity and specificity of the leak search: `python -m benchmarks.leaks`.
 
-- honest: a hundred designs put to every probe and to the search for twins and copies: forecasters of one's own, last
-  visit, slope and ridge on tables, on `rhythm`, on tables in TADPOLE's format and on simulated scans, split into folds,
-  folds by stratum, by site and by date, 20 to 60 subjects each.
-- planted: one leak in an honest design, by name; found is whether it, and nothing else, was named.
-- copies: subjects of the simulated cohort put in again under other ids, their scans changed first; how many of them
-  the search names, where all are copied and where two are. The full `model/augment=standard` is shown, not gated.
+- honest: a hundred designs without a leak, given to every probe and to the search for duplicate subjects and scans:
+  user-defined forecasters, last visit, slope and ridge on tables, on `rhythm`, on tables in TADPOLE's format and on
+  simulated scans, with folds, folds by stratum, by site and by date, 20 to 60 subjects each.
+- planted: one leak in an honest design, by name; a case passes if this leak, and no other, is reported.
+- copies: subjects of the simulated cohort duplicated under other ids, with changed scans: how many the search reports
+  where all are copied, and where two are. The full `model/augment=standard` is reported, not gated.
 
-The ratio is the share of gated cases that are as they should be. What is planted stands with the tests
-(`tests/evaluate/leakage/plants.py`). Writes results/leaks.json.
+The ratio is the share of gated cases that pass. The planted leaks are defined with the tests
+(`tests/evaluate/leakage/plants.py`). Writes results/leaks-<device>.json.
 """
 
 import argparse
@@ -61,28 +61,28 @@ CHANGES: Mapping[str, Sequence] = {
 }  # fmt: skip
 
 
-class Some(Cohort):
-    """Some subjects of a cohort, whose scans stay where they are."""
+class CohortSubset(Cohort):
+    """Subjects of a cohort that share its scans on disk."""
 
     whole: Cohort
     rows: Sequence[int]
 
     @staticmethod
-    def of(cohort: Cohort, rows: Sequence[int]) -> "Some":
-        told = {field.name: getattr(cohort, field.name) for field in fields(Cohort)}
+    def of(cohort: Cohort, rows: Sequence[int]) -> "CohortSubset":
+        columns = {field.name: getattr(cohort, field.name) for field in fields(Cohort)}
         tables = ("times", "values", "observed", "static", "static_observed")
-        told |= {name: told[name][np.asarray(rows)] for name in tables}
-        told["manifest"] = {**cohort.manifest, "subjects": [cohort.manifest["subjects"][row] for row in rows]}
-        made = Some(**told)
-        made.__dict__.update(whole=cohort, rows=rows)
-        return made
+        columns |= {name: columns[name][np.asarray(rows)] for name in tables}
+        columns["manifest"] = {**cohort.manifest, "subjects": [cohort.manifest["subjects"][row] for row in rows]}
+        subset = CohortSubset(**columns)
+        subset.__dict__.update(whole=cohort, rows=rows)
+        return subset
 
     def voxels(self, modality: str, subject: int, visit: int) -> Float[np.ndarray, "x y z c"]:
         return self.whole.voxels(modality, self.rows[subject], visit)
 
 
 def designs(atrophy: Cohort, rhythm: Cohort, adni: Cohort) -> Iterator[Design]:
-    """A hundred honest ones; each hangs on its number alone."""
+    """Yield a hundred honest designs; each depends on its number alone."""
     with initialize_config_module("conf", version_base="1.3"):
         ridge = instantiate(compose("forecast", ["model=ridge"]).model, _convert_="all")
     cohorts = {
@@ -93,14 +93,14 @@ def designs(atrophy: Cohort, rhythm: Cohort, adni: Cohort) -> Iterator[Design]:
     for number in range(40):
         rng = np.random.default_rng(number)
         subjects = int(rng.integers(20, 60))
-        own: Forecaster = LastVisit(bool(number % 2)) if number % 4 == 0 else plants.Own(tells=bool(number % 2))
-        yield "own", own, plants.study(made=plants.cohort(1000 + number, subjects)), KFold(3, 0.25, 0, number)
+        forecaster: Forecaster = LastVisit(bool(number % 2)) if number % 4 == 0 else plants.Own(tells=bool(number % 2))
+        yield "own", forecaster, plants.study(made=plants.cohort(1000 + number, subjects)), KFold(3, 0.25, 0, number)
     for number in range(60):
         name, rng = ("rhythm", "adni", "atrophy")[number % 3], np.random.default_rng(number)
         cohort, targets, hidden = cohorts[name]
         rows = np.sort(rng.permutation(len(cohort.subjects))[: int(rng.integers(30, 60))])
-        some = Some.of(cohort, rows.tolist())
-        examples = Examples(some, layout(some.schema, targets, hidden), "next" if name == "rhythm" else "later")
+        subset = CohortSubset.of(cohort, rows.tolist())
+        examples = Examples(subset, layout(subset.schema, targets, hidden), "next" if name == "rhythm" else "later")
         model = (LastVisit(False), LastVisit(True), ridge)[number // 3 % 3]
         yield name, model, examples, _split(name, number)
 
@@ -117,48 +117,51 @@ def _split(name: str, number: int) -> Splitter:
     return other[name] if number % 2 == 0 else plain
 
 
-def alarms(told: Iterator[Design]) -> tuple[dict[str, dict], list[str]]:
-    """By cohort how many designs there were and how many raised one, and what was said."""
-    cases, said = dict[str, dict](), []
-    for number, (name, forecaster, examples, splitter) in enumerate(told):
+def alarms(honest: Iterator[Design]) -> tuple[dict[str, dict], list[str]]:
+    """Count designs and false alarms by cohort; return the messages of the alarms too."""
+    cases, messages = dict[str, dict](), []
+    for number, (name, forecaster, examples, splitter) in enumerate(honest):
         split = splitter.one(examples.cohort)
         found = leaks(forecaster, examples, split, KEY, splitter.known)
         case = cases.setdefault(f"honest, {name}", {"designs": 0, "alarms": 0})
         case["designs"] += 1
         case["alarms"] += bool(found)
-        said += [f"{number} {name} {type(splitter).__name__} {type(forecaster).__name__}: {leak}" for leak in found]
+        messages += [f"{number} {name} {type(splitter).__name__} {type(forecaster).__name__}: {leak}" for leak in found]
         print(f"{number:3} {name:8} {'; '.join(map(str, found)) or 'nothing'}", flush=True)
-    return {name: case | {"inside": not case["alarms"]} for name, case in cases.items()}, said
+    return {name: case | {"inside": not case["alarms"]} for name, case in cases.items()}, messages
 
 
 def planted() -> dict[str, dict]:
-    """Every leak by name."""
+    """Search for every planted leak by name."""
     cases = {}
     for name, plant in PLANTED:
         found = sorted({leak.name for leak in leaks(plants.Own(**plant), plants.study(), plants.split(), KEY)})
-        what = ", ".join(f"{key}={value}" for key, value in plant.items())
-        cases[f"planted, {name} ({what})"] = {"found": found, "inside": found == [name]}
-    for how, name in (("person", "two ids"), ("scan", "duplicate voxels")):
-        made = plants.study(made=twin(how))
-        found = sorted({leak.name for leak in leaks(LastVisit(True), made, plants.split(), KEY)})
+        arguments = ", ".join(f"{key}={value}" for key, value in plant.items())
+        cases[f"planted, {name} ({arguments})"] = {"found": found, "inside": found == [name]}
+    for kind, name in (("person", "two ids"), ("scan", "duplicate voxels")):
+        study = plants.study(made=twin(kind))
+        found = sorted({leak.name for leak in leaks(LastVisit(True), study, plants.split(), KEY)})
         cases[f"planted, {name}"] = {"found": found, "inside": found == [name]}
     return cases
 
 
-def copies(cohort: Cohort, people: int = 60) -> dict[str, dict]:
-    """Of changed copies among people with one scan each, how many are named, and how many who are none."""
-    rows = np.flatnonzero(cohort.present["t1"].any(1))[:people]
+def copies(cohort: Cohort, subjects: int = 60) -> dict[str, dict]:
+    """Count changed copies that are found among subjects with one scan each, and false findings."""
+    rows = np.flatnonzero(cohort.present["t1"].any(1))[:subjects]
     scans = np.stack([scaled(cohort, "t1", int(r), int(cohort.present["t1"][r].argmax())) for r in rows])
     with initialize_config_module("conf", version_base="1.3"):
         standard = instantiate(compose("forecast", ["model/augment=standard"]).model.augment, _convert_="all")
     cases = {}
-    for name, transform in {**{name: Compose(told) for name, told in CHANGES.items()}, "standard": standard}.items():
+    for name, transform in {
+        **{name: Compose(changes) for name, changes in CHANGES.items()},
+        "standard": standard,
+    }.items():
         changed = np.asarray(transform(_packed(scans), jax.random.key(3)).voxels)
         case = {}
-        for label, some in (("all", len(scans)), ("two", 2)):
-            small = np.stack([reduced(scan) for scan in [*scans, *changed[:some]]])
-            right, wrong = _named(small, len(scans))
-            case |= {f"of_{label}": right / some, f"wrong_of_{label}": wrong}
+        for label, count in (("all", len(scans)), ("two", 2)):
+            small = np.stack([reduced(scan) for scan in [*scans, *changed[:count]]])
+            right, wrong = _count_found(small, len(scans))
+            case |= {f"of_{label}": right / count, f"wrong_of_{label}": wrong}
         gate = {} if name == "standard" else {"inside": bool(case["of_all"] >= 0.5 and case["wrong_of_all"] <= 1)}
         cases[f"copies, {name}"] = case | gate
     return cases
@@ -169,9 +172,9 @@ def _packed(scans: Float[np.ndarray, "n x y z c"]) -> Scans:
     return Scans(scans, count, np.zeros_like(count), np.ones(len(scans), bool))
 
 
-def _named(small: Float[np.ndarray, "s u v w"], people: int) -> tuple[int, int]:
+def _count_found(small: Float[np.ndarray, "s u v w"], subjects: int) -> tuple[int, int]:
     found = copied(scan_nearness(small, np.arange(len(small)), len(small)))
-    right = sum(one.subject % people in {other % people for other in one.others} for one in found)
+    right = sum(copy.subject % subjects in {other % subjects for other in copy.others} for copy in found)
     return right, len(found) - right
 
 
@@ -180,7 +183,7 @@ def _cohort(path: Path, make: Callable[[], Any]) -> Cohort:
 
 
 def _adni(path: Path) -> Cohort:
-    """120 subjects in TADPOLE's format."""
+    """Write 120 subjects in TADPOLE's format and ingest them."""
     with TemporaryDirectory() as folder, initialize_config_module("conf", version_base="1.3"):
         tadpole.write(Path(folder), 120, 7)
         data = compose("forecast", ["data=tadpole", f"data.path={folder}/TADPOLE_D1_D2.csv"]).data
@@ -188,27 +191,29 @@ def _adni(path: Path) -> Cohort:
 
 
 def main() -> None:
-    """Every case, a line each, and the record."""
-    told = _arguments()
+    """Run every case, print a line each and write the record."""
+    args = _arguments()
     with TemporaryDirectory() as temporary:
-        folder = Path(told.cohorts or temporary)
-        atrophy = _cohort(folder / "atrophy", lambda: Atrophy(told.scanned, 5))
+        folder = Path(args.cohorts or temporary)
+        atrophy = _cohort(folder / "atrophy", lambda: Atrophy(args.scanned, 5))
         rhythm = _cohort(folder / "rhythm", lambda: Rhythm(100, 3))
         cases = {**planted(), **copies(atrophy)}
-        honest, said = alarms(designs(atrophy, rhythm, _adni(folder / "adni")))
+        honest, messages = alarms(designs(atrophy, rhythm, _adni(folder / "adni")))
         cases |= honest
     for name, case in cases.items():
-        verdict = "" if "inside" not in case else "as it should be" if case["inside"] else "NOT as it should be"
+        verdict = "" if "inside" not in case else "passed" if case["inside"] else "FAILED"
         shown = "  ".join(f"{key} {value}" for key, value in case.items() if key != "inside")
         print(f"{name:60} {shown}  {verdict}")
     gated = [case["inside"] for case in cases.values() if "inside" in case]
     environment = {"device": jax.devices()[0].device_kind, "versions": {"jax": jax.__version__}}
-    measure.write(measure.record("leaks", environment, cases, said=said) | {"ratio": float(np.mean(gated))})
+    measure.write(measure.record("leaks", environment, cases, said=messages) | {"ratio": float(np.mean(gated))})
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.leaks", description="Found where planted, or nothing.")
-    parser.add_argument("--cohorts", help="a folder that keeps the simulated cohorts")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.leaks", description="Sensitivity and specificity of the leak search."
+    )
+    parser.add_argument("--cohorts", help="folder that keeps the simulated cohorts")
     parser.add_argument("--scanned", type=int, default=60, help="subjects with scans")
     return parser.parse_args()
 

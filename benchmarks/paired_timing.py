@@ -1,4 +1,4 @@
-"""What `step` and `inference` share: the command line, both sides in turns, the table and the record."""
+"""Timing of a benchmark beside its peers, in turns: command line, timed cases, printed table and record."""
 
 import argparse
 import os
@@ -12,35 +12,35 @@ from benchmarks import measure
 from benchmarks.cases import CASES
 from benchmarks.worker import Worker, entered
 
-SHARED = {"GLIBC_TUNABLES": measure.ALLOCATOR, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # both sides on one device
+SHARED = {"GLIBC_TUNABLES": measure.ALLOCATOR, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # both share one device
 
 
 def main(task: str, more: Sequence[str], description: str) -> None:
-    """Time every case asked for, print a table and leave the record."""
-    told = _arguments(task, more, description)
-    onednn = "0" if told.plain else os.environ.get("PROGNAX_ONEDNN", "1")
+    """Time the requested cases, print a table and write the record."""
+    args = _arguments(task, more, description)
+    onednn = "0" if args.plain else os.environ.get("PROGNAX_ONEDNN", "1")
     with ExitStack() as stack:
         ours = stack.enter_context(Worker("benchmarks.networks", {**SHARED, "PROGNAX_ONEDNN": onednn}))
-        peer = stack.enter_context(Worker("benchmarks.peers.pytorch", SHARED)) if told.peers else None
+        peer = stack.enter_context(Worker("benchmarks.peers.pytorch", SHARED)) if args.peers else None
         cases = {}
-        for name in told.cases:
-            cases[name] = one(ours, None if name in more else peer, task, name, told)
+        for name in args.cases:
+            cases[name] = time_case(ours, None if name in more else peer, task, name, args)
             print(_row(name, cases[name]), flush=True)
-        result = measure.record(task, _environment(ours, peer), cases, **_how(told, ours, peer))
-    measure.write(result, "-plain" if told.plain else "")
+        result = measure.record(task, _environment(ours, peer), cases, **_settings(args, ours, peer))
+    measure.write(result, "-plain" if args.plain else "")
 
 
-def one(ours: Worker, peer: Worker | None, task: str, name: str, told: argparse.Namespace) -> dict:
-    """One case: each contender's times, and the ratio to ours of the fastest other one; peers that fail are named."""
+def time_case(ours: Worker, peer: Worker | None, task: str, name: str, args: argparse.Namespace) -> dict:
+    """Time the contenders of one case; return their times, the ratio of the fastest peer to ours, and failed peers."""
     labels, facts = ours.prepare(task, name)
     turns = {label: partial(ours.turn, label) for label in labels}
     failed: dict[str, str] = {}
     if peer is not None:
-        turns |= entered(peer, failed, task, name, compiled=not told.eager)[0]
+        turns |= entered(peer, failed, task, name, compiled=not args.eager)[0]
     for turn in turns.values():
-        turn(told.warmup)
+        turn(args.warmup)
     share = others_share([ours] if peer is None else [ours, peer])
-    seconds = measure.interleave(turns, told.rounds, told.calls)
+    seconds = measure.interleave(turns, args.rounds, args.calls)
     seconds = {label: taken for label, taken in seconds.items() if label not in failed}
     times = {label: measure.summary(taken) for label, taken in seconds.items()}
     case: dict[str, Any] = {**facts, "times": times, "others_share": share()} | ({"failed": failed} if failed else {})
@@ -54,8 +54,9 @@ def one(ours: Worker, peer: Worker | None, task: str, name: str, told: argparse.
 
 
 def others_share(workers: Sequence[Worker]) -> Callable[[], float | None]:
-    """What share of the cores everybody else has used since, where it can be known: above some 5% times are too long,
-    and those of whoever waits for the slowest of its threads grow most.
+    """Start to measure the share of the cores that other processes use; the result is None where it is unknown.
+
+    Above some 5% times are too long, most of all those of a program that waits for the slowest of its threads.
     """
     start, used, busy = time.perf_counter(), sum(w.used for w in workers), measure.busy()
 
@@ -63,8 +64,8 @@ def others_share(workers: Sequence[Worker]) -> Callable[[], float | None]:
         now = measure.busy()
         if busy is None or now is None:
             return None
-        alien = now - busy - (sum(w.used for w in workers) - used)
-        return round(alien / (time.perf_counter() - start) / measure.cores(), 3)
+        others = now - busy - (sum(w.used for w in workers) - used)
+        return round(others / (time.perf_counter() - start) / measure.cores(), 3)
 
     return share
 
@@ -72,11 +73,11 @@ def others_share(workers: Sequence[Worker]) -> Callable[[], float | None]:
 def _arguments(task: str, more: Sequence[str], description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{task}", description=description)
     parser.add_argument("--peers", action="store_true", help="measure PyTorch in the same run, in turns")
-    parser.add_argument("--eager", action="store_true", help="spare torch.compile, which takes a minute a case")
-    parser.add_argument("--plain", action="store_true", help="without oneDNN, even where installed")
+    parser.add_argument("--eager", action="store_true", help="skip torch.compile, which takes a minute per case")
+    parser.add_argument("--plain", action="store_true", help="without oneDNN, even where it is installed")
     parser.add_argument("--cases", nargs="+", choices=[*CASES, *more], default=[*CASES, *more])
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--calls", type=int, default=3, help="timed calls in a turn, after one that is not")
+    parser.add_argument("--calls", type=int, default=3, help="timed calls per turn, after an untimed one")
     parser.add_argument("--warmup", type=int, default=3, help="untimed calls before the first round")
     return parser.parse_args()
 
@@ -86,12 +87,12 @@ def _environment(ours: Worker, peer: Worker | None) -> dict:
     return {**ours.environment, "versions": {**ours.environment["versions"], **theirs}}
 
 
-def _how(told: argparse.Namespace, ours: Worker, peer: Worker | None) -> dict:
-    """How it was measured, as far as it bears on the figures."""
+def _settings(args: argparse.Namespace, ours: Worker, peer: Worker | None) -> dict:
+    """Settings of the measurement that affect its figures."""
     return {
-        "warmup": told.warmup,
-        "repeats": told.rounds * told.calls,
-        "rounds": told.rounds,
+        "warmup": args.warmup,
+        "repeats": args.rounds * args.calls,
+        "rounds": args.rounds,
         "native": ours.environment["native"],
         "allocator": SHARED["GLIBC_TUNABLES"],
         "peer_settings": peer.environment["settings"] if peer else None,

@@ -1,4 +1,4 @@
-"""The peers' side of the estimators: scikit-learn, LightGBM and XGBoost, each on all cores and as fast as it goes."""
+"""Cases of the peers' estimators: scikit-learn, LightGBM and XGBoost, each on all cores with its fastest settings."""
 
 import platform
 import traceback
@@ -18,11 +18,11 @@ from benchmarks.cases import Contenders
 from benchmarks.measure import cores
 from benchmarks.tables import FOLDS, GRID, Case, hinge_loss, log_loss, named, repeated
 
-CACHE = 1000  # MB; the kernel matrix of the largest case is held whole
+CACHE = 1000  # MB; holds the whole kernel matrix of the largest case
 
 
 def models(case: Case) -> dict[str, Callable[[], Any]]:
-    """Fresh estimators by name; depth and leaves are such that all boosting grows trees of 31 leaves."""
+    """Return constructors of estimators by name; all boosting grows trees of 31 leaves."""
     boosting = {"n_estimators": case.amount, "learning_rate": 0.1, "n_jobs": cores()}
     match case.family:
         case "forest":
@@ -46,7 +46,7 @@ def models(case: Case) -> dict[str, Callable[[], Any]]:
 
 
 def contenders(task: str, name: str) -> Contenders:
-    """Fits and, under the label with ` predict`, answers to the held-out rows; the losses are facts."""
+    """Return fits and, labelled ` predict`, predictions of the held-out rows; the losses are facts."""
     case = named(name)
     x, y = case.table()
     train, test = (x[: case.rows], y[: case.rows]), (x[case.rows :], y[case.rows :])
@@ -54,7 +54,7 @@ def contenders(task: str, name: str) -> Contenders:
     for label, model in models(case).items():
         try:
             fitted = model().fit(*train)
-        except Exception as error:  # the others count
+        except Exception as error:  # recorded; the other peers are still measured
             traceback.print_exc()
             failed[label] = " ".join(f"{type(error).__name__}: {error}".split())
             continue
@@ -62,9 +62,9 @@ def contenders(task: str, name: str) -> Contenders:
         if case.family == "grid":
             losses[label] = float(1 - fitted.best_score_)
             continue
-        ask = fitted.decision_function if case.family == "svc" else fitted.predict_proba
+        predict = fitted.decision_function if case.family == "svc" else fitted.predict_proba
         losses[label] = repeated(case, lambda train, test, model=model: _loss(case, model().fit(*train), test))
-        calls[f"{label} predict"] = lambda ask=ask: ask(test[0])
+        calls[f"{label} predict"] = lambda predict=predict: predict(test[0])
     return Contenders(calls, {"losses": losses, "failed": failed})
 
 
@@ -75,6 +75,6 @@ def _loss(case: Case, fitted: Any, test: tuple) -> float:
 
 
 def environment() -> dict:
-    """The versions, and what was set for speed."""
+    """Return the versions and the settings for speed."""
     versions = {package.__name__: package.__version__ for package in (sklearn, lightgbm, xgboost)}
     return {"device": platform.machine(), "versions": versions, "settings": f"n_jobs={cores()}, SVC cache {CACHE} MB"}

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import bootstrap, measure
 from benchmarks.cases import CASES
-from benchmarks.paired_timing import one, others_share
+from benchmarks.paired_timing import others_share, time_case
 from benchmarks.worker import Worker, WorkerError, clock
 
 ROOT = str(Path(__file__).parents[2])
@@ -78,12 +78,12 @@ def test_a_worker_answers_and_says_how_it_ended():
 
 
 def test_a_peer_that_fails_is_recorded_and_the_others_count(capfd, monkeypatch, tmp_path):
-    told = Namespace(eager=False, warmup=1, rounds=2, calls=1)
+    args = Namespace(eager=False, warmup=1, rounds=2, calls=1)
     with (
         Worker("tests.benchmarks.still", {"GREETING": "", "PYTHONPATH": ROOT}) as ours,
         Worker("tests.benchmarks.failing", {"PYTHONPATH": ROOT}) as peer,
     ):
-        cases = {name: one(ours, peer, "step", name, told) for name in ("usual", "impossible", "deadly", "after")}
+        cases = {name: time_case(ours, peer, "step", name, args) for name in ("usual", "impossible", "deadly", "after")}
     for name in ("usual", "after"):
         assert cases[name]["failed"] == {"compiled": "ValueError: Invalid ranges [0:-1]"}
         assert set(cases[name]["times"]) == {name, "eager"}
@@ -99,7 +99,7 @@ def test_a_peer_that_fails_is_recorded_and_the_others_count(capfd, monkeypatch, 
 
 
 def test_a_failure_of_ours_ends_the_benchmark():
-    told = Namespace(eager=False, warmup=1, rounds=2, calls=1)
+    args = Namespace(eager=False, warmup=1, rounds=2, calls=1)
     with (
         Worker("tests.benchmarks.failing", {"PYTHONPATH": ROOT}) as ours,
         pytest.raises(WorkerError, match="Invalid ranges"),
@@ -109,14 +109,14 @@ def test_a_failure_of_ours_ends_the_benchmark():
         Worker("tests.benchmarks.failing", {"PYTHONPATH": ROOT}) as ours,
         pytest.raises(WorkerError, match="Invalid ranges"),
     ):
-        one(ours, None, "step", "impossible", told)
+        time_case(ours, None, "step", "impossible", args)
 
 
 def test_a_loop_of_a_peers_that_fails_is_recorded():
     def fails():
         raise ValueError("no")
 
-    found = bootstrap._beside(fails, Namespace(loops=1, resamples=10), 1.0)
+    found = bootstrap._time_peer(fails, Namespace(loops=1, resamples=10), 1.0)
     assert found == {"failed": {"scikit-learn": "ValueError: no"}}
 
 

@@ -1,4 +1,4 @@
-"""A few studies of what `benchmarks.null_calibration` and `benchmarks.coverage` run by the thousand: gross failures show."""
+"""A few studies of those that `benchmarks.null_calibration` and `benchmarks.coverage` run by the thousand."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ def test_the_band_is_the_binomial_s():
 
 
 def test_intervals_cover_and_those_of_visits_do_not():
-    told = {by_visit: coverage.simulated(60, 20, 120, by_visit=by_visit)["MAE"] for by_visit in (False, True)}
-    held = {by_visit: coverage.covered(found, coverage.TRUTH["MAE"]).mean() for by_visit, found in told.items()}
+    simulated = {by_visit: coverage.simulated(60, 20, 120, by_visit=by_visit)["MAE"] for by_visit in (False, True)}
+    held = {by_visit: coverage.covered(found, coverage.TRUTH["MAE"]).mean() for by_visit, found in simulated.items()}
     assert held[False] > 0.85
     assert held[True] <= 0.9
 
@@ -37,7 +37,7 @@ def test_random_labels():
     assert held["visit-wise folds"]["coverage"] < 0.1
 
 
-def test_equal_forecasters_are_rarely_told_apart():
+def test_equal_forecasters_rarely_differ():
     case = null_calibration.false_findings(np.asarray(null_calibration.equal_forecasters(300), np.float64))
     assert case["corrected"] < 0.08
     assert case["plain"] > 0.2  # what correction is for

@@ -1,4 +1,4 @@
-"""A sweep ends well, whatever becomes of its jobs; `tests/sweeps/test_pool.py` has the small of it."""
+"""A sweep with failing jobs and killed processes; `tests/sweeps/test_pool.py` has smaller cases."""
 
 import pytest
 
