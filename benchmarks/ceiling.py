@@ -1,16 +1,16 @@
-"""How much of what can be known of simulated ventricles a forecaster knows: floor, forecaster, ceiling.
+"""Share of the achievable improvement on simulated ventricles: reference forecasts, forecaster, oracle.
 
     python -m benchmarks.ceiling runs/forecast/<hash> [runs/forecast/<hash> ...]
 
-Takes finished runs of `experiments.forecast` or `experiments.compare`; several are pooled, such as the folds of one
+Reads finished runs of `experiments.forecast` or `experiments.compare`; several are pooled, such as the folds of one
 cohort or cohorts of other seeds, and no subject may be tested in two of them. The forecaster is the last of a run's
-models. Where a run repeats its folds, the error of a question is the mean of the repeats' errors (what one fit is to be
-expected to miss by, not the error of their mean forecast).
+models. Where a run repeats its folds, the error of a query is the mean of the repeats' errors (the expected error of
+one fit, not the error of their mean forecast).
 
-The ceiling is the posterior predictive under the true generator (`framework.data.simulate.oracle`), given what was
-measured up to the origin: visit times, ventricular and cortical volumes, cognition, diagnosis, age, sex and head size.
-It is asked the very questions the runs were tested by. Volumes are hidden from the forecaster and not from the ceiling,
-nor from the floor. Prints a table and one JSON line, and writes `benchmarks/results/ceiling.json`.
+The oracle is the posterior predictive under the true generator (`framework.data.simulate.oracle`), given the
+measurements up to the origin: visit times, ventricular and cortical volumes, cognition, diagnosis, age, sex and head
+size. It answers the test queries of the runs. Volumes are hidden from the forecaster, but not from the oracle or the
+reference forecasts. Prints a table and one JSON line, and writes `benchmarks/results/ceiling.json`.
 """
 
 import json
@@ -31,7 +31,7 @@ from framework.evaluate import outcomes
 from framework.evaluate.outcomes import Outcomes
 from framework.types import LEVELS
 
-FLOORS = ("last_visit", "slope")
+REFERENCES = ("last_visit", "slope")
 MEASURES = ("ventricles", "cognition", "diagnosis", "cortex")
 MEDIAN = LEVELS.index(0.5)
 RESAMPLES = 2000
@@ -40,7 +40,7 @@ RESULTS = Path(__file__).parent / "results" / "ceiling.json"
 
 @dataclass(frozen=True)
 class Tested:
-    """Absolute errors (mL) of the floors, of the forecaster `model` and of the oracle, question by question."""
+    """Absolute errors (mL) of the reference forecasts, of the forecaster `model` and of the oracle, by query."""
 
     model: str
     subjects: tuple[tuple[str, str], ...]  # (the cohort's fingerprint, id)
@@ -49,7 +49,7 @@ class Tested:
 
 
 def main(runs: Sequence[Path], results: Path = RESULTS) -> dict:
-    """Measure finished runs and leave the result beside this module."""
+    """Evaluate finished runs and write the record."""
     manifests = [finished(run) for run in runs]
     tested = pooled([read(run, manifest) for run, manifest in zip(runs, manifests, strict=True)])
     value, low, high = closed(tested)
@@ -76,14 +76,16 @@ def main(runs: Sequence[Path], results: Path = RESULTS) -> dict:
 
 
 def read(run: Path, manifest: Mapping) -> Tested:
-    """A run's errors, and the oracle's on the same questions."""
+    """Read a run's errors, and compute the oracle's on the same queries."""
     if manifest["data"]["name"] != "atrophy":
-        raise UserError(f"{run} is a run on {manifest['data']['name']}; only data=atrophy has a generator to ask")
+        raise UserError(f"{run} is a run on {manifest['data']['name']}; only data=atrophy has an oracle")
     found = next((one for one in outcomes.read(run) if one.target.name == "ventricles"), None)
-    model = next((name for name in reversed(manifest["models"]) if name not in FLOORS), None)
+    model = next((name for name in reversed(manifest["models"]) if name not in REFERENCES), None)
     if found is None or model is None:
-        raise UserError(f"{run} forecasts no ventricles by a model beside the floors; name a run that does")
-    medians = {name: found.forecasts[name][:, :, MEDIAN] for name in (*FLOORS, model)}
+        raise UserError(
+            f"{run} forecasts no ventricles by a model beside the reference forecasts; name a run that does"
+        )
+    medians = {name: found.forecasts[name][:, :, MEDIAN] for name in (*REFERENCES, model)}
     medians["oracle"] = ceiling(open_cohort(manifest["data"]["store"]), found)[None]
     errors = {name: np.abs(median - found.truth).mean(0) for name, median in medians.items()}
     fingerprint = manifest["data"]["fingerprint"]
@@ -91,7 +93,7 @@ def read(run: Path, manifest: Mapping) -> Tested:
 
 
 def pooled(tested: Sequence[Tested]) -> Tested:
-    """All questions together. Raises UserError where models differ or a subject was tested twice."""
+    """Pool the queries. Raises UserError where models differ or a subject was tested twice."""
     models = sorted({one.model for one in tested})
     if len(models) > 1:
         raise UserError(f"these runs are of different models ({', '.join(models)}); pool the runs of one")
@@ -108,20 +110,20 @@ def pooled(tested: Sequence[Tested]) -> Tested:
 
 
 def ceiling(cohort: Cohort, found: Outcomes) -> np.ndarray:
-    """The oracle's median for each question of the run, in mL."""
-    told = np.empty(len(found.truth))
+    """Return the oracle's median for each query of the run, in mL."""
+    medians = np.empty(len(found.truth))
     for place, subject in enumerate(found.subjects):
-        mine = np.flatnonzero(found.subject == place)
+        of_subject = np.flatnonzero(found.subject == place)
         row = cohort.subjects.index(subject)
         for origin, belief in enumerate(beliefs(cohort, row)):
-            asks = mine[found.origin[mine] == origin]
-            if len(asks):
-                told[asks] = belief.forecast(found.time[asks]).quantiles[:, MEDIAN]
-    return told
+            queries = of_subject[found.origin[of_subject] == origin]
+            if len(queries):
+                medians[queries] = belief.forecast(found.time[queries]).quantiles[:, MEDIAN]
+    return medians
 
 
 def beliefs(cohort: Cohort, row: int) -> Iterator[oracle.Belief]:
-    """What can be known of a subject after each visit, in turn."""
+    """Yield the oracle's belief about a subject after each visit."""
     static = dict(zip((variable.name for variable in cohort.schema.static), cohort.static[row], strict=True))
     belief = oracle.prior(static["age_baseline"], SEXES[int(static["sex"])], static["icv"])
     for visit in range(int(cohort.valid[row].sum())):
@@ -135,7 +137,7 @@ def beliefs(cohort: Cohort, row: int) -> Iterator[oracle.Belief]:
 
 
 def closed(tested: Tested) -> tuple[float, float, float]:
-    """The share of the gap that the model closes, with a 95% interval over resampled subjects."""
+    """Return the share of the gap that the model closes, with a 95% interval over resampled subjects."""
     rng = np.random.default_rng(0)
     count = len(tested.subjects)
     weights = np.concatenate([np.ones((1, count)), rng.multinomial(count, np.ones(count) / count, RESAMPLES)])
@@ -146,7 +148,7 @@ def closed(tested: Tested) -> tuple[float, float, float]:
 
 
 def finished(run: Path) -> dict:
-    """The manifest of a finished run. Raises UserError for any other."""
+    """Return the manifest of a finished run. Raises UserError for any other."""
     file = run / "manifest.json"
     manifest = json.loads(file.read_text()) if file.exists() else {}
     if not manifest.get("finished"):
@@ -155,7 +157,7 @@ def finished(run: Path) -> dict:
 
 
 def shared(values: Iterable[str | None]) -> str | None:
-    """What all runs share, or all that there are; None where nothing is known."""
+    """Join the distinct values of all runs; None where there is none."""
     return "; ".join(dict.fromkeys(value for value in values if value)) or None
 
 

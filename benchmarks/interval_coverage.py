@@ -1,16 +1,16 @@
-"""Whether 90% predictive intervals hold 90% of truths, for every forecaster of a number, before and after calibration.
+"""Coverage of 90% predictive intervals, for every forecaster of a number, before and after calibration.
 
     python -m benchmarks.interval_coverage [models=ridge,gru] [cohorts=10] [folder=runs/interval_coverage]
     python -m benchmarks.interval_coverage runs/compare/<hash> [runs/compare/<hash> ...]
 
-Without runs: so many training cohorts of 150 simulated subjects (the course of `framework.data.simulate.course`, six
-visits, tables alone), each with 200 new subjects, from every forecaster of conf/model; what is done already is kept in
-`folder`, so that the same command goes on where it was stopped. `models=cnn_gru` reads scans and no volume: three
-training cohorts of 150 subjects of `data=atrophy`, each with 120 new ones. With runs: the coverage in these finished
-runs, with its 95% interval over subjects, Bonferroni-adjusted for the number of forecasters.
+Without runs: `cohorts` training cohorts of 150 simulated subjects (the course of `framework.data.simulate.course`, six
+visits, tables alone), each with 200 new subjects, for every forecaster of conf/model; results are kept in `folder`, so
+that the same command continues after a stop. `models=cnn_gru` reads scans and no volumes: three training cohorts of 150
+subjects of `data=atrophy`, each with 120 new ones. With runs: the coverage in these finished runs, with its 95%
+interval over subjects, Bonferroni-adjusted for the number of forecasters.
 
-`ratio` is the worst forecaster's distance from 90% as a share of the points allowed: two, four by horizon, four on
-scans; with runs, of the interval's reach. At most 1 holds.
+`ratio` is the worst forecaster's distance from 90% over the tolerance (two points, four by horizon, four on scans);
+with runs, over the half-width of the interval. At most 1 passes.
 """
 
 import json
@@ -86,7 +86,7 @@ REPLICATES = 4000  # of the bootstrap over subjects
 
 @cache
 def simulated(seed: int, subjects: int) -> Cohort:
-    """Subjects of the simulated course by their tables, six visits each."""
+    """Simulate a cohort of tables with six visits per subject."""
     schema = Schema(
         (
             Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
@@ -112,80 +112,80 @@ def _subjects(seed: int, count: int) -> Iterator[Subject]:
 
 
 def tables(seed: int) -> Examples:
-    """Of a cohort of tables alone."""
+    """Return the examples of a simulated cohort of tables."""
     cohort = simulated(seed, TRAIN + NEW)
     return Examples(cohort, layout(cohort.schema, TARGETS))
 
 
 def measured(recipe: Forecaster, examples: Examples, seed: int) -> dict:
-    """Of each target, how often its intervals held, and their widths, as the member forecasts and as calibrated."""
+    """Coverage and width of the intervals of each target, before and after calibration."""
     place = np.arange(len(examples.cohort.subjects))
     split = Split(place < TRAIN * 0.85, (place >= TRAIN * 0.85) & (place < TRAIN), place >= TRAIN)
     fitted = recipe.fit(examples, split, jax.random.key(seed))
     member = getattr(fitted, "member", fitted)
     found = {}
-    for when, one in (("before", member), ("after", fitted)):
-        for target, case in _held(one, examples, np.flatnonzero(split.test)).items():
+    for when, model in (("before", member), ("after", fitted)):
+        for target, case in _coverage(model, examples, np.flatnonzero(split.test)).items():
             found.setdefault(target, {})[when] = case
     return found
 
 
-def _held(fitted: Fitted, examples: Examples, rows: np.ndarray) -> dict:
-    told = answers(fitted, examples, rows, examples.asked)
+def _coverage(fitted: Fitted, examples: Examples, rows: np.ndarray) -> dict:
+    forecasts = answers(fitted, examples, rows, examples.asked)
     query = examples.asked.query
     ahead = (query.time - np.take_along_axis(examples.cohort.times, np.asarray(query.origin), 1))[rows]
-    made = {}
-    for name in told:
+    cases = {}
+    for name in forecasts:
         truth = examples.asked.truth[name]
         assert isinstance(truth, Truth)
         seen = np.asarray(truth.observed)[rows]
-        inside, width = inside_of(told[name][seen], np.asarray(truth.value)[rows][seen])
+        inside, width = inside_of(forecasts[name][seen], np.asarray(truth.value)[rows][seen])
         bins = np.digitize(ahead[seen], HORIZONS) - 1
-        made[name] = {
+        cases[name] = {
             "held": int(inside.sum()),
             "count": len(inside),
             "width": float(width.mean()),
             "held_by_horizon": np.bincount(bins, inside, len(HORIZONS) - 1).astype(int).tolist(),
             "count_by_horizon": np.bincount(bins, minlength=len(HORIZONS) - 1).tolist(),
         }
-    return made
+    return cases
 
 
 def inside_of(
-    told: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"]
+    quantiles: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"]
 ) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Whether 90% intervals hold the truths, ends included, and their widths."""
-    low, high = told[:, 0], told[:, len(LEVELS) - 1]
+    """Whether 90% intervals contain the truths, ends included, and their widths."""
+    low, high = quantiles[:, 0], quantiles[:, len(LEVELS) - 1]
     return (low <= truth) & (truth <= high), high - low
 
 
 def pooled(parts: Sequence[dict]) -> dict:
-    """The same over all training cohorts."""
-    whole = {}
+    """Pool the coverage of all training cohorts."""
+    cases = {}
     for target in parts[0]:
         for when in ("before", "after"):
             each = [part[target][when] for part in parts]
-            held, count = (np.sum([one[f"{what}_by_horizon"] for one in each], axis=0) for what in ("held", "count"))
-            whole[f"{target} {when}"] = {
+            held, count = (np.sum([part[f"{key}_by_horizon"] for part in each], axis=0) for key in ("held", "count"))
+            cases[f"{target} {when}"] = {
                 "coverage": float(held.sum() / count.sum()),
                 "by_horizon": (held / np.maximum(count, 1)).tolist(),
-                "by_cohort": [one["held"] / one["count"] for one in each],
-                "width": float(np.mean([one["width"] for one in each])),
+                "by_cohort": [part["held"] / part["count"] for part in each],
+                "width": float(np.mean([part["width"] for part in each])),
             }
-    return whole
+    return cases
 
 
 def in_runs(runs: Sequence[Path], seed: int = 0) -> dict:
-    """The coverage in finished runs with its interval over subjects, adjusted for the number of forecasters."""
+    """Coverage in finished runs with its interval over subjects, adjusted for the number of forecasters."""
     found = {}
     for run in runs:
         for one in outcomes.read(run):
             if one.target.levels or one.target.horizons:
                 continue
             for model in one.forecasts:
-                told = one.quantiles(model)
-                inside = ((told[..., 0] <= one.truth) & (one.truth <= told[..., -1])).mean(0)
-                width = (told[..., -1] - told[..., 0]).mean()
+                quantiles = one.quantiles(model)
+                inside = ((quantiles[..., 0] <= one.truth) & (one.truth <= quantiles[..., -1])).mean(0)
+                width = (quantiles[..., -1] - quantiles[..., 0]).mean()
                 found[f"{run.name} {one.target.name} {model}"] = inside, one.subject, float(width)
     names = {name.split()[-1] for name in found}
     share = 0.05 / len(names)
@@ -200,18 +200,18 @@ def in_runs(runs: Sequence[Path], seed: int = 0) -> dict:
 
 
 def main(arguments: Sequence[str]) -> dict:
-    """Measure, print a table and one JSON line, leave the result under `results`."""
+    """Measure, print a table and one JSON line, and write the record."""
     options = dict(one.split("=", 1) for one in arguments if "=" in one)
     runs = [Path(one) for one in arguments if "=" not in one]
     if runs:
         cases = in_runs(runs)
         for name, one in cases.items():
             print(f"{name:50} {one['coverage']:.3f} [{one['low']:.3f}, {one['high']:.3f}] width {one['width']:.4g}")
-        reach = [
+        distances = [
             abs(one["coverage"] - 0.9) / max(one["coverage"] - one["low"], one["high"] - one["coverage"], 1e-9)
             for one in cases.values()
         ]
-        return _written(cases, max(reach), "interval_coverage_runs", {"runs": [run.name for run in runs]})
+        return _written(cases, max(distances), "interval_coverage_runs", {"runs": [run.name for run in runs]})
     names = options.get("models", ",".join(MODELS)).split(",")
     scans = set(names) == set(SCANS)
     cohorts = int(options.get("cohorts", 3 if scans else 10))

@@ -41,7 +41,7 @@ from framework.forecast.base import Forecaster
 from framework.forecast.references import LastVisit
 from framework.image.augment import Affine, BiasField, Compose, Elastic, Flip, Gamma, Noise
 from framework.types import Scans
-from tests.evaluate import plants
+from tests.evaluate.leakage import plants
 from tests.evaluate.leakage.test_probes import PLANTED, twin
 from tests.tadpole import tables as tadpole
 

@@ -1,14 +1,14 @@
-"""Every head on long irregular series, beside history features and the exact forecast, by how much was seen.
+"""Errors of every head on long irregular series, beside history features and the exact forecast.
 
     python -m experiments.compare +experiment=long_series
     python -m benchmarks.long_series runs/compare/<hash> [runs/compare/<hash> ...]
 
-Takes finished runs on `data=rhythm ask=next`, the models of all of them together where they were asked the same, and
-asks the generator's own posterior predictive (`framework.data.simulate.kalman`) these questions too. Prints a table and
-one JSON line; writes `results/long_series.json` and the error by the number of visits seen, `results/long_series.svg`.
+Reads finished runs on `data=rhythm` whose queries are the next visits, pools the models of runs with equal queries, and
+adds the posterior predictive of the generator (`framework.data.simulate.kalman`) for the same queries. Prints a table
+and one JSON line; writes `results/long_series.json` and, as `results/long_series.svg`, the error by visits seen.
 
-`ratio` is the error that the worst of GRU-D, ODE-RNN, SSM and transformer leaves above the exact forecast's, as a share
-of what the best of minimalRNN and history features leaves: below 1 all four are ahead.
+`ratio` is the excess error over the exact forecast of the worst of GRU-D, ODE-RNN, SSM and transformer, divided by that
+of the best of minimalRNN and history features: below 1 all four are better.
 """
 
 import json
@@ -35,22 +35,22 @@ from framework.report.spread import Resampling
 from framework.report.svg import Panel, panel, pens, standalone
 
 ORACLE = "exact"
-CLAIMED = ("gru_d", "ode_rnn", "ssm", "transformer")
-BEATEN = ("minimal_rnn", "ridge", "boosting")
-FLOORS = ("last_visit", "mean_pool")
+EXPECTED_BETTER = ("gru_d", "ode_rnn", "ssm", "transformer")
+BASELINES = ("minimal_rnn", "ridge", "boosting")
+REFERENCES = ("last_visit", "mean_pool")
 SERIES = ("symptoms", "activity", "marker", "dose")
 ENDS = (0, 5, 10, 20, 40, 80, 120, 200)  # visits seen
 METRICS = {"MAE": "mae", "pinball": "pinball", "coverage of 90%": "coverage_90"}
 
 
 def main(runs: Sequence[Path], results: Path = RESULTS) -> dict:
-    """Measure finished runs and leave the result and its figure beside this module."""
+    """Evaluate finished runs; write the record and its figure."""
     manifests = [finished(run) for run in runs]
-    found = with_exact(together(runs), open_cohort(manifests[0]["data"]["store"]))
-    cases = scored(found, [name for name in BEATEN if name in found.forecasts])
+    found = with_exact(pool(runs), open_cohort(manifests[0]["data"]["store"]))
+    cases = score(found, [name for name in BASELINES if name in found.forecasts])
     for name, case in sorted(cases.items(), key=lambda item: item[1]["mae"]):
         print(f"{name:12} MAE {case['mae']:.3f} [{case['mae_interval'][0]:.3f}, {case['mae_interval'][1]:.3f}]")
-    for name, by_length in lengths(found).items():
+    for name, by_length in mae_by_visits_seen(found).items():
         cases[name]["mae_by_visits_seen"] = by_length
     result = {
         "benchmark": "long_series",
@@ -70,29 +70,29 @@ def main(runs: Sequence[Path], results: Path = RESULTS) -> dict:
     return result
 
 
-def together(runs: Sequence[Path]) -> Outcomes:
-    """The forecasts of activity of all runs. Raises UserError where they are not of this cohort, or not asked alike."""
-    each = [outcomes.read(run)[0] for run in runs]
-    first = each[0]
-    for run, one in zip(runs, each, strict=True):
-        alike = one.subjects == first.subjects and np.array_equal(one.truth, first.truth)
-        if finished(run)["data"]["name"] != "rhythm" or one.target.name != "activity" or not alike:
+def pool(runs: Sequence[Path]) -> Outcomes:
+    """Pool the forecasts of activity of all runs. Raises UserError where cohorts or queries differ."""
+    parts = [outcomes.read(run)[0] for run in runs]
+    first = parts[0]
+    for run, part in zip(runs, parts, strict=True):
+        equal = part.subjects == first.subjects and np.array_equal(part.truth, first.truth)
+        if finished(run)["data"]["name"] != "rhythm" or part.target.name != "activity" or not equal:
             raise UserError(f"{run} was not asked what {runs[0]} was; name runs of one split on data=rhythm ask=next")
-    return replace(first, forecasts={name: told for one in each for name, told in one.forecasts.items()})
+    return replace(first, forecasts={name: values for part in parts for name, values in part.forecasts.items()})
 
 
 def with_exact(found: Outcomes, cohort: Cohort) -> Outcomes:
-    """The run's forecasts of activity, and the exact ones of the same questions."""
+    """Add the exact forecasts of the same queries."""
     rows = [cohort.subjects.index(subject) for subject in found.subjects]
     columns = [cohort.column(name) for name in SERIES]
     observed = cohort.observed[rows][..., columns]
     values = np.where(observed, cohort.values[rows][..., columns], 0)
-    told = forecasts(cohort.times[rows], values, observed, cohort.valid[rows])[found.subject, found.origin + 1]
-    return replace(found, forecasts={**found.forecasts, ORACLE: np.tile(told, (len(found.fold), 1, 1))})
+    exact = forecasts(cohort.times[rows], values, observed, cohort.valid[rows])[found.subject, found.origin + 1]
+    return replace(found, forecasts={**found.forecasts, ORACLE: np.tile(exact, (len(found.fold), 1, 1))})
 
 
-def scored(found: Outcomes, reference: Sequence[str]) -> dict[str, dict]:
-    """Of each model the metrics, the interval of its MAE, and the paired differences of that to `reference`."""
+def score(found: Outcomes, reference: Sequence[str]) -> dict[str, dict]:
+    """Return each model's metrics, the interval of its MAE, and its paired differences to `reference`."""
     cases: dict[str, dict] = {name: {} for name in found.forecasts}
     for row in leaderboard.leaderboard([found], reference):
         if row.metric in METRICS:
@@ -108,8 +108,8 @@ def _rounded(*numbers: float | None) -> list[float]:
     return [round(number, 4) for number in numbers if number is not None]
 
 
-def lengths(found: Outcomes) -> dict[str, dict[str, list[float]]]:
-    """The MAE of each model, with its interval, where so many visits were seen."""
+def mae_by_visits_seen(found: Outcomes) -> dict[str, dict[str, list[float]]]:
+    """Return the MAE of each model, with its interval, by the number of visits seen."""
     seen = found.origin + 1
     inside = np.array([(seen > low) & (seen <= high) for low, high in pairwise(ENDS)]).T
     names = [f"{low + 1}-{high}" for low, high in pairwise(ENDS)]
@@ -123,15 +123,18 @@ def lengths(found: Outcomes) -> dict[str, dict[str, list[float]]]:
 
 
 def ratio(cases: Mapping[str, Mapping]) -> float:
-    """What the worst of `CLAIMED` leaves over what the best of `BEATEN` does; the exact forecast leaves nothing."""
-    left = {name: case["mae"] - cases[ORACLE]["mae"] for name, case in cases.items()}
-    worst, best = max(left[name] for name in CLAIMED if name in left), min(left[n] for n in BEATEN if n in left)
+    """Excess MAE of the worst of `EXPECTED_BETTER` over that of the best of `BASELINES`."""
+    excess = {name: case["mae"] - cases[ORACLE]["mae"] for name, case in cases.items()}
+    worst, best = (
+        max(excess[name] for name in EXPECTED_BETTER if name in excess),
+        min(excess[n] for n in BASELINES if n in excess),
+    )
     return round(worst / best, 3)
 
 
 def figure(cases: Mapping[str, Mapping]) -> str:
-    """The error of every model by the number of visits seen, as an SVG of its own."""
-    drawn = pens(list(cases), [*FLOORS, ORACLE])
+    """Draw the error of every model by the number of visits seen, as a standalone SVG."""
+    drawn = pens(list(cases), [*REFERENCES, ORACLE])
     names = list(cases[ORACLE]["mae_by_visits_seen"])
 
     def draw(axes: Axes) -> None:
@@ -145,8 +148,8 @@ def figure(cases: Mapping[str, Mapping]) -> str:
         axes.set_ylim(bottom=0)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
-    says = "Mean absolute error of the next visit's activity by the number of visits seen, with 95% intervals"
-    made: Panel = panel("long-series", "Error by visits seen", says, draw, (7.2, 4.2))
+    caption = "Mean absolute error of the next visit's activity by the number of visits seen, with 95% intervals"
+    made: Panel = panel("long-series", "Error by visits seen", caption, draw, (7.2, 4.2))
     return standalone(made, drawn)
 
 

@@ -1,9 +1,8 @@
-"""Times taken side by side, and the record of them.
+"""Timing of contenders in turns, and the record of a benchmark.
 
-Contenders take turns, round after round, so that whatever else the machine does, and however warm it gets, meets all of
-them alike. A turn's first call finds cold caches and is thrown away; in every other round the order is turned around.
-Times are medians over all calls, spreads are quartiles; a ratio is the peer's median over ours, and its spread that of
-the ratios round by round.
+Contenders take turns, round after round, so that load and temperature of the machine affect all of them equally. The
+first call of a turn has cold caches and is discarded; every other round reverses the order. Times are medians over all
+calls, spreads are quartiles; a ratio is the peer's median over ours, and its spread that of the ratios round by round.
 """
 
 import json
@@ -20,15 +19,15 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 REST = 0.1  # s between turns; OpenMP's threads go on spinning for some 20 ms after their work
-# Fresh memory is a large part of a step on a CPU: without these, glibc hands every large buffer back to the kernel and
-# gets it anew, page by page. They act at the start of a process, on both sides alike.
+# Allocation is a large part of a step on a CPU: without these settings, glibc returns every large buffer to the kernel
+# and requests it again, page by page. They act at the start of a process, and apply to all contenders.
 ALLOCATOR = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592"
 
-Turn = Callable[[int], list[float]]  # so many calls in a row -> their seconds
+Turn = Callable[[int], list[float]]  # number of calls -> seconds of each
 
 
 def interleave(turns: Mapping[str, Turn], rounds: int, calls: int, rest: float = REST) -> dict[str, np.ndarray]:
-    """Seconds of each contender, (rounds, calls)."""
+    """Time the contenders in turns; return the seconds of each, (rounds, calls)."""
     taken: dict[str, list[list[float]]] = {name: [] for name in turns}
     for number in range(rounds):
         for name in list(turns)[:: -1 if number % 2 else 1]:
@@ -38,7 +37,7 @@ def interleave(turns: Mapping[str, Turn], rounds: int, calls: int, rest: float =
 
 
 def summary(seconds: np.ndarray) -> dict:
-    """Median, quartiles and the fastest call, in milliseconds."""
+    """Return median, quartiles and the fastest call, in milliseconds."""
     low, middle, high = np.quantile(seconds, (0.25, 0.5, 0.75)) * 1e3
     return {
         "median_ms": round(middle, 3),
@@ -48,7 +47,7 @@ def summary(seconds: np.ndarray) -> dict:
 
 
 def against(ours: np.ndarray, peer: np.ndarray) -> dict:
-    """The peer's time over ours, and the quartiles of that round by round."""
+    """Return the peer's time over ours, and the quartiles of that ratio by round."""
     by_round = np.median(peer, axis=1) / np.median(ours, axis=1)
     low, high = np.quantile(by_round, (0.25, 0.75))
     return {
@@ -58,7 +57,7 @@ def against(ours: np.ndarray, peer: np.ndarray) -> dict:
 
 
 def record(benchmark: str, environment: Mapping, cases: Mapping[str, Mapping], **more: object) -> dict:
-    """The result of a benchmark; its ratio is that of the worst case that has a peer, None where none has."""
+    """Return the record of a benchmark; its ratio is that of the worst case with a peer, or None."""
     ratios = [case["ratio"] for case in cases.values() if "peer" in case]
     return {
         "benchmark": benchmark,
@@ -68,14 +67,14 @@ def record(benchmark: str, environment: Mapping, cases: Mapping[str, Mapping], *
         **more,
         "versions": environment["versions"],
         "machine": machine(),
-        "rates": environment.get("rates"),  # FLOP/s by type and B/s that one device reaches at best
+        "rates": environment.get("rates"),  # best measured FLOP/s by type and B/s of one device
         "commit": commit(),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
 def write(result: Mapping, suffix: str = "") -> Path:
-    """Leave a result as results/<benchmark>-<device><suffix>.json and print it as the last line."""
+    """Write a result to results/<benchmark>-<device><suffix>.json and print it as the last line."""
     device = re.sub(r"[^a-z0-9]+", "-", str(result["device"]).lower()).strip("-")
     path = RESULTS / f"{result['benchmark']}-{device}{suffix}.json"
     path.parent.mkdir(exist_ok=True)
@@ -85,7 +84,7 @@ def write(result: Mapping, suffix: str = "") -> Path:
 
 
 def machine() -> dict:
-    """What the machine is, as far as it decides about speed."""
+    """Return the properties of the machine that affect speed."""
     return {
         "cores": cores(),
         "processor": _processor(),
@@ -95,12 +94,12 @@ def machine() -> dict:
 
 
 def cores() -> int:
-    """The cores this process may use, which may be fewer than there are."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def busy() -> float | None:
-    """Seconds of processor time that everything on this machine has used so far, where Linux tells."""
+    """Return the processor seconds that all processes of this machine have used, or None outside Linux."""
     try:
         user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
     except OSError:
@@ -117,12 +116,12 @@ def _processor() -> str:
 
 
 def commit() -> str | None:
-    """The commit measured, with `+` where the tree holds changes beyond it; None outside a repository."""
+    """Return the commit, with `+` where the tree has uncommitted changes; None outside a repository."""
     here = Path(__file__).parent
     try:
         name = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout
-        ask = ["git", "status", "--porcelain", "--untracked-files=no", "--", ":/framework", ":/benchmarks/*.py"]
-        changed = subprocess.run(ask, cwd=here, capture_output=True, text=True, check=True).stdout
+        command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ":/framework", ":/benchmarks/*.py"]
+        changed = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
     return name.strip()[:12] + ("+" if changed.strip() else "")

@@ -1,14 +1,14 @@
-"""Are estimators as good as their counterparts: scores on held-out rows over seeds, ours less theirs.
+"""Held-out scores of estimators minus those of their counterparts, over seeds.
 
     python -m benchmarks.parity [--seeds 10] [--tables wine digits] [--families forest svc]
 
-Real tables, a simulated one of house prices and made-up ones of 500 to 20,000 rows; each seed splits a table anew (a
-quarter held out) and seeds both sides. The score is accuracy, of a number R², both in points (hundredths); the
-counterpart is scikit-learn's, of boosting whichever of LightGBM, XGBoost and HistGradientBoosting scores best on
-average. A case is level if its mean difference is no less than -0.5 points. The ratio is the share of cases that are.
-Beside it stand the share within ±0.5 points, of forests the out-of-bag scores' mean difference, and of machines the
-dual objective's relative difference to libsvm's. Writes results/parity-<device>.json; where families or tables are
-named, they stand behind it.
+Real tables, a simulated one of house prices and synthetic ones of 500 to 20,000 rows; each seed gives a new split (a
+quarter held out) and seeds both estimators. The score is accuracy or, of a number, R², both in points (hundredths); the
+counterpart is scikit-learn's or, for boosting, the best on average of LightGBM, XGBoost and HistGradientBoosting. A
+case passes if its mean difference is at least -0.5 points; the ratio is the share of cases that pass. Also reported:
+the share within ±0.5 points, for forests the mean difference of out-of-bag scores, and for SVMs the relative difference
+of the dual objective to libsvm's. Writes results/parity-<device>.json; named families or tables are appended to the
+file's name.
 """
 
 import argparse
@@ -29,13 +29,13 @@ from benchmarks import estimator_cases, measure
 from framework.baselines import sklearn_api as api
 
 LEVEL = 0.5  # points
-DUAL_ROWS = 2_000  # libsvm's own objective is taken on no more
+DUAL_ROWS = 2_000  # at most, for the comparison of dual objectives
 
 Pair = tuple[Callable[[int], Any], dict[str, Callable[[int], Any]]]
 
 
 def houses(rows: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Simulated prices of eight features: income, age, rooms, bedrooms, people, household, latitude, longitude."""
+    """Simulate prices from eight features: income, age, rooms, bedrooms, people, household, latitude, longitude."""
     rng = np.random.default_rng(seed)
     income, age = rng.gamma(4, 1, rows), rng.uniform(1, 52, rows)
     rooms, people = rng.gamma(9, 0.6, rows), rng.lognormal(7, 0.7, rows)
@@ -48,8 +48,8 @@ def houses(rows: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([income, age, rooms, bedrooms, people, household, north, west], 1), price + rng.normal(0, 0.4, rows)
 
 
-def made(rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Three classes in thirty columns."""
+def synthetic(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Simulate three classes in thirty columns."""
     return datasets.make_classification(
         rows, 30, n_informative=10, n_redundant=5, n_classes=3, flip_y=0.03, random_state=0
     )
@@ -61,18 +61,18 @@ TABLES: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
     "wine": lambda: datasets.load_wine(return_X_y=True),
     "diabetes": lambda: datasets.load_diabetes(return_X_y=True),
     "houses": houses,
-    **{f"made-{rows}": (lambda rows=rows: made(rows)) for rows in (500, 2_000, 5_000, 20_000)},
+    **{f"made-{rows}": (lambda rows=rows: synthetic(rows)) for rows in (500, 2_000, 5_000, 20_000)},
 }
 NUMBERS = ("diabetes", "houses")
 
 
 def pairs(number: bool) -> dict[str, Pair]:
-    """Ours and the counterparts by family; machines and lines on standardised columns."""
+    """Return our estimator and its counterparts by family; SVMs and linear models on standardised columns."""
 
     def scaled(model: Callable[[], Any]) -> Callable[[int], Any]:
         return lambda seed: make_pipeline(StandardScaler(), model())
 
-    few = {"n_estimators": 100, "learning_rate": 0.1}
+    rounds = {"n_estimators": 100, "learning_rate": 0.1}
     if number:
         return {
             "forest": (
@@ -86,8 +86,8 @@ def pairs(number: bool) -> dict[str, Pair]:
             "boosting": (
                 lambda seed: api.BoostingRegressor(random_state=seed),
                 {
-                    "LightGBM": lambda seed: LGBMRegressor(random_state=seed, verbose=-1, **few),
-                    "XGBoost": lambda seed: XGBRegressor(random_state=seed, **few),
+                    "LightGBM": lambda seed: LGBMRegressor(random_state=seed, verbose=-1, **rounds),
+                    "XGBoost": lambda seed: XGBRegressor(random_state=seed, **rounds),
                     "Hist": lambda seed: ensemble.HistGradientBoostingRegressor(
                         random_state=seed, early_stopping=False
                     ),
@@ -112,8 +112,8 @@ def pairs(number: bool) -> dict[str, Pair]:
         "boosting": (
             lambda seed: api.BoostingClassifier(random_state=seed),
             {
-                "LightGBM": lambda seed: LGBMClassifier(random_state=seed, verbose=-1, **few),
-                "XGBoost": lambda seed: XGBClassifier(random_state=seed, **few),
+                "LightGBM": lambda seed: LGBMClassifier(random_state=seed, verbose=-1, **rounds),
+                "XGBoost": lambda seed: XGBClassifier(random_state=seed, **rounds),
                 "Hist": lambda seed: ensemble.HistGradientBoostingClassifier(random_state=seed, early_stopping=False),
             },
         ),
@@ -126,15 +126,15 @@ def pairs(number: bool) -> dict[str, Pair]:
 
 
 def compare(name: str, family: str, seeds: int) -> dict:
-    """A case: the mean difference in points, its 95% interval over the seeds, and both means."""
+    """Return the mean difference in points, its 95% interval over the seeds, and both means."""
     x, y = TABLES[name]()
-    own, others = pairs(name in NUMBERS)[family]
+    ours, others = pairs(name in NUMBERS)[family]
     scores: dict[str, list[float]] = {label: [] for label in ("prognax", *others)}
     bags = []
     for seed in range(seeds):
         split = train_test_split(x, y, random_state=seed, stratify=None if name in NUMBERS else y)
         fitted = {}
-        for label, model in {"prognax": own, **others}.items():
+        for label, model in {"prognax": ours, **others}.items():
             fitted[label] = model(seed).fit(split[0], split[2])
             scores[label].append(100 * fitted[label].score(split[1], split[3]))
         if family == "forest":
@@ -154,7 +154,7 @@ def compare(name: str, family: str, seeds: int) -> dict:
 
 
 def dual(x: np.ndarray, y: np.ndarray) -> float:
-    """How far our dual objective lies above libsvm's, relative, the first class against the others, at tol 1e-4."""
+    """Return our dual objective minus libsvm's, relative, for the first class against the others, at tol 1e-4."""
     x, y = StandardScaler().fit_transform(x)[:DUAL_ROWS], (y == y[0])[:DUAL_ROWS]
     kernel, sign = rbf_kernel(x, gamma=1 / x.shape[1]), 2.0 * y - 1
 
@@ -165,19 +165,19 @@ def dual(x: np.ndarray, y: np.ndarray) -> float:
     theirs = svm.SVC(gamma=1 / x.shape[1], tol=1e-4).fit(x, y)
     beta = np.zeros(len(x))
     beta[theirs.support_] = theirs.dual_coef_[0]
-    known = objective(beta)
-    return (objective(np.asarray(ours.params_.beta, np.float64)[0, : len(x)]) - known) / abs(known)
+    reference = objective(beta)
+    return (objective(np.asarray(ours.params_.beta, np.float64)[0, : len(x)]) - reference) / abs(reference)
 
 
 def main() -> None:
-    """Every family on every table, a table of it, and the record."""
-    told = _arguments()
+    """Compare every family on every table, print a table and write the record."""
+    args = _arguments()
     cases = {}
-    for name in told.tables or TABLES:
+    for name in args.tables or TABLES:
         for family in pairs(name in NUMBERS):
-            if told.families and family not in told.families:
+            if args.families and family not in args.families:
                 continue
-            case = cases[f"{name} {family}"] = compare(name, family, told.seeds)
+            case = cases[f"{name} {family}"] = compare(name, family, args.seeds)
             low, high = case["interval"]
             more = "".join(
                 f"  {key.replace('_', ' ')} {case[key]:.2g}"
@@ -187,13 +187,13 @@ def main() -> None:
             shown = f"{case['ours']:7.2f} {case['theirs']:7.2f} {case['difference']:+6.2f} [{low:+.2f}, {high:+.2f}]"
             print(f"{name:14} {family:9} {shown}  {case['counterpart']}{more}", flush=True)
     gaps = np.array([case["difference"] for case in cases.values()])
-    result = measure.record("parity", estimator_cases.environment(), cases, seeds=told.seeds)
+    result = measure.record("parity", estimator_cases.environment(), cases, seeds=args.seeds)
     level = {"ratio": round(float((gaps >= -LEVEL).mean()), 3), "within": round(float((abs(gaps) <= LEVEL).mean()), 3)}
-    measure.write(result | level, "".join(f"-{part}" for part in (*told.families, *told.tables)))
+    measure.write(result | level, "".join(f"-{part}" for part in (*args.families, *args.tables)))
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description="Scores beside the counterparts'.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description="Scores beside counterparts.")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--tables", nargs="+", choices=list(TABLES), default=())
     parser.add_argument("--families", nargs="+", default=())

@@ -1,13 +1,12 @@
-"""Does a cohort that does not fit into memory keep the step fed?
+"""Waiting for data and memory of training on a cohort larger than memory.
 
     python -m benchmarks.pipeline [--scans 200 2000] [--side 80]
 
-Two cohorts of noise, which no codec makes smaller, are written to disk, and a 3-D CNN and a GRU train on each for
-one epoch, in a process of its own: scans are read ahead of the step by grain, at most 1/128 of the larger cohort is
-cached, and the encoder keeps the activations of one scan at a time.
-Told for each: the share of the steady time spent waiting for data, the time a scan takes, and the
-peak resident memory of the process from its first breath to its last. `ratio` is how many times larger the larger
-cohort is, on disk, than that memory.
+Two cohorts of incompressible noise are written to disk, and a 3-D CNN and a GRU train on each for one epoch, in a
+process of its own: grain reads scans ahead of the step, at most 1/128 of the larger cohort is cached, and the encoder
+keeps the activations of one scan at a time. Reported for each: the share of the steady time spent waiting for data, the
+time per scan, and the peak resident memory of the process. `ratio` is the size on disk of the larger cohort over that
+memory.
 """
 
 import argparse
@@ -28,17 +27,17 @@ VISITS, BATCH = 4, 2  # scans of a subject; subjects of a batch
 
 
 def main() -> None:
-    """Write, train, and leave the result beside this module."""
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--scans", type=int, nargs="+", default=[200, 2000])
-    asked.add_argument("--side", type=int, default=80)
-    told = asked.parse_args()
-    cache = max(told.scans) * told.side**3 * 4 // 128
+    """Write the cohorts, train on each, and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scans", type=int, nargs="+", default=[200, 2000])
+    parser.add_argument("--side", type=int, default=80)
+    args = parser.parse_args()
+    cache = max(args.scans) * args.side**3 * 4 // 128
     cases = {}
     with tempfile.TemporaryDirectory() as folder:
-        for scans in told.scans:
+        for scans in args.scans:
             store = Path(folder) / str(scans)
-            cohort(store, scans, told.side)
+            cohort(store, scans, args.side)
             command = [sys.executable, "-m", "benchmarks.pipeline", "--train", store, str(cache)]
             made = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
             if made.returncode:
@@ -57,7 +56,7 @@ def main() -> None:
         "waiting": max(case["waiting"] for case in cases.values()),
         "memory_growth": round(last["peak_bytes"] / first["peak_bytes"], 3),
         "time_growth": round(last["ms_a_scan"] / first["ms_a_scan"], 3),
-        "scan": [told.side] * 3,
+        "scan": [args.side] * 3,
         "cache_bytes": cache,
         "machine": machine(),
         "commit": commit(),
@@ -67,12 +66,12 @@ def main() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """What is freed is given back at once, so that what the process holds is what it uses."""
+    """Return freed memory to the system at once, so that resident memory is memory in use."""
     return {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20), "JAX_PLATFORMS": "cpu"}
 
 
 def cohort(folder: Path, scans: int, side: int) -> None:
-    """Subjects of four visits, a scan each, and a score to forecast."""
+    """Write subjects of four visits, each with a scan and a score to forecast."""
     from framework.data.cohort.schema import Modality, Scan, Schema, Subject, Variable, Visit
     from framework.data.cohort.store import write
 
@@ -91,7 +90,7 @@ def cohort(folder: Path, scans: int, side: int) -> None:
 
 
 def train(store: Path, cache: int) -> None:
-    """One epoch; prints the waiting share, milliseconds a scan and the peak resident memory."""
+    """Train one epoch; print the waiting share, milliseconds per scan and the peak resident memory."""
     import jax
     from hydra import compose, initialize_config_module
     from hydra.utils import instantiate
@@ -114,15 +113,15 @@ def train(store: Path, cache: int) -> None:
     with initialize_config_module("conf", version_base="1.3"):
         model = instantiate(compose("forecast", recipe).model, _convert_="all")
     examples = Examples(opened, layout(opened.schema, ["score"]))
-    place, nobody = np.arange(subjects), np.zeros(subjects, bool)
-    began = time.perf_counter()
-    cost = model.fit(examples, Split(place > 0, nobody, place == 0), jax.random.key(0)).cost
+    place, none = np.arange(subjects), np.zeros(subjects, bool)
+    start = time.perf_counter()
+    cost = model.fit(examples, Split(place > 0, none, place == 0), jax.random.key(0)).cost
     print(
         json.dumps(
             {
                 "waiting": round(cost.waiting, 4),
                 "ms_a_scan": round(1e3 / cost.scans_per_second, 2),
-                "seconds": round(time.perf_counter() - began, 1),
+                "seconds": round(time.perf_counter() - start, 1),
                 "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             }
         )

@@ -12,7 +12,7 @@ from framework.report.svg import Panel, Pen, logarithmic, panel
 def panels(
     timed: Mapping[str, Mapping], rates: Mapping[str, float], drawn: Mapping[str, Pen], slug: str
 ) -> Iterator[Panel]:
-    """What can be drawn: scans a second of cases whose scans are known, the others of cases whose work was counted."""
+    """Yield throughput where scans are counted, share of the peak and roofline where FLOPs are."""
     scans = {name: case.get("scans", getattr(CASES.get(name), "scans", None)) for name, case in timed.items()}
     speeds = {name: _speeds(case, scans[name]) for name, case in timed.items() if scans[name]}
     if speeds:
@@ -38,7 +38,7 @@ def panels(
 
 
 def _speeds(case: Mapping, amount: float) -> dict[str, tuple[float, float, float]]:
-    """So much a call as so much a second: the median, and what the quartiles of the time make of it."""
+    """Convert an amount per call to rates per second: at the median and the quartiles of the time."""
     return {
         label: (amount / times["median_ms"] * 1e3, *(amount / ms * 1e3 for ms in times["spread_ms"][::-1]))
         for label, times in case["times"].items()
@@ -53,7 +53,7 @@ def _dots(
     drawn: Mapping[str, Pen],
     decades: bool,
 ) -> Panel:
-    """A line a case, a mark a contender, quartiles as whiskers."""
+    """Draw a row per case with a mark per contender and quartiles as whiskers."""
 
     def draw(axes: Axes) -> None:
         for place, row in enumerate(rows.values()):
@@ -69,8 +69,8 @@ def _dots(
         else:
             axes.set_xlim(left=0)
 
-    told = "; ".join(
+    values = "; ".join(
         f"{case}: " + ", ".join(f"{label} {middle:.3g}" for label, (middle, *_) in row.items())
         for case, row in rows.items()
     )
-    return panel(name, title, f"{title}, {unit}. {told}", draw, (4.2, 0.9 + 0.42 * len(rows)))
+    return panel(name, title, f"{title}, {unit}. {values}", draw, (4.2, 0.9 + 0.42 * len(rows)))

@@ -1,10 +1,10 @@
-"""All measured results on one page that needs nothing but itself: tables, throughput, share of the peak, rooflines.
+"""Report of all results as one self-contained page: tables, throughput, share of the peak, rooflines.
 
     python -m benchmarks.report [--results benchmarks/results] [--out benchmarks/results/report.html]
 
-Reads every JSON of the results folder, whoever wrote it, and groups them by device. A case with `times` by contender is
-drawn; its FLOPs and bytes (`framework.train.cost.flops`) are those of the mathematics, the same for all contenders.
-The share of the peak is held against `rates`, the best matrix product and copy measured on one such device.
+Reads every JSON file of the results folder and groups them by device. A case with `times` by contender is drawn; its
+FLOPs and bytes (`framework.train.cost.flops`) are those of the mathematics, the same for all contenders. The peak is
+`rates`, the best matrix product and copy measured on one such device.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from framework.report.page import environment
 from framework.report.svg import Pen, pens, swatch
 
 Table: TypeAlias = tuple[list[str], list[list[str]]]  # heads, rows
-OURS = ("prognax", "vmap")  # contenders in colour; the others are what they are compared with
+OURS = ("prognax", "vmap")  # contenders in colour; the others are grey
 
 
 def main(results: Path, out: Path) -> None:
@@ -32,7 +32,7 @@ def main(results: Path, out: Path) -> None:
 
 
 def read(folder: Path) -> list[dict]:
-    """Every result of a folder by device and benchmark. Raises UserError where there is none or one is no JSON."""
+    """Read the results of a folder, sorted by device and benchmark. Raises UserError for none, or for invalid JSON."""
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -47,7 +47,7 @@ def read(folder: Path) -> list[dict]:
 
 
 def device(result: Mapping) -> str:
-    """What a result was measured on: a CPU by its model and cores, anything else by its kind."""
+    """Return the device of a result: a CPU by its model and cores, any other by its kind."""
     kind, machine = str(result.get("device", "unknown device")), result.get("machine", {})
     if kind != "cpu" or "processor" not in machine:
         return kind
@@ -55,12 +55,12 @@ def device(result: Mapping) -> str:
 
 
 def page(results: Sequence[Mapping]) -> str:
-    """The page of results that stand in the order of their devices."""
+    """Return the page of results, which are sorted by device."""
     cases = [case for one in results for case in one["cases"].values() if _is_timed(case)]
     labels = dict.fromkeys(label for case in cases for label in case["times"])
     drawn = pens(list(labels), [label for label in labels if label not in OURS])
-    groups = [(name, list(some)) for name, some in groupby(results, key=device)]
-    devices = [_device(name, some, drawn, f"d{i}") for i, (name, some) in enumerate(groups)]
+    groups = [(name, list(group)) for name, group in groupby(results, key=device)]
+    devices = [_device(name, group, drawn, f"d{i}") for i, (name, group) in enumerate(groups)]
     return (
         environment(Path(__file__).parent)
         .get_template("benchmarks.html")
@@ -124,7 +124,7 @@ def _work(timed: Mapping[str, Mapping], rates: Mapping[str, float]) -> Iterator[
 
 
 def _plain(cases: Mapping[str, Any]) -> Table:
-    """Cases of any other kind, as they are."""
+    """Table of cases without times."""
     rows = {name: dict(_flat(case)) for name, case in cases.items()}
     keys = list(dict.fromkeys(key for row in rows.values() for key in row))
     return ["case", *(key or "value" for key in keys)], [
@@ -143,7 +143,7 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _named(cases: Any) -> dict[str, Any]:
-    """Cases by name, however they were listed."""
+    """Return cases by name, from a mapping or a list."""
     if isinstance(cases, Mapping):
         return dict(cases)
     return {str(case.pop("name", place)): case for place, case in enumerate(map(dict, cases))}
@@ -162,8 +162,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="All results on one page.")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--out", type=Path, default=RESULTS / "report.html")
-    told = parser.parse_args()
+    args = parser.parse_args()
     try:
-        main(told.results, told.out)
+        main(args.results, args.out)
     except UserError as error:
         sys.exit(str(error))

@@ -1,13 +1,13 @@
-"""Does a killed run end as if nobody had killed it?
+"""Equality of killed and resumed runs with an uninterrupted one.
 
     python -m benchmarks.resume [--kills 100]
 
 A small training on a CPU (3-D CNN and GRU on scans, with dropout, augmentation, a moving average) is killed by SIGKILL
-over and over, at random moments and, every fifth time, inside a checkpoint's write; the same command goes on each time.
-What it ends with is held against a run that nobody killed: parameters, momenta, moving average, the best so far, random
-keys, forecasts (in units of the last place, ulp) and metrics.jsonl (its wall-clock times apart). As a negative control
-one run goes on with another random key than its checkpoint's. `ratio` is the share of kills after which the run went on
-from its last checkpoint and ended bit-equal.
+repeatedly, at random moments and, every fifth time, during the write of a checkpoint; the same command resumes it each
+time. Its end is compared with an uninterrupted run: parameters, momenta, moving average, best parameters, random keys,
+forecasts (in units of the last place, ulp) and metrics.jsonl (without wall-clock times). As a negative control one run
+resumes with a random key other than its checkpoint's. `ratio` is the share of kills after which the run resumed from
+its last checkpoint and ended bit-equal.
 """
 
 import argparse
@@ -27,8 +27,8 @@ import numpy as np
 
 from benchmarks.measure import RESULTS, commit, machine
 
-STEPS, EVERY = 120, 8  # of a run; steps that may be lost
-KILLS_A_RUN, AHEAD = 10, 20  # a kill comes up to so many steps after the run went on
+STEPS, EVERY = 120, 8  # of a run; between checkpoints
+KILLS_PER_RUN, MAX_STEPS = 10, 20  # a kill occurs at most MAX_STEPS steps after a resumption
 TRAINING = (
     "model.head.cell.features=8",
     "model.width=8",
@@ -44,10 +44,10 @@ RECIPE = ("model=cnn_gru", "model.encoder.width=4", *TRAINING)
 
 
 def main() -> None:
-    """Kill, compare, and leave the result beside this module."""
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--kills", type=int, default=100)
-    kills = asked.parse_args().kills
+    """Kill, compare and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100)
+    kills = parser.parse_args().kills
     with tempfile.TemporaryDirectory() as folder:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/xla"
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -72,32 +72,32 @@ def main() -> None:
 def measure(
     folder: Path, kills: int, steps: int = STEPS, seed: int = 0, recipe: Sequence[str] = RECIPE
 ) -> dict[str, dict]:
-    """What became of so many kills, a fifth of them aimed, and of the control."""
+    """Summarise the kills, a fifth of them aimed at a write, and the negative control."""
     draw = random.Random(seed)
     cohort(folder / "cohort")
     whole = Run(folder, "whole", steps, *recipe).end()
     deaths: list[Death] = []
-    for first in range(0, kills, KILLS_A_RUN):
+    for first in range(0, kills, KILLS_PER_RUN):
         run = Run(folder, f"killed{first}", steps, *recipe)
-        some = [run.kill(draw, aimed=number % 5 == 0) for number in range(first, min(first + KILLS_A_RUN, kills))]
+        killed = [run.kill(draw, aimed=number % 5 == 0) for number in range(first, min(first + KILLS_PER_RUN, kills))]
         ulp, same = differences(run.end(), whole)
         deaths += [
             replace(death, resumed=run.starts[i + 1] == death.committed, ulp=ulp, same=same)
-            for i, death in enumerate(some)
+            for i, death in enumerate(killed)
         ]
     forgetful = Run(folder, "control", steps, "--forget", *recipe)
-    assert forgetful.kill(draw, aimed=False, ahead=steps // 2).committed  # there is a key to forget
+    assert forgetful.kill(draw, aimed=False, ahead=steps // 2).committed  # a checkpoint with a key exists
     ulp, same = differences(forgetful.end(), whole)
     return {
-        "random": _told([death for death in deaths if not death.aimed]),
-        "aimed": _told([death for death in deaths if death.aimed]),
+        "random": _summary([death for death in deaths if not death.aimed]),
+        "aimed": _summary([death for death in deaths if death.aimed]),
         "control": {"kills": 1, "ulp": ulp, "differs": not same},
     }
 
 
 @dataclass(frozen=True)
 class Death:
-    """One kill: how far the run was, what was committed, whether a write was cut short; then how it went on."""
+    """One kill: the step, the last checkpoint, whether a write was interrupted; then the outcome of the resumption."""
 
     aimed: bool
     step: int
@@ -109,7 +109,7 @@ class Death:
 
 
 class Run:
-    """One training, which may die several times; `starts` are the steps that its lives began from."""
+    """One training that may be killed several times; `starts` are the steps at which its processes began."""
 
     def __init__(self, folder: Path, name: str, steps: int, *options: str):
         self.folder, self.steps, self.starts = folder / name, steps, []
@@ -118,7 +118,7 @@ class Run:
         self.folder.mkdir()
 
     def end(self) -> Path:
-        """Let it run to its end; the folder it leaves."""
+        """Run the training to its end; return its folder."""
         life = subprocess.run(self._command, capture_output=True, text=True, check=False)
         if life.returncode:
             raise RuntimeError(life.stderr[-3000:])
@@ -126,14 +126,14 @@ class Run:
         return self.folder
 
     def kill(self, draw: random.Random, aimed: bool, ahead: int | None = None) -> Death:
-        """Start it, wait until it steps, and kill it: some steps later, or while the folder of a write is there."""
+        """Start the training and kill it some steps later or, if aimed, during the write of a checkpoint."""
         (self.folder / "step").unlink(missing_ok=True)
         with (self.folder / "stderr").open("w") as stderr:
             life = subprocess.Popen(self._command, stdout=stderr, stderr=stderr)
-        ahead = ahead or draw.randint(1, AHEAD)
+        ahead = ahead or draw.randint(1, MAX_STEPS)
         self._wait(life, lambda: self._done() >= (1 if aimed else ahead))
         if aimed:
-            self._wait(life, lambda: not self._unfinished())  # what the last kill left is cleared away
+            self._wait(life, lambda: not self._unfinished())  # the rest of an interrupted write is removed
             self._wait(life, lambda: bool(self._unfinished()))
         time.sleep(draw.uniform(0, 0.02))
         life.send_signal(signal.SIGKILL)
@@ -155,13 +155,13 @@ class Run:
         self.starts.append(self.steps if start is None else start[0])
 
     def _steps(self) -> tuple[int, int] | None:
-        """From which step this life began, and how many are done; None before the first."""
+        """First and last step of this process; None before the first."""
         file = self.folder / "step"
-        told = file.read_text().split() if file.exists() else []
-        return (int(told[0]), int(told[1])) if len(told) == 2 else None
+        words = file.read_text().split() if file.exists() else []
+        return (int(words[0]), int(words[1])) if len(words) == 2 else None
 
     def _done(self) -> int:
-        """The steps of this life."""
+        """Steps of this process."""
         start, step = self._steps() or (0, 0)
         return step - start
 
@@ -172,17 +172,17 @@ class Run:
         return list((self.folder / "checkpoints").glob("*.new"))
 
 
-def differences(one: Path, other: Path) -> tuple[int, bool]:
-    """The greatest difference of any number, in ulp, and whether all that is kept is the same, metrics too."""
-    with np.load(one / "ended.npz") as mine, np.load(other / "ended.npz") as theirs:
+def differences(first: Path, second: Path) -> tuple[int, bool]:
+    """Largest difference of any number, in ulp, and whether arrays and metrics are equal."""
+    with np.load(first / "ended.npz") as mine, np.load(second / "ended.npz") as theirs:
         if sorted(mine) != sorted(theirs):
             return -1, False
         greatest = max(ulps(mine[name], theirs[name]) for name in theirs)
-    return greatest, greatest == 0 and curve(one) == curve(other)
+    return greatest, greatest == 0 and curve(first) == curve(second)
 
 
-def ulps(one: np.ndarray, other: np.ndarray) -> int:
-    """How many representable numbers lie between two arrays, at most; whole numbers count themselves."""
+def ulps(first: np.ndarray, second: np.ndarray) -> int:
+    """Largest difference of two arrays, in representable numbers; for integers, the plain difference."""
 
     def ordered(x: np.ndarray) -> np.ndarray:
         if not np.issubdtype(x.dtype, np.floating):
@@ -190,16 +190,16 @@ def ulps(one: np.ndarray, other: np.ndarray) -> int:
         bits = x.view(f"i{x.dtype.itemsize}").astype(np.int64)
         return np.where(bits < 0, np.iinfo(f"i{x.dtype.itemsize}").min - bits, bits)
 
-    return int(np.abs(ordered(one) - ordered(other)).max(initial=0))
+    return int(np.abs(ordered(first) - ordered(second)).max(initial=0))
 
 
 def curve(folder: Path) -> list[dict]:
-    """The rows of metrics.jsonl without their wall-clock times."""
+    """Rows of metrics.jsonl without wall-clock times."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-def _told(deaths: list[Death]) -> dict:
+def _summary(deaths: list[Death]) -> dict:
     return {
         "kills": len(deaths),
         "inside_a_write": sum(death.inside for death in deaths),
@@ -211,7 +211,7 @@ def _told(deaths: list[Death]) -> dict:
 
 
 def cohort(folder: Path) -> None:
-    """Scans whose brightness falls with a score, 24 subjects of 2 to 4 visits."""
+    """Write scans whose brightness follows a score, for 24 subjects of 2 to 4 visits."""
     from framework.data.cohort.schema import Modality, Scan, Schema, Subject, Variable, Visit
     from framework.data.cohort.store import write
 
@@ -232,7 +232,7 @@ def cohort(folder: Path) -> None:
 
 
 def train(store: Path, folder: Path, steps: int, forget: bool, recipe: Sequence[str]) -> None:
-    """One life of the run: train, forecast, and keep all that it ends with."""
+    """Run one process of the training: train, forecast and save the final state."""
     import jax
     from hydra import compose, initialize_config_module
     from hydra.utils import instantiate
@@ -250,16 +250,16 @@ def train(store: Path, folder: Path, steps: int, forget: bool, recipe: Sequence[
     examples = Examples(opened, layout(opened.schema, ["score"]))
     place = np.arange(len(opened.subjects))
     split = Split(place < 16, (place >= 16) & (place < 20), place >= 20)
-    kept = _watched(folder, forget)
+    kept = _record_steps(folder, forget)
     with Training("resume", folder / "metrics.jsonl") as log:
         fitted = model.fit(examples, split, jax.random.key(0), folder=folder / "checkpoints", log=log)
-    told = answers(fitted, examples, place, examples.asked)
+    forecasts = answers(fitted, examples, place, examples.asked)
     named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(kept["state"])}
-    np.savez(folder / "ended.npz", **{f"forecast {name}": numbers for name, numbers in told.items()}, **named)
+    np.savez(folder / "ended.npz", **{f"forecast {name}": numbers for name, numbers in forecasts.items()}, **named)
 
 
-def _watched(folder: Path, forget: bool) -> dict:
-    """Note each step in a file that outlives the process, and keep the last state that is saved or read back."""
+def _record_steps(folder: Path, forget: bool) -> dict:
+    """Record each step in a file that outlives the process, and keep the last state saved or restored."""
     import jax
 
     from framework.train.checkpoint import Checkpoints
@@ -269,7 +269,7 @@ def _watched(folder: Path, forget: bool) -> dict:
     save, resume, timed = Checkpoints.save, Checkpoints.resume, Meter.time
 
     def saving(self, step, state, reader=None):
-        kept["state"] = jax.tree.map(np.asarray, _bare(state))
+        kept["state"] = jax.tree.map(np.asarray, _with_key_data(state))
         save(self, step, state, reader)
 
     def resuming(self, like, reader=None):
@@ -278,7 +278,7 @@ def _watched(folder: Path, forget: bool) -> dict:
             members = replace(found[1].members, key=jax.random.split(jax.random.key(os.getpid()), 1))
             found = found[0], replace(found[1], members=members)
         if found is not None:
-            kept["state"], kept["start"] = jax.tree.map(np.asarray, _bare(found[1])), found[0]
+            kept["state"], kept["start"] = jax.tree.map(np.asarray, _with_key_data(found[1])), found[0]
         return found
 
     def timing(self, *args):
@@ -292,8 +292,8 @@ def _watched(folder: Path, forget: bool) -> dict:
     return kept
 
 
-def _bare(state):
-    """Random keys as their data."""
+def _with_key_data(state):
+    """Return the state with the data of its random keys."""
     import jax
 
     return replace(state, members=replace(state.members, key=jax.random.key_data(state.members.key)))

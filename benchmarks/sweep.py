@@ -1,16 +1,16 @@
-"""How long a study takes from one command line, beside the other ways to run its jobs.
+"""Time of a sweep by one command, beside other ways to run its jobs.
 
     python -m benchmarks.sweep [--cases oasis2 cnn svm lanes] [--rounds 1] [--jobs 64] [--more optimizer.steps=100]
 
-`oasis2` is 16 seeds x 4 learning rates of a GRU on the OASIS-2 table, as the default recipe trains it; `cnn` 16 jobs
-of a CNN and a GRU on simulated scans at 32³. Four arms take turns, each with an empty compilation cache and a folder of
-its own, reports drawn on demand in all: `hydra/launcher=vmap`; Hydra's basic launcher (`-m` alone); a fresh process a
-job, as a shell's loop would start them; one warm process that composes every job by Hydra and runs it with the data
-opened and the step compiled once. The ratio of an arm is its wall time over the vmap launcher's, and that of a case is
-the least of ratio over target. `svm` is the grid of `benchmarks.baselines`, 25 points of C and gamma in five folds, as
-one program, beside its 125 fits one after another, compiled once. `lanes` trains 8 members side by side for 50 steps
-and holds their parameters against those of the same members alone; its ratio is 1e-5 over the relative difference, as a
-norm over all parameters, of the worst member.
+`oasis2` is 16 seeds x 4 learning rates of a GRU on the OASIS-2 table with the default training; `cnn` is 16 jobs of a
+CNN and a GRU on simulated scans at 32³. Four arms take turns, each with an empty compilation cache, its own folder and
+no reports: `hydra/launcher=vmap`; Hydra's basic launcher (`-m` alone); a fresh process per job, as a shell loop would
+start them; one warm process that composes every job by Hydra and runs it with the data opened and the step compiled
+once. The ratio of an arm is its wall time over the vmap launcher's; that of a case is the least of ratio over target.
+`svm` is the grid of `benchmarks.baselines`, 25 points of C and gamma in five folds, as one program, beside its 125 fits
+in sequence, compiled once. `lanes` trains 8 members in one program for 50 steps and compares their parameters with
+those of the same members trained alone; its ratio is 1e-5 over the relative difference of the worst member, as a norm
+over all parameters.
 """
 
 import argparse
@@ -35,7 +35,7 @@ VMAP = "hydra/launcher=vmap"
 
 @dataclass(frozen=True)
 class Study:
-    """What all jobs share, what they differ in, and how many times faster than each arm the launcher should be."""
+    """Overrides that all jobs share, those that are swept, and the target speed-up over each arm."""
 
     shared: tuple[str, ...]
     rates: tuple[str, ...]
@@ -43,7 +43,7 @@ class Study:
     targets: Mapping[str, float]
 
     def swept(self, jobs: int) -> list[str]:
-        """The overrides of the sweep, of at most so many jobs."""
+        """Overrides of the sweep, with at most `jobs` jobs."""
         seeds = max(1, min(self.seeds, jobs // len(self.rates)))
         return [f"seed={','.join(map(str, range(seeds)))}", f"optimizer.learning_rate={','.join(self.rates)}"]
 
@@ -62,72 +62,80 @@ STUDIES = {
 
 
 def main() -> None:
-    """Let the arms take turns, print a table and leave the record."""
-    asked = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--cases", nargs="+", choices=[*STUDIES, "svm", "lanes"], default=[*STUDIES, "svm", "lanes"])
-    asked.add_argument("--rounds", type=int, default=1)
-    asked.add_argument("--jobs", type=int, default=64, help="at most so many of each study")
-    asked.add_argument("--more", nargs="+", default=[], help="further overrides of all jobs, for a first look")
-    told = asked.parse_args()
+    """Time the arms in turns, print a table and write the record."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cases", nargs="+", choices=[*STUDIES, "svm", "lanes"], default=[*STUDIES, "svm", "lanes"])
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=64, help="largest number of jobs of each study")
+    parser.add_argument("--more", nargs="+", default=[], help="further overrides of all jobs, for a quick estimate")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        cases = {name: _case(name, Path(folder), told.rounds, told.jobs, told.more) for name in told.cases}
-    result = measure.record("sweep", json.loads(_say("environment")), cases, rounds=told.rounds, more=told.more)
+        cases = {name: _case(name, Path(folder), args.rounds, args.jobs, args.more) for name in args.cases}
+    result = measure.record("sweep", json.loads(_run_child("environment")), cases, rounds=args.rounds, more=args.more)
     result["ratio"] = min(case["ratio"] for case in cases.values())
     measure.write(
-        result, "-sample" if told.more or told.jobs < 64 or set(told.cases) < {*STUDIES, "svm", "lanes"} else ""
+        result, "-sample" if args.more or args.jobs < 64 or set(args.cases) < {*STUDIES, "svm", "lanes"} else ""
     )
 
 
 def _case(name: str, folder: Path, rounds: int, jobs: int, more: Sequence[str]) -> dict:
-    found = study(STUDIES[name], folder / name, rounds, jobs, more) if name in STUDIES else json.loads(_say(name))
+    found = (
+        time_study(STUDIES[name], folder / name, rounds, jobs, more)
+        if name in STUDIES
+        else json.loads(_run_child(name))
+    )
     print(f"{name:8} {json.dumps(found)}", flush=True)
     return found
 
 
-def study(one: Study, folder: Path, rounds: int, jobs: int, more: Sequence[str] = ()) -> dict:
-    """Wall seconds of every arm, the launcher's speed beside each, and whether all came to the same."""
+def time_study(study: Study, folder: Path, rounds: int, jobs: int, more: Sequence[str] = ()) -> dict:
+    """Time every arm; return wall seconds, the launcher's speed-up over each, and the agreement of the results."""
     store = f"data.store={folder / 'cohort'}"
-    data = [word for word in one.shared if word.startswith("data")]
+    data = [word for word in study.shared if word.startswith("data")]
     subprocess.run([sys.executable, "-m", "experiments.ingest", *data, store], check=True, capture_output=True)
-    shared = [*one.shared, store, *more]
-    seconds: dict[str, list[float]] = {arm: [] for arm in ("vmap", *one.targets)}
+    shared = [*study.shared, store, *more]
+    seconds: dict[str, list[float]] = {arm: [] for arm in ("vmap", *study.targets)}
     values: dict[str, dict[str, float]] = {}
     others = []
     for number in range(rounds):
         for arm in list(seconds)[:: -1 if number % 2 else 1]:
-            took, share, values[arm] = _timed(arm, one.swept(jobs), shared, folder / f"{arm}{number}")
+            took, share, values[arm] = _timed(arm, study.swept(jobs), shared, folder / f"{arm}{number}")
             seconds[arm].append(took)
             others.append(share)
             print(f"  {arm} {took:.1f} s, others {share}", flush=True)
     middle = {arm: float(np.median(taken)) for arm, taken in seconds.items()}
-    ratios = {arm: round(middle[arm] / middle["vmap"], 2) for arm in one.targets}
+    ratios = {arm: round(middle[arm] / middle["vmap"], 2) for arm in study.targets}
     return {
         "jobs": len(values["vmap"]),
         "seconds": {arm: [round(s, 1) for s in taken] for arm, taken in seconds.items()},
         "ratios": ratios,
-        "targets": dict(one.targets),
-        "ratio": round(min(ratios[arm] / one.targets[arm] for arm in one.targets), 3),
-        "agreement": {arm: _agreement(values["vmap"], values[arm]) for arm in one.targets},
+        "targets": dict(study.targets),
+        "ratio": round(min(ratios[arm] / study.targets[arm] for arm in study.targets), 3),
+        "agreement": {arm: _agreement(values["vmap"], values[arm]) for arm in study.targets},
         "others_share": max((share for share in others if share is not None), default=None),
     }
 
 
 def _timed(arm: str, swept: list[str], shared: list[str], folder: Path) -> tuple[float, float | None, dict]:
-    """Wall seconds of an arm, what share of the cores others used meanwhile, and each job's value by its place."""
+    """Time one arm; return wall seconds, the share of the cores that others used, and each job's value."""
     places = [f"runs={folder}/runs", "report=false"]
     os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/xla"
-    busy, own, start = measure.busy(), _own(), time.perf_counter()
+    busy, used, start = measure.busy(), _processor_seconds(), time.perf_counter()
     ARMS[arm](swept, [*shared, *places])
     took = time.perf_counter() - start
     now = measure.busy()
-    share = None if busy is None or now is None else max(0, now - busy - (_own() - own)) / took / measure.cores()
+    share = (
+        None
+        if busy is None or now is None
+        else max(0, now - busy - (_processor_seconds() - used)) / took / measure.cores()
+    )
     return took, None if share is None else round(share, 3), _values(folder / "runs" / "forecast")
 
 
-def _own() -> float:
-    """Seconds of processor time of this process and those that it waited for."""
-    told = os.times()
-    return told.user + told.system + told.children_user + told.children_system
+def _processor_seconds() -> float:
+    """Processor time of this process and of its ended children."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _vmap(swept: list[str], shared: list[str]) -> None:
@@ -139,12 +147,12 @@ def _basic(swept: list[str], shared: list[str]) -> None:
 
 
 def _fresh(swept: list[str], shared: list[str]) -> None:
-    for job in _each(swept):
+    for job in _overrides_by_job(swept):
         _run([*FORECAST, *shared, *job])
 
 
 def _warm(swept: list[str], shared: list[str]) -> None:
-    _say("warm", json.dumps([[*shared, *job] for job in _each(swept)]))
+    _run_child("warm", json.dumps([[*shared, *job] for job in _overrides_by_job(swept)]))
 
 
 ARMS: Mapping[str, Callable[[list[str], list[str]], None]] = {
@@ -155,9 +163,9 @@ ARMS: Mapping[str, Callable[[list[str], list[str]], None]] = {
 }
 
 
-def _each(swept: list[str]) -> list[list[str]]:
-    """The overrides of each job."""
-    choices = [[f"{word.split('=')[0]}={one}" for one in word.split("=")[1].split(",")] for word in swept]
+def _overrides_by_job(swept: list[str]) -> list[list[str]]:
+    """Overrides of each job."""
+    choices = [[f"{word.split('=')[0]}={value}" for value in word.split("=")[1].split(",")] for word in swept]
     return [list(job) for job in product(*choices)]
 
 
@@ -168,13 +176,13 @@ def _run(command: Sequence[str], given: str = "") -> str:
     return done.stdout
 
 
-def _say(what: str, given: str = "") -> str:
-    """The last line of a child process."""
-    return _run([sys.executable, "-m", "benchmarks.sweep", f"--{what}"], given).splitlines()[-1]
+def _run_child(task: str, given: str = "") -> str:
+    """Run this module in a child process; return its last line."""
+    return _run([sys.executable, "-m", "benchmarks.sweep", f"--{task}"], given).splitlines()[-1]
 
 
 def _values(runs: Path) -> dict[str, float]:
-    """The best validation loss of each run, by its seed and learning rate."""
+    """Best validation loss of each run, by its seed and learning rate."""
     found = {}
     for run in runs.iterdir():
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -186,18 +194,18 @@ def _values(runs: Path) -> dict[str, float]:
 
 
 def _agreement(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict:
-    """The greatest relative difference of a value, and whether jobs further apart than that rank alike."""
+    """Largest relative difference of a value, and whether jobs that differ by more have the same ranking."""
     if ours.keys() != theirs.keys():
         raise RuntimeError(f"one arm has {len(ours)} jobs, another {len(theirs)}")
     a, b = (np.array([each[job] for job in sorted(ours)]) for each in (ours, theirs))
     worst = float((abs(a - b) / abs(b)).max())
     order = np.argsort(b, kind="stable")
-    apart = np.diff(b[order]) > 2 * abs(a - b).max()  # neighbours that are no tie within the tolerance
+    apart = np.diff(b[order]) > 2 * abs(a - b).max()  # neighbours that differ by more than the tolerance
     return {"relative": worst, "ranked_alike": bool((np.diff(a[order])[apart] > 0).all())}
 
 
 def warm() -> None:
-    """Jobs one after another, composed by Hydra, the data opened and the step compiled once."""
+    """Run jobs in sequence, composed by Hydra, with the data opened and the step compiled once."""
     from dataclasses import replace
 
     from hydra import compose, initialize_config_module
@@ -225,7 +233,7 @@ def warm() -> None:
 
 
 def lanes() -> None:
-    """Members side by side and alone, after 50 steps: the norm of how their parameters differ, over that of these."""
+    """Train members in one program and alone; print the relative norm of their parameters' difference."""
     import jax
     import jax.numpy as jnp
     from hydra import compose, initialize_config_module
@@ -241,25 +249,25 @@ def lanes() -> None:
         splits = [instantiate(config.split, _convert_="all", fold=m % 4).one(examples.cohort) for m in range(count)]
         keys = jax.random.split(jax.random.key(0), count)
         rates = jnp.geomspace(3e-4, 1e-2, count)
-        alike = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), model.dynamic(examples.layout))
-        dynamics = type(alike)(**{**vars(alike), "learning_rate": rates})
-        beside = model.fit_many(examples, splits, keys, dynamics)
+        shared = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), model.dynamic(examples.layout))
+        dynamics = type(shared)(**{**vars(shared), "learning_rate": rates})
+        batched = model.fit_many(examples, splits, keys, dynamics)
         norms, arrays = [], []
         for m in range(count):
-            own = jax.tree.map(lambda x, m=m: x[m : m + 1], dynamics)
-            [alone] = model.fit_many(examples, splits[m : m + 1], keys[m : m + 1], own)
-            pairs = [*zip(*(jax.tree.leaves(one.params) for one in (beside[m], alone)), strict=True)]
-            off = sum(float(((a - b) ** 2).sum()) for a, b in pairs)
+            member = jax.tree.map(lambda x, m=m: x[m : m + 1], dynamics)
+            [alone] = model.fit_many(examples, splits[m : m + 1], keys[m : m + 1], member)
+            pairs = [*zip(*(jax.tree.leaves(fitted.params) for fitted in (batched[m], alone)), strict=True)]
+            difference = sum(float(((a - b) ** 2).sum()) for a, b in pairs)
             size = sum(float((b**2).sum()) for _, b in pairs)
-            norms.append((off / size) ** 0.5)
+            norms.append((difference / size) ** 0.5)
             arrays += [float(abs(a - b).max() / abs(b).max()) for a, b in pairs if b.size]
     worst = max(norms)
-    told = {"members": count, "relative": worst, "relative_of_worst_array": max(arrays)}
-    print(json.dumps({**told, "ratio": 1e-5 / worst if worst else 1e5}))
+    result = {"members": count, "relative": worst, "relative_of_worst_array": max(arrays)}
+    print(json.dumps({**result, "ratio": 1e-5 / worst if worst else 1e5}))
 
 
 def svm() -> None:
-    """The grid as one program beside each point on each fold by itself, compiled once and warm."""
+    """Time the grid as one program and each point on each fold in sequence, compiled once."""
     import jax
     import jax.numpy as jnp
     from sklearn.model_selection import StratifiedKFold
@@ -283,7 +291,7 @@ def svm() -> None:
         weights.append(np.ones(len(y), np.float32))
         weights[-1][rows] = 0
 
-    def each() -> None:
+    def one_by_one() -> None:
         for weight in weights:
             for C, gamma in product(*GRID.values()):  # noqa: N806
                 jax.block_until_ready(fit(weight, np.float32(C), np.float32(gamma)))
@@ -299,13 +307,13 @@ def svm() -> None:
 
         return timed
 
-    times = measure.interleave({"one program": turn(search), "one by one": turn(each)}, rounds=3, calls=3)
-    told = {name: measure.summary(seconds) for name, seconds in times.items()}
-    print(json.dumps({"times": told, **measure.against(times["one program"], times["one by one"])}))
+    times = measure.interleave({"one program": turn(search), "one by one": turn(one_by_one)}, rounds=3, calls=3)
+    summaries = {name: measure.summary(seconds) for name, seconds in times.items()}
+    print(json.dumps({"times": summaries, **measure.against(times["one program"], times["one by one"])}))
 
 
 def environment() -> None:
-    """The device and the versions."""
+    """Print the device and the versions."""
     from benchmarks import networks
 
     print(json.dumps(networks.environment()))

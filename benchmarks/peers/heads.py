@@ -1,4 +1,4 @@
-"""PyTorch's side of `benchmarks.heads`: GRU-D and minimalRNN as loops over time, and torch.nn.GRU."""
+"""PyTorch peers of `benchmarks.heads`: GRU-D and minimalRNN as loops over time, and torch.nn.GRU."""
 
 from collections.abc import Callable
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.cases import RATE, Contenders
-from benchmarks.heads import FEATURES, TOKEN, given
+from benchmarks.heads import FEATURES, TOKEN, inputs
 from benchmarks.measure import cores
 from benchmarks.peers.pytorch import DEVICE
-from benchmarks.peers.pytorch import environment as environment  # the worker asks this module for it
+from benchmarks.peers.pytorch import environment as environment  # called by the worker
 
 
-class Library(nn.Module):
+class LibraryGRU(nn.Module):
     """torch.nn.GRU on values, masks and log(1 + dt)."""
 
     def __init__(self):
@@ -25,15 +25,15 @@ class Library(nn.Module):
 
 
 class GRUD(nn.Module):
-    """Che et al. 2018, the products with what does not depend on the state made beforehand, as ours."""
+    """GRU-D (Che et al. 2018)."""
 
     def __init__(self):
         super().__init__()
         self.mean, self.offset = nn.Parameter(torch.zeros(TOKEN)), nn.Parameter(torch.zeros(TOKEN))
         self.decay = nn.Parameter(torch.full((TOKEN,), 0.1))
         self.state_decay = nn.Linear(TOKEN, FEATURES)
-        self.gates, self.gates_state = _two(2 * TOKEN, 2 * FEATURES)
-        self.candidate, self.candidate_state = _two(2 * TOKEN, FEATURES)
+        self.gates, self.gates_state = _input_and_state_layers(2 * TOKEN, 2 * FEATURES)
+        self.candidate, self.candidate_state = _input_and_state_layers(2 * TOKEN, FEATURES)
 
     def forward(self, x: Tensor, observed: Tensor, gaps: Tensor) -> Tensor:
         state, last, since = x.new_zeros(x.shape[0], FEATURES), self.mean, torch.zeros_like(x[:, 0])
@@ -53,7 +53,7 @@ class GRUD(nn.Module):
 
 
 class MinimalRNN(nn.Module):
-    """Nguyen et al. 2020: a step a month, what is missing filled with the forecast."""
+    """MinimalRNN (Nguyen et al. 2020): a step per month, missing values filled by the forecast."""
 
     def __init__(self):
         super().__init__()
@@ -62,7 +62,7 @@ class MinimalRNN(nn.Module):
 
     def forward(self, x: Tensor, observed: Tensor, gaps: Tensor) -> Tensor:
         state, filled = x.new_zeros(x.shape[0], FEATURES), torch.zeros_like(x[:, 0])
-        ahead = (torch.zeros_like(filled), torch.zeros_like(filled))  # the month asked about: nothing seen
+        ahead = (torch.zeros_like(filled), torch.zeros_like(filled))  # the queried month, unobserved
         for now, mask in (*zip(x.unbind(1), observed.unbind(1), strict=True), ahead):
             filled = torch.where(mask > 0, now, filled + self.change(state))
             z = torch.tanh(self.enter(filled))
@@ -72,7 +72,7 @@ class MinimalRNN(nn.Module):
 
 
 class Regression(nn.Module):
-    """`benchmarks.heads.Regression` with a cell of PyTorch's."""
+    """`benchmarks.heads.Regression` with a cell in PyTorch."""
 
     def __init__(self, cell: nn.Module, width: int):
         super().__init__()
@@ -86,33 +86,33 @@ class Regression(nn.Module):
 
 
 def contenders(task: str, name: str, compiled: bool = False) -> Contenders:
-    """A whole step of the case, with Adam in one fused kernel."""
+    """Return the training step of a case, with fused Adam, for each way to run it."""
     head, length = name.split(" T=")
     cell, width = {
-        "gru": (Library, FEATURES),
+        "gru": (LibraryGRU, FEATURES),
         "gru_d": (GRUD, FEATURES),
         "minimal_rnn": (MinimalRNN, FEATURES + TOKEN),
     }[head]
-    x, observed, times, truth = (torch.from_numpy(part).to(DEVICE) for part in given(int(length)))
-    told = x * observed, observed.float(), torch.diff(times, dim=1, prepend=times[:, :1]), truth
+    x, observed, times, truth = (torch.from_numpy(part).to(DEVICE) for part in inputs(int(length)))
+    batch = x * observed, observed.float(), torch.diff(times, dim=1, prepend=times[:, :1]), truth
     calls, count = {}, 0
     for way in (False, True) if compiled else (False,):
         model = Regression(cell(), width).to(DEVICE)
         count = sum(parameter.numel() for parameter in model.parameters())
         run = torch.compile(model) if way else model
-        for threads in sorted({1, cores()}):  # small products may be faster on one
+        for threads in sorted({1, cores()}):  # small products may be faster on one thread
             label = f"torch {'compiled' if way else 'eager'}, {threads} thread{'s' * (threads > 1)}"
-            calls[label] = _step(model, run, told, threads)
+            calls[label] = _step(model, run, batch, threads)
     return Contenders(calls, {"parameters": count})
 
 
-def _step(model: nn.Module, run: Callable, told: tuple[Tensor, ...], threads: int) -> Callable[[], None]:
+def _step(model: nn.Module, run: Callable, batch: tuple[Tensor, ...], threads: int) -> Callable[[], None]:
     adam = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
 
     def step() -> None:
         torch.set_num_threads(threads)
         adam.zero_grad(set_to_none=True)
-        run(*told).backward()
+        run(*batch).backward()
         adam.step()
         if DEVICE == "cuda":
             torch.cuda.synchronize()
@@ -120,6 +120,6 @@ def _step(model: nn.Module, run: Callable, told: tuple[Tensor, ...], threads: in
     return step
 
 
-def _two(seen: int, out: int) -> tuple[nn.Linear, nn.Linear]:
-    """Weights on what is seen, with an offset, and on the state, without."""
+def _input_and_state_layers(seen: int, out: int) -> tuple[nn.Linear, nn.Linear]:
+    """Layers of the inputs, with bias, and of the state, without."""
     return nn.Linear(seen, out), nn.Linear(FEATURES, out, bias=False)

@@ -1,4 +1,4 @@
-"""The share of the knowable: on simulated courses without scans, and forecasts whose share is known."""
+"""The share of the achievable improvement, on simulated courses without scans and with forecasts of known share."""
 
 import json
 from dataclasses import replace
@@ -52,14 +52,14 @@ def store(tmp_path_factory):
     return path
 
 
-def asked(store: str, rows) -> Outcomes:
-    """All pairs of visits of some subjects; the floors say the last volume and a little more."""
+def queries(store: str, rows) -> Outcomes:
+    """All pairs of visits of the given subjects, with reference forecasts: the last volume and a slope."""
     cohort = open_cohort(store)
     volume = cohort.values[..., cohort.column("ventricles")]
     pairs = [(k, row, i, j) for k, row in enumerate(rows) for i, j in combinations(range(cohort.valid[row].sum()), 2)]
     subject, row, origin, later = np.array(pairs).T
-    last, ahead = volume[row, origin], cohort.times[row, later] - cohort.times[row, origin]
-    said = {"last_visit": last, "slope": last + 0.3 * ahead}
+    last, years = volume[row, origin], cohort.times[row, later] - cohort.times[row, origin]
+    medians = {"last_visit": last, "slope": last + 0.3 * years}
     return Outcomes(
         target=Target("ventricles", cohort.column("ventricles"), "mL"),
         subjects=tuple(cohort.subjects[row] for row in rows),
@@ -69,7 +69,7 @@ def asked(store: str, rows) -> Outcomes:
         origin_time=cohort.times[row, origin],
         time=cohort.times[row, later],
         truth=volume[row, later],
-        forecasts={name: quantiles(median) for name, median in said.items()},
+        forecasts={name: quantiles(median) for name, median in medians.items()},
     )
 
 
@@ -78,14 +78,14 @@ def quantiles(*medians: np.ndarray) -> np.ndarray:
     return np.stack([median[:, None] + np.arange(len(LEVELS)) - LEVELS.index(0.5) for median in medians])
 
 
-def run(folder, store: str, rows=range(COUNT), model: str = "gru", says=None, **changes):
-    """A finished run in which the model says `says(questions)`: by default half-way from the slope to the oracle."""
-    found = asked(store, rows)
-    said = quantiles(halfway(store, found)) if says is None else says(found)
-    fold = np.zeros((len(said), len(found.truth)), int)
-    floors = {name: np.repeat(told, len(said), 0) for name, told in found.forecasts.items()}
+def run(folder, store: str, rows=range(COUNT), model: str = "gru", forecast=None, **changes):
+    """A finished run in which the model's forecasts are `forecast(queries)`, by default half-way from slope to oracle."""
+    found = queries(store, rows)
+    forecasts = quantiles(halfway(store, found)) if forecast is None else forecast(found)
+    fold = np.zeros((len(forecasts), len(found.truth)), int)
+    references = {name: np.repeat(values, len(forecasts), 0) for name, values in found.forecasts.items()}
     folder.mkdir()
-    outcomes.write([replace(found, fold=fold, forecasts={**floors, model: said})], folder)
+    outcomes.write([replace(found, fold=fold, forecasts={**references, model: forecasts})], folder)
     manifest = {
         "finished": "2026-01-01",
         "models": ["last_visit", "slope", model],
@@ -100,7 +100,7 @@ def run(folder, store: str, rows=range(COUNT), model: str = "gru", says=None, **
 
 
 def halfway(store: str, found: Outcomes) -> np.ndarray:
-    """Misses every question by the mean of what slope and oracle miss it by."""
+    """Forecasts whose error is the mean of those of slope and oracle."""
     slope = found.forecasts["slope"][0, :, LEVELS.index(0.5)]
     best = ceiling.ceiling(open_cohort(store), found)
     return found.truth + (np.abs(slope - found.truth) + np.abs(best - found.truth)) / 2
@@ -122,21 +122,21 @@ def test_half_the_gap_is_half_the_gap(tmp_path, store, capsys):
 
 
 def test_the_ceiling_is_the_oracle_given_what_was_seen(store):
-    found = asked(store, [3])
+    found = queries(store, [3])
     cohort = open_cohort(store)
-    told = ceiling.ceiling(cohort, found)
-    ask = np.flatnonzero(found.origin == 1)[0]
+    medians = ceiling.ceiling(cohort, found)
+    query = np.flatnonzero(found.origin == 1)[0]
     seen = cohort.values[3, :2]
-    known = dict(zip((v.name for v in cohort.schema.static), cohort.static[3], strict=True))
+    static = dict(zip((v.name for v in cohort.schema.static), cohort.static[3], strict=True))
     expected = oracle.forecast_ventricles(
         cohort.times[3, :2],
         *(seen[:, cohort.column(name)] for name in ("ventricles", "cognition", "diagnosis")),
-        found.time[[ask]],
-        known["age_baseline"],
-        SEXES[int(known["sex"])],
-        known["icv"],
+        found.time[[query]],
+        static["age_baseline"],
+        SEXES[int(static["sex"])],
+        static["icv"],
     )
-    assert told[ask] == pytest.approx(expected.quantiles[0, LEVELS.index(0.5)])
+    assert medians[query] == pytest.approx(expected.quantiles[0, LEVELS.index(0.5)])
 
 
 def test_folds_pooled_are_the_cohort(tmp_path, store):
@@ -149,7 +149,7 @@ def test_folds_pooled_are_the_cohort(tmp_path, store):
 
 
 def test_repeats_count_by_their_own_errors_not_by_that_of_their_mean(tmp_path, store):
-    result = measured(tmp_path, run(tmp_path / "a", store, says=lambda q: quantiles(q.truth - 2, q.truth + 2)))
+    result = measured(tmp_path, run(tmp_path / "a", store, forecast=lambda q: quantiles(q.truth - 2, q.truth + 2)))
     assert result["cases"]["gru"] == 2
 
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_pooled_or_measured_is_refused(tmp_path, store):
     other = run(tmp_path / "other", store, range(5, 8), model="lstm")
     begun = run(tmp_path / "begun", store, finished=None)
     real = run(tmp_path / "real", store, data={"name": "oasis2"})
-    floors = run(tmp_path / "floors", store, models=["last_visit", "slope"])
+    references = run(tmp_path / "references", store, models=["last_visit", "slope"])
     for runs, line in [
         ((one, again), "tested in two of these runs: 1 subjects, such as sim0002; name runs of different folds"),
         ((one, one), "tested in two of these runs: 3 subjects"),
@@ -167,7 +167,7 @@ def test_what_cannot_be_pooled_or_measured_is_refused(tmp_path, store):
         ((begun,), "no finished run"),
         ((tmp_path / "nowhere",), "no finished run"),
         ((real,), "is a run on oasis2"),
-        ((floors,), "no ventricles by a model beside the floors"),
+        ((references,), "no ventricles by a model beside the reference forecasts"),
     ]:
         with pytest.raises(UserError, match=line):
             measured(tmp_path, *runs)

@@ -1,4 +1,4 @@
-"""The peers of the benchmark of heads compute what our heads compute."""
+"""The PyTorch peers of the benchmark of heads compute the same functions."""
 
 import jax
 import numpy as np
@@ -30,16 +30,16 @@ def filled(model, params) -> None:
 
 
 @pytest.mark.parametrize("name", ["gru_d", "minimal_rnn"])
-def test_the_loops_over_time_say_what_our_heads_say(name):
+def test_the_loops_over_time_agree_with_our_heads(name):
     torch = pytest.importorskip("torch", reason="PyTorch is a peer only: make peers")
     from benchmarks.peers import heads as peers
 
     model = heads.Regression(name, rngs=nnx.Rngs(0))
-    sequence, query, truth = heads.asked(LENGTH)
+    sequence, query, truth = heads.example(LENGTH)
     cell, width = (peers.GRUD, heads.FEATURES) if name == "gru_d" else (peers.MinimalRNN, heads.FEATURES + heads.TOKEN)
     theirs = peers.Regression(cell(), width)
     filled(theirs, nnx.split(model)[1])
-    x, observed, times, _ = (torch.from_numpy(part) for part in heads.given(LENGTH))
+    x, observed, times, _ = (torch.from_numpy(part) for part in heads.inputs(LENGTH))
     gaps = torch.diff(times, dim=1, prepend=times[:, :1])
     loss = theirs(x * observed, observed.float(), gaps, torch.from_numpy(np.array(truth)))
     expected = np.square(np.asarray(jax.jit(model)(sequence, query)) - truth).mean()

@@ -1,4 +1,4 @@
-"""The exact forecast answers the questions of the runs, and models of several runs stand side by side."""
+"""The exact forecast is made for the queries of the runs; models of several runs are pooled."""
 
 import json
 from dataclasses import replace
@@ -26,19 +26,19 @@ def store(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def asked(store) -> Outcomes:
-    """The next visit's activity wherever it was measured; models miss it by the more, the earlier they are named."""
+def queried(store) -> Outcomes:
+    """Queries of the next visit's activity; the error of a model falls with its place in NAMES."""
     cohort = open_cohort(store)
     column = cohort.column("activity")
     subject, later = np.nonzero(cohort.observed[..., column])
     subject, later = subject[later > 0], later[later > 0]
     truth = cohort.values[subject, later, column]
     spread = np.arange(len(LEVELS)) - LEVELS.index(0.5)
-    said = {name: (truth + 5 - place)[None, :, None] + spread for place, name in enumerate(NAMES)}
+    forecasts = {name: (truth + 5 - place)[None, :, None] + spread for place, name in enumerate(NAMES)}
     fold = np.zeros((1, len(truth)), int)
     times = cohort.times[subject, later - 1], cohort.times[subject, later]
     target = Target("activity", column, "points")
-    return Outcomes(target, cohort.subjects, subject, fold, later - 1, *times, truth, said)
+    return Outcomes(target, cohort.subjects, subject, fold, later - 1, *times, truth, forecasts)
 
 
 def run(folder, store: str, found: Outcomes, name: str = "rhythm"):
@@ -50,12 +50,15 @@ def run(folder, store: str, found: Outcomes, name: str = "rhythm"):
     return folder
 
 
-def some(found: Outcomes, *names: str) -> Outcomes:
+def subset(found: Outcomes, *names: str) -> Outcomes:
     return replace(found, forecasts={name: found.forecasts[name] for name in names})
 
 
-def test_runs_stand_side_by_side_above_the_exact_forecast(tmp_path, store, asked):
-    runs = [run(tmp_path / "a", store, some(asked, *NAMES[:2])), run(tmp_path / "b", store, some(asked, *NAMES[2:]))]
+def test_models_of_several_runs_are_compared_with_the_exact_forecast(tmp_path, store, queried):
+    runs = [
+        run(tmp_path / "a", store, subset(queried, *NAMES[:2])),
+        run(tmp_path / "b", store, subset(queried, *NAMES[2:])),
+    ]
     result = long_series.main(runs, tmp_path / "results")
     assert list(result["cases"]) == [*NAMES, "exact"]
     assert [result["cases"][name]["mae"] for name in NAMES] == pytest.approx([5, 4, 3, 2, 1], abs=1e-4)
@@ -71,9 +74,9 @@ def test_runs_stand_side_by_side_above_the_exact_forecast(tmp_path, store, asked
     assert json.loads((tmp_path / "results" / "long_series.json").read_text()) == result
 
 
-def test_runs_that_were_asked_otherwise_are_refused(tmp_path, store, asked):
-    one = run(tmp_path / "a", store, asked)
-    moved = replace(asked, truth=asked.truth + 1)
-    for place, other in enumerate((run(tmp_path / "b", store, moved), run(tmp_path / "c", store, asked, "atrophy"))):
+def test_runs_with_other_queries_are_refused(tmp_path, store, queried):
+    one = run(tmp_path / "a", store, queried)
+    moved = replace(queried, truth=asked.truth + 1)
+    for place, other in enumerate((run(tmp_path / "b", store, moved), run(tmp_path / "c", store, queried, "atrophy"))):
         with pytest.raises(UserError, match=f"{'bc'[place]} was not asked what"):
-            long_series.together([one, other])
+            long_series.pool([one, other])

@@ -1,4 +1,4 @@
-"""The stopwatch: who runs when, what is thrown away, what a ratio is, what a record holds."""
+"""Timing in turns: order of contenders, discarded calls, ratios, and records."""
 
 import json
 from argparse import Namespace

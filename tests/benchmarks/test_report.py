@@ -42,14 +42,14 @@ def words(page: str) -> str:
 def test_every_result_is_on_the_page(folder):
     report.main(folder, folder / "report.html")
     page = (folder / "report.html").read_text()
-    told = words(page)
-    assert "A processor, 2 cores" in told
-    assert "100.0 [90.0, 120.0]" in told
-    assert "1.50 [1.40, 1.60]" in told
-    assert "2.00 100 20.0 20.0 20% compute" in told
-    assert "step, plain" in told
-    assert "slope 3.34 oracle –" in told
-    assert "one 0.05 – 1 – 1–2" in told
+    text = words(page)
+    assert "A processor, 2 cores" in text
+    assert "100.0 [90.0, 120.0]" in text
+    assert "1.50 [1.40, 1.60]" in text
+    assert "2.00 100 20.0 20.0 20% compute" in text
+    assert "step, plain" in text
+    assert "slope 3.34 oracle –" in text
+    assert "one 0.05 – 1 – 1–2" in text
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert {name for name in re.findall(r'href="#([^"]+)"', page)} <= set(ids)

@@ -1,6 +1,6 @@
-"""A killed run ends bit-equal, one that forgets its random key does not.
+"""A killed run ends bit-equal; one that resumes with another random key does not.
 
-Without the CNN, which the benchmark's hundred kills have.
+These tests train without the CNN of the benchmark.
 """
 
 import random
@@ -40,10 +40,10 @@ def test_a_killed_run_goes_on_and_one_that_forgets_its_key_is_found_out(tmp_path
 def test_the_benchmark_kills_at_random_and_inside_a_write(tmp_path):
     found = resume.measure(tmp_path, 2, 60, recipe=RECIPE)
     for case in ("random", "aimed"):
-        told = found[case]
-        assert told["kills"] == told["resumed"] == told["bit_equal"] == 1
-        assert told["ulp"] == 0
-        assert told["most_steps_lost"] <= resume.EVERY
+        outcome = found[case]
+        assert outcome["kills"] == outcome["resumed"] == outcome["bit_equal"] == 1
+        assert outcome["ulp"] == 0
+        assert outcome["most_steps_lost"] <= resume.EVERY
     assert found["control"]["differs"]
 
 
