@@ -25,7 +25,7 @@ from benchmarks import measure
 from benchmarks.measure import Turn
 from benchmarks.paired_timing import SHARED, others_share
 from benchmarks.tables import CASES
-from benchmarks.worker import Worker, entered
+from benchmarks.worker import Worker, peer_turns
 
 OURS, PREDICT = "prognax", " predict"
 SLOW = 0.5  # s; above it a turn is one call, whose cold caches do not matter
@@ -72,7 +72,7 @@ def time_case(ours: Worker, peer: Worker | None, name: str, rounds: int) -> dict
     losses, _ = facts.pop("losses"), facts.pop("peak_bytes")
     failed: dict[str, str] = {}
     if peer is not None:
-        theirs, facts_of_peer = entered(peer, failed, "fit", name)
+        theirs, facts_of_peer = peer_turns(peer, failed, "fit", name)
         turns |= theirs
         losses |= facts_of_peer.get("losses", {})
     share = others_share([ours] if peer is None else [ours, peer])

@@ -1,4 +1,4 @@
-"""What is timed: networks by name, and the made-up scans they are timed on. Loads neither jax nor torch."""
+"""Timed networks by name, and the simulated scans on which they are timed. Imports neither jax nor torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from jaxtyping import Float
 CHANNELS, GROUPS, CLASSES = (16, 32, 64, 128), 8, 10
 RESNET10 = {"blocks": (1, 1, 1, 1), "width": 64, "groups": 8, "stem": 7, "stride": 2, "pool": 2}
 EMBEDDING, STATE = 32, 64  # of a scan, of the GRU
-RATE = 1e-4  # Adam's; so small that no gradient dies out while the same batch is trained on over and over
+RATE = 1e-4  # of Adam; so small that gradients do not vanish when the same batch is used repeatedly
 
 
 @dataclass(frozen=True)
 class Contenders:
-    """What a case offers to the stopwatch: callables by label that return when their work is done, and facts."""
+    """The timed calls of a case by label, which return when their work is done, and facts about it."""
 
     calls: Mapping[str, Callable[[], object]]
     facts: Mapping[str, Any]
@@ -23,7 +23,7 @@ class Contenders:
 
 @dataclass(frozen=True)
 class Case:
-    """A batch of cubic scans of one channel for one network; `visits` scans belong to each subject in turn."""
+    """A batch of cubic scans of one channel for one network; each subject has `visits` successive scans."""
 
     network: str
     side: int
@@ -31,19 +31,19 @@ class Case:
     visits: int = 1
 
     def voxels(self) -> Float[np.ndarray, "n x y z 1"]:
-        """Noise: nothing here may be zero, since some kernels would skip it."""
+        """Simulate noise without zeros, which some kernels would skip."""
         return np.random.default_rng(0).normal(size=(self.scans, *(self.side,) * 3, 1)).astype(np.float32)
 
     def labels(self) -> np.ndarray:
-        """A class a scan."""
+        """Simulate a class per scan."""
         return np.random.default_rng(1).integers(CLASSES, size=self.scans)
 
     def values(self) -> Float[np.ndarray, " b"]:
-        """A number a subject, to be forecast."""
+        """Simulate an outcome per subject."""
         return np.random.default_rng(1).normal(size=self.scans // self.visits).astype(np.float32)
 
     def times(self) -> Float[np.ndarray, "b t"]:
-        """Years of the visits, unevenly spaced."""
+        """Simulate irregular times of visits in years."""
         gaps = np.random.default_rng(2).uniform(0.4, 1.6, size=(self.scans // self.visits, self.visits))
         return np.cumsum(gaps, axis=1).astype(np.float32)
 

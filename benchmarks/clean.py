@@ -1,9 +1,9 @@
-"""Is anything said of cohorts that are as they should be: `python -m benchmarks.clean`.
+"""False alarms of the readers on clean cohorts: `python -m benchmarks.clean`.
 
-A hundred clean simulated cohorts in the format of every reader (table, nifti, bids, tadpole), each with its own habits:
-ids, dates, units of time, decimal marks, missing codes, visit codes, ages, deaths, sites, column order. Their values
-come from one truth, so that what was read can be held against it. Writes results/clean-cpu.json: cohorts with a
-warning, an error or a value that is not the truth's; each should be none.
+A hundred clean simulated cohorts in the format of every reader (table, nifti, bids, tadpole), each with its own
+conventions: ids, dates, units of time, decimal marks, missing codes, visit codes, ages, deaths, sites, column order.
+What was read is compared with the simulated truth. Writes results/clean-cpu.json: the numbers of cohorts with a
+warning, an error or a wrong value, all of which should be 0.
 """
 
 import argparse
@@ -36,7 +36,7 @@ STAGES = ("well", "mild", "ill")
 
 @dataclass(frozen=True)
 class Person:
-    """The truth of one subject: the day of each visit, and what was measured there."""
+    """True days and measurements of one subject."""
 
     start: date
     days: tuple[int, ...]
@@ -50,32 +50,32 @@ class Person:
 
     @property
     def years(self) -> np.ndarray:
-        """The visits' times."""
+        """Times of the visits."""
         return np.array(self.days) / 365.25
 
     def dates(self) -> list[date]:
         return [self.start + timedelta(days=day) for day in self.days]
 
 
-def people(rng: np.random.Generator, most: int = 40) -> list[Person]:
-    """8 to `most` people with 1 to 6 visits some half a year apart."""
+def simulate_people(rng: np.random.Generator, most: int = 40) -> list[Person]:
+    """Simulate 8 to `most` subjects with 1 to 6 visits about half a year or a year apart."""
     return [person(rng) for _ in range(int(rng.integers(8, most + 1)))]
 
 
 def person(rng: np.random.Generator) -> Person:
-    """One of them, who gets slowly worse; a tenth of the measurements is missing."""
+    """Simulate a subject with a slow decline; a tenth of the measurements is missing."""
     count = int(rng.integers(1, 7))
     gap = int(rng.choice([182, 365]))
     days = tuple(0 if j == 0 else j * gap + int(rng.integers(-25, 26)) for j in range(count))
     level, rate = rng.normal(26, 2), abs(rng.normal(1, 0.7))
     scores = [float(np.clip(round(level - rate * day / 365.25 + rng.normal(0, 0.7)), 0, 30)) for day in days]
     volumes = [round(40 + 2 * rate * day / 365.25 + rng.normal(0, 5), 2) for day in days]
-    lacks = rng.random((2, count)) < 0.1
+    missing = rng.random((2, count)) < 0.1
     return Person(
         start=date(2004, 1, 1) + timedelta(days=int(rng.integers(0, 3000))),
         days=days,
-        scores=tuple(None if lacks[0, j] else score for j, score in enumerate(scores)),
-        volumes=tuple(None if lacks[1, j] and j else volume for j, volume in enumerate(volumes)),
+        scores=tuple(None if missing[0, j] else score for j, score in enumerate(scores)),
+        volumes=tuple(None if missing[1, j] and j else volume for j, volume in enumerate(volumes)),
         stages=tuple(STAGES[min(2, int(max(0, 27 - score) // 3))] for score in scores),
         age=round(rng.uniform(55, 88), 1),
         sex=str(rng.choice(["F", "M"])),
@@ -85,7 +85,7 @@ def person(rng: np.random.Generator) -> Person:
 
 
 def ids(rng: np.random.Generator, count: int) -> list[str]:
-    """Ids in one of the ways that studies have."""
+    """Draw ids in one of the formats of studies."""
     kind = int(rng.integers(0, 6))
     numbers = rng.permutation(np.arange(1, 3 * count))[:count]
     return [
@@ -102,12 +102,12 @@ def ids(rng: np.random.Generator, count: int) -> list[str]:
 
 
 def number(value: float | None, missing: str, decimal: str = ".") -> str:
-    """A number as a cell."""
+    """Format a number as a cell."""
     return missing if value is None else f"{value:g}".replace(".", decimal)
 
 
 def text(rows: Sequence[Mapping[str, str]], separator: str, rng: np.random.Generator) -> str:
-    """Rows as a table whose columns come in any order."""
+    """Format rows as a table with a random order of columns."""
     names = [str(name) for name in rng.permutation(list(rows[0]))]
     out = io.StringIO()
     writer = csv.DictWriter(out, names, delimiter=separator, lineterminator=str(rng.choice(["\n", "\r\n"])))
@@ -116,8 +116,8 @@ def text(rows: Sequence[Mapping[str, str]], separator: str, rng: np.random.Gener
     return out.getvalue()
 
 
-def table(rng: np.random.Generator, folder: Path, who: Sequence[Person], names: Sequence[str], **more: Any) -> Table:
-    """A long table; `more` are columns of each subject's visits."""
+def table(rng: np.random.Generator, folder: Path, people: Sequence[Person], names: Sequence[str], **more: Any) -> Table:
+    """Write a long table, with `more` columns by visit; return its reader."""
     units = str(rng.choice([*PER_YEAR, "date", "date", "date"]))
     form = str(rng.choice(FORMATS)) if units == "date" else ""
     decimal, missing = str(rng.choice([".", ","])), str(rng.choice(["", "NA", "-4", "999", "-4.0"]))
@@ -144,7 +144,7 @@ def table(rng: np.random.Generator, folder: Path, who: Sequence[Person], names: 
             "death": "" if one.death is None else when(one, one.death),
             **{column: cells[i][j] for column, cells in more.items()},
         }
-        for i, (name, one) in enumerate(zip(names, who, strict=True))
+        for i, (name, one) in enumerate(zip(names, people, strict=True))
         for j, day in enumerate(one.days)
     ]
     order = rng.permutation(len(rows))
@@ -173,7 +173,7 @@ def table(rng: np.random.Generator, folder: Path, who: Sequence[Person], names: 
 
 
 def save(file: Path, rng: np.random.Generator) -> None:
-    """A tiny head in air, in a common orientation."""
+    """Write a small scan of a head in a common orientation."""
     file.parent.mkdir(parents=True, exist_ok=True)
     across = np.linspace(-1, 1, 10)
     inside = sum(axis**2 for axis in np.meshgrid(across, across, across, indexing="ij")) < 0.6
@@ -188,19 +188,19 @@ def save(file: Path, rng: np.random.Generator) -> None:
     nibabel.save(image, file)
 
 
-def nifti(rng: np.random.Generator, folder: Path, who: Sequence[Person], names: Sequence[str]) -> Nifti:
-    """A folder of scans, of which each second one was not taken, and its table."""
-    files = [[f"{i:03}/{j}.nii.gz" if j != 1 else "" for j in range(len(one.days))] for i, one in enumerate(who)]
+def nifti(rng: np.random.Generator, folder: Path, people: Sequence[Person], names: Sequence[str]) -> Nifti:
+    """Write a table and a folder of scans, without those of the second visits; return its reader."""
+    files = [[f"{i:03}/{j}.nii.gz" if j != 1 else "" for j in range(len(one.days))] for i, one in enumerate(people)]
     for name in (name for row in files for name in row if name):
         save(folder / name, rng)
-    return Nifti(str(folder), table(rng, folder, who, names, T1w=files), {"T1w": GRID})
+    return Nifti(str(folder), table(rng, folder, people, names, T1w=files), {"T1w": GRID})
 
 
-def bids(rng: np.random.Generator, folder: Path, who: Sequence[Person], names: Sequence[str]) -> Bids:
-    """A folder of sessions that are numbered, named by months or by days."""
+def bids(rng: np.random.Generator, folder: Path, people: Sequence[Person], names: Sequence[str]) -> Bids:
+    """Write a BIDS folder whose sessions are numbers, months or dates; return its reader."""
     labels = [f"sub-{''.join(filter(str.isalnum, name))}" for name in names]
     kind, prefixed = int(rng.integers(0, 3)), bool(rng.random() < 0.5)
-    for name, one in zip(labels, who, strict=True):
+    for name, one in zip(labels, people, strict=True):
         months = [round(day / 30.4375 / 6) * 6 for day in one.days]
         sessions = [
             [f"ses-{j + 1:02}", f"ses-M{months[j]:03}", f"ses-{at:%Y%m%d}"][kind] for j, at in enumerate(one.dates())
@@ -214,7 +214,7 @@ def bids(rng: np.random.Generator, folder: Path, who: Sequence[Person], names: S
         )
     rows = [
         {"participant_id": name if prefixed else name[4:], "sex": one.sex, "age": f"{one.age:g}"}
-        for name, one in zip(labels, who, strict=True)
+        for name, one in zip(labels, people, strict=True)
     ]
     (folder / "participants.tsv").write_text(text(rows, "\t", rng), newline="")
     return Bids(
@@ -230,12 +230,12 @@ def bids(rng: np.random.Generator, folder: Path, who: Sequence[Person], names: S
     )
 
 
-def tadpole(rng: np.random.Generator, folder: Path, who: Sequence[Person], names: Sequence[str]) -> Tadpole:
-    """The challenge's table, with all visits or the last of each."""
+def tadpole(rng: np.random.Generator, folder: Path, people: Sequence[Person], names: Sequence[str]) -> Tadpole:
+    """Write a table of the challenge with all visits or each subject's last; return its reader."""
     changes = {"well": "NL", "mild": "MCI", "ill": "Dementia"}
-    last = bool(rng.random() < 0.5)  # as D3 has it: each one's last visit alone
+    last = bool(rng.random() < 0.5)  # as in D3: each subject's last visit alone
     rows = []
-    for i, one in enumerate(who):
+    for i, one in enumerate(people):
         for j, (day, at) in enumerate(zip(one.days, one.dates(), strict=True)):
             months = round(day / 30.4375 / 6) * 6
             if last and j + 1 < len(one.days):
@@ -272,61 +272,61 @@ def tadpole(rng: np.random.Generator, folder: Path, who: Sequence[Person], names
 
 
 def clean(kind: str, seed: int, folder: Path) -> tuple[Reader, dict[str, Person]]:
-    """A reader of the clean cohort of that number, whose files lie in the folder, and the truth by subject."""
+    """Write a clean cohort into a folder; return its reader and the truth by subject."""
     rng = np.random.default_rng([READERS.index(kind), seed])
-    who = people(rng, 12 if kind in ("nifti", "bids") else 40)
-    names = ids(rng, len(who))
-    reader = {"table": table, "nifti": nifti, "bids": bids, "tadpole": tadpole}[kind](rng, folder, who, names)
+    people = simulate_people(rng, 12 if kind in ("nifti", "bids") else 40)
+    names = ids(rng, len(people))
+    reader = {"table": table, "nifti": nifti, "bids": bids, "tadpole": tadpole}[kind](rng, folder, people, names)
     if kind == "bids":
         names = [f"sub-{''.join(filter(str.isalnum, name))}" for name in names]
     if kind == "tadpole":
-        names = [str(i + 2) for i in range(len(who))]
-    return reader, dict(zip(names, who, strict=True))
+        names = [str(i + 2) for i in range(len(people))]
+    return reader, dict(zip(names, people, strict=True))
 
 
-def wrong(cohort: Cohort, truth: Mapping[str, Person]) -> list[str]:
-    """What of a cohort is not as the truth has it."""
+def wrong_values(cohort: Cohort, truth: Mapping[str, Person]) -> list[str]:
+    """List what differs between a cohort and the truth."""
     found = []
     score, age = (cohort.column(name) for name in ("score", "age"))
     if set(cohort.subjects) != set(truth):
         found.append("subjects")
     for i, subject in enumerate(cohort.subjects):
         one, count = truth[subject], int(cohort.valid[i].sum())
-        first = len(one.days) - count  # of a table of last visits
+        first = len(one.days) - count  # above 0 in a table of last visits
         years = one.years[first:] - one.years[first]
         if not np.allclose(cohort.times[i, :count], years, atol=1e-4):
             found.append(f"{subject}: times")
         if not np.allclose(cohort.values[i, :count, age], one.age + one.years[first:], atol=0.3):
             found.append(f"{subject}: age")
-        told = np.where(cohort.observed[i, :count, score], cohort.values[i, :count, score], np.nan)
-        if not np.allclose(told, [np.nan if s is None else s for s in one.scores[first:]], equal_nan=True):
+        read = np.where(cohort.observed[i, :count, score], cohort.values[i, :count, score], np.nan)
+        if not np.allclose(read, [np.nan if s is None else s for s in one.scores[first:]], equal_nan=True):
             found.append(f"{subject}: score")
     return found
 
 
-def judged(kind: str, seed: int) -> dict[str, Any]:
-    """What became of one clean cohort."""
+def ingest_clean(kind: str, seed: int) -> dict[str, Any]:
+    """Ingest one clean cohort; return its warnings, error and wrong values."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "source").mkdir()
         reader, truth = clean(kind, seed, Path(folder) / "source")
         try:
             cohort = ingest(reader, f"{folder}/store")
-        except Exception as error:  # whatever it is, it is counted
+        except Exception as error:  # counted as a false alarm
             return {"reader": kind, "seed": seed, "error": f"{type(error).__name__}: {error}"}
         warnings = cohort.manifest["provenance"]["warnings"]
-        return {"reader": kind, "seed": seed, "warnings": warnings, "wrong": wrong(cohort, truth)}
+        return {"reader": kind, "seed": seed, "warnings": warnings, "wrong": wrong_values(cohort, truth)}
 
 
 def main() -> None:
-    """Judge them all, and write the record."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.clean", description="Clean cohorts, and what is said.")
+    """Ingest all cohorts and write the record."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.clean", description="False alarms on clean cohorts.")
     parser.add_argument("--cohorts", type=int, default=100, help="of each reader")
-    given = parser.parse_args()
+    args = parser.parse_args()
     cases = {}
     for kind in READERS:
-        found = [judged(kind, seed) for seed in range(given.cohorts)]
+        found = [ingest_clean(kind, seed) for seed in range(args.cohorts)]
         cases[kind] = {key: sum(bool(case.get(key)) for case in found) for key in ("warnings", "error", "wrong")}
-        cases[kind] |= {"cohorts": given.cohorts, "inside": not any(cases[kind].values())}
+        cases[kind] |= {"cohorts": args.cohorts, "inside": not any(cases[kind].values())}
         print(f"{kind:10}", *(f"{key} {value}" for key, value in cases[kind].items()))
         for case in found:
             if case.get("warnings") or case.get("error") or case.get("wrong"):

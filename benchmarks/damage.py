@@ -1,6 +1,4 @@
-"""One fault in one of many files, drawn at random, and what comes of using them: `refused`, `harmless`, `silent` or
-`traceback`.
-"""
+"""Random faults in files, and the outcome of using them: `refused`, `harmless`, `silent` or `traceback`."""
 
 import json
 import re
@@ -21,7 +19,7 @@ Rng = np.random.Generator
 
 
 def flip(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
-    """One bit turned; of an empty file a byte more."""
+    """Flip one bit; an empty file gets bytes appended."""
     held = bytearray(file.read_bytes())
     if not held:
         return extend(file, rng, pool)
@@ -30,46 +28,46 @@ def flip(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
 
 
 def cut(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
-    """The end missing."""
+    """Truncate the file."""
     held = file.read_bytes()
     file.write_bytes(held[: int(rng.integers(max(len(held), 1)))])
 
 
 def delete(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
-    """The file gone."""
+    """Delete the file."""
     file.unlink()
 
 
 def delete_folder(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
-    """The folder that it lies in gone, where that is not the whole."""
+    """Delete the folder of the file, unless it is the top one."""
     shutil.rmtree(file.parent) if file.parent != pool[0].parent else file.unlink()
 
 
 def zero(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
-    """As many zeros."""
+    """Replace the content by zeros."""
     file.write_bytes(bytes(file.stat().st_size))
 
 
 def extend(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
-    """Some bytes more."""
+    """Append some bytes."""
     file.write_bytes(file.read_bytes() + rng.bytes(int(rng.integers(1, 17))))
 
 
 def swap(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
-    """The contents of two files exchanged, of one name where there are such."""
+    """Exchange the contents of two files, preferably similar ones."""
     other = _other(file, rng, pool)
-    one, two = file.read_bytes(), other.read_bytes()
-    file.write_bytes(two)
-    other.write_bytes(one)
+    content = file.read_bytes()
+    file.write_bytes(other.read_bytes())
+    other.write_bytes(content)
 
 
 def copy(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
-    """The content of another file in its place."""
+    """Replace the content by that of another file."""
     file.write_bytes(_other(file, rng, pool).read_bytes())
 
 
 def edit(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
-    """One value of a JSON file changed to another of its kind, or one digit of another text."""
+    """Change one value of a JSON file to another of its type, or one digit of another text."""
     text = file.read_text()
     if file.suffix in (".json", ".jsonl"):
         lines = [text] if file.suffix == ".json" else text.splitlines()
@@ -87,17 +85,17 @@ def edit(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
 
 
 def no_number(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
-    """NaN in an array of an archive, whose checksums hold."""
+    """Fill an array of an archive with NaN; its checksums are valid."""
     _rewrite(file, rng, lambda array: np.full_like(array, np.nan))
 
 
 def other_numbers(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
-    """Other numbers in an array of an archive, whose checksums hold."""
+    """Change the numbers of an array of an archive; its checksums are valid."""
     _rewrite(file, rng, lambda array: array * array.dtype.type(1.25) + array.dtype.type(0.25))
 
 
 def other_element(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
-    """One element of a zarr array changed through zarr, so that its checksums hold."""
+    """Change one element of a zarr array through zarr, so that its checksums are valid."""
     folder = next(place for place in file.parents if (place / "zarr.json").exists())
     array = zarr.open(folder, mode="r+")
     if not isinstance(array, zarr.Array) or 0 in array.shape:
@@ -110,24 +108,24 @@ def other_element(file: Path, rng: Rng, pool: Sequence[Path]) -> None:
 ANY = (flip, flip, flip, cut, delete, delete_folder, zero, extend, swap, copy)
 Kind = Callable[[Path, Rng, Sequence[Path]], None]
 Use = Callable[[Path, str, int], tuple[str, object]]
-"""From a copy, the file with the fault and its number: how it was used, and what came of that."""
+"""A function of a copy, the faulty file's name and the fault's number; returns the kind of use and its result."""
 
 
-def anyone(files: Sequence[Path], rng: Rng) -> Path:
-    """Each file as often."""
+def any_file(files: Sequence[Path], rng: Rng) -> Path:
+    """Draw a file uniformly."""
     return files[int(rng.integers(len(files)))]
 
 
 def kinds(file: Path, store: bool) -> Sequence[Kind]:
-    """What can become of a file."""
-    made: list[Kind] = list(ANY)
+    """Return the faults that a file can have, repeated by weight."""
+    faults: list[Kind] = list(ANY)
     if file.suffix in (".json", ".jsonl", ".csv", ".yaml"):
-        made += [edit] * 4
+        faults += [edit] * 4
     if file.suffix == ".npz":
-        made += [no_number, no_number, other_numbers, other_numbers]
+        faults += [no_number, no_number, other_numbers, other_numbers]
     if store and "c" in file.parts[-8:]:
-        made += [other_element] * 4
-    return made
+        faults += [other_element] * 4
+    return faults
 
 
 def trials(
@@ -135,12 +133,12 @@ def trials(
     count: int,
     use: Use,
     folder: Path,
-    pick: Callable[[Sequence[Path], Rng], Path] = anyone,
+    pick: Callable[[Sequence[Path], Rng], Path] = any_file,
     store: bool = False,
 ) -> dict:
-    """Outcomes of `count` faults, each in a copy of `whole` of which then `use` is made.
+    """Count the outcomes of `count` faults, each in a copy of `whole` that is then used.
 
-    Each outcome is kept in `folder`, so that a benchmark that was stopped goes on.
+    Each outcome is kept in `folder`, so that a stopped benchmark continues.
     """
     folder.mkdir(parents=True, exist_ok=True)
     record, place = folder / "outcomes.jsonl", folder / "copy"
@@ -157,17 +155,17 @@ def trials(
             before = {one: one.read_bytes() for one in files}
             kind(file, rng, files)
             if all(one.exists() and one.read_bytes() == held for one, held in before.items()):
-                flip(file, rng, files)  # of two that are alike nothing changed
+                flip(file, rng, files)  # equal files were exchanged
             name = file.relative_to(place).as_posix()
-            outcome, said = _outcome(whole, place, use, (name, number), expected)
-            done.append({"kind": kind.__name__, "file": name, "outcome": outcome, "said": said})
+            outcome, message = _outcome(whole, place, use, (name, number), expected)
+            done.append({"kind": kind.__name__, "file": name, "outcome": outcome, "said": message})
             kept.write(json.dumps(done[-1]) + "\n")
             kept.flush()
     return summary(done)
 
 
 def summary(rows: Sequence[Mapping]) -> dict:
-    """Counts by outcome, as a case of the record."""
+    """Count outcomes, as a case of the record."""
     counts = Counter(row["outcome"] for row in rows)
     ill = [row for row in rows if row["outcome"] in ("silent", "traceback")]
     return {
@@ -181,23 +179,23 @@ def summary(rows: Sequence[Mapping]) -> dict:
 def _outcome(
     whole: Path, place: Path, use: Use, fault: tuple[str, int], expected: dict[str, object]
 ) -> tuple[str, str]:
-    """What became of a fault, and what was said of it."""
+    """Return the outcome of a fault, and the message."""
     try:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            how, found = use(place, *fault)
+            kind, found = use(place, *fault)
     except UserError as error:
         return ("traceback" if "\n" in str(error) else "refused"), str(error)[:200]
     except Exception as error:
         return "traceback", f"{type(error).__name__}: {error}"[:300]
-    if how not in expected:
+    if kind not in expected:
         _restore(whole, place)
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            expected[how] = use(place, *fault)[1]
-    return ("harmless" if same(found, expected[how]) else "silent"), ""
+            expected[kind] = use(place, *fault)[1]
+    return ("harmless" if same(found, expected[kind]) else "silent"), ""
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two results are bit-equal."""
+    """Whether two results are equal bit by bit."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
@@ -208,7 +206,7 @@ def same(one: object, other: object) -> bool:
 
 
 def _files(place: Path) -> list[Path]:
-    """All files, those of no folder first."""
+    """List all files, those of the top folder first."""
     found = (file for file in place.rglob("*") if file.is_file())
     return sorted(found, key=lambda file: (file.parent != place, file))
 

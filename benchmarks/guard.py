@@ -1,8 +1,8 @@
-"""One command in a process of its own, under an audit hook that notes what it executes and what it writes where.
+"""A command in a process of its own, under an audit hook that records executions and writes.
 
-A process is forked from one that has loaded the commands, so that hundreds take minutes. What is noted are files opened
-for writing, made, moved or removed outside of the places allowed, imports of modules that a payload brings, programs
-started, libraries loaded, pickles that name a class, variables of the environment, and connections.
+The process is forked from one that has imported the commands, so that hundreds take minutes. Recorded are files opened
+for writing, created, moved or removed outside the allowed folders, imports of modules of a payload, programs started,
+libraries loaded, pickles that name a class, environment variables, and connections.
 """
 
 import json
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-CHANGES = {  # events, and which of their arguments are the places that they change
+CHANGES = {  # events, and the arguments that are changed paths
     "os.mkdir": (0,),
     "os.remove": (0,),
     "os.rmdir": (0,),
@@ -33,15 +33,15 @@ CHANGES = {  # events, and which of their arguments are the places that they cha
 STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pty.spawn"}
 OTHER = {"pickle.find_class", "socket.connect", "webbrowser.open", "ctypes.dlsym/handle"}
 HERE = Path(__file__).parents[1]
-OURS = ("git", ["git", "-C", str(HERE), "rev-parse", "HEAD"])  # a run notes which commit it was made by
-BROUGHT = ("evil", "mypackage", "hostile_")  # how modules are called that payloads bring
+OURS = ("git", ["git", "-C", str(HERE), "rev-parse", "HEAD"])  # a run records its commit
+PAYLOAD_MODULES = ("evil", "mypackage", "hostile_")  # prefixes of the modules of payloads
 VARIABLES = ("CXX", "XDG_CACHE_HOME", "LD_PRELOAD", "PATH", "PYTHONPATH", "HOSTILE")
-SECONDS = 300  # of a processor, for one command
+SECONDS = 300  # of processor time for one command
 
 
 @dataclass
 class Seen:
-    """What a command did: its exit code, what it said, what it executed and where it wrote that it should not have."""
+    """Observations of a command: exit code, output, and forbidden executions and writes."""
 
     code: int | None
     out: str
@@ -51,12 +51,12 @@ class Seen:
 
     @property
     def silent(self) -> bool:
-        """Whether it ended without a word, or by no exit of its own."""
+        """Whether it ended without output, or by a signal."""
         return self.code is None or not (self.out.strip() or self.err)
 
     @property
     def refused(self) -> bool:
-        """Whether it was refused in one line."""
+        """Whether it ended with one line of error."""
         errors = [line for line in self.err if line.startswith("error: ")]
         return (
             self.code == 1
@@ -67,7 +67,7 @@ class Seen:
 
 
 def guarded(command: Callable[[], object], arguments: Sequence[str], folder: Path, home: Path) -> Seen:
-    """Run a command with these arguments, in `folder`; it may write there and in `home` alone."""
+    """Run a command in `folder`; it may write there and in `home` only."""
     for name in ("out", "err", "seen"):
         (home / name).unlink(missing_ok=True)
     sys.stdout.flush()
@@ -87,7 +87,7 @@ def guarded(command: Callable[[], object], arguments: Sequence[str], folder: Pat
 
 
 def _child(command: Callable[[], object], arguments: Sequence[str], folder: Path, home: Path) -> None:
-    """Never comes back."""
+    """Run the command in the child process, which exits."""
     code = 70
     try:
         for number, name in ((1, "out"), (2, "err")):
@@ -118,7 +118,7 @@ def _child(command: Callable[[], object], arguments: Sequence[str], folder: Path
 
 
 class _Watch:
-    """The hook; it notes and lets pass, so that what is done is seen as a whole."""
+    """The audit hook; it records events without blocking them."""
 
     def __init__(self, allowed: Sequence[Path], noted: Seen):
         self._allowed = [os.path.realpath(one) for one in allowed]
@@ -135,7 +135,7 @@ class _Watch:
         for place in CHANGES.get(event, ()):
             if len(arguments) > place and isinstance(arguments[place], (str, bytes, os.PathLike)):
                 self._change(event, arguments[place])
-        if event == "import" and str(arguments[0]).split(".")[0].startswith(BROUGHT):
+        if event == "import" and str(arguments[0]).split(".")[0].startswith(PAYLOAD_MODULES):
             self._noted.executed.append(f"import {arguments[0]}")
         elif event == "exec" and self._inside(getattr(arguments[0], "co_filename", "")):
             self._noted.executed.append(f"exec {arguments[0].co_filename}")
@@ -147,7 +147,7 @@ class _Watch:
             self._noted.executed.append(f"putenv {arguments[0]!r}")
 
     def _inside(self, path: object) -> bool:
-        """Whether a file is one of those that the payload brought."""
+        """Whether a file belongs to the payload."""
         named = os.fsdecode(path) if isinstance(path, (str, bytes)) else ""
         real = os.path.realpath(named) if named and not named.startswith("<") else ""
         return any(real.startswith(f"{one}/") for one in self._allowed)

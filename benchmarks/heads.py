@@ -32,7 +32,7 @@ from benchmarks import measure
 from benchmarks.cases import RATE, Contenders
 from benchmarks.networks import environment as environment  # called by the worker
 from benchmarks.paired_timing import SHARED
-from benchmarks.worker import Worker, entered
+from benchmarks.worker import Worker, peer_turns
 from framework.nn.layers import Dense
 from framework.types import Query, Sequence
 
@@ -143,7 +143,7 @@ def _time_case(ours: Worker, peer: Worker | None, name: str, args: argparse.Name
     turns = {label: partial(ours.turn, label) for label in labels}
     failed: dict[str, str] = {}
     if peer is not None:
-        others, theirs = entered(peer, failed, "step", name, compiled=args.compiled)
+        others, theirs = peer_turns(peer, failed, "step", name, compiled=args.compiled)
         turns |= others
         facts |= {"peer_parameters": theirs.get("parameters")}
     for turn in turns.values():

@@ -1,4 +1,4 @@
-"""How long a forward pass takes, beside PyTorch's: the networks and batches of `benchmarks.step`.
+"""Time of a forward pass, beside PyTorch, for the networks and batches of `benchmarks.step`.
 
     python -m benchmarks.inference [--peers] [--plain] [--cases 64³×4 series]
 
@@ -9,4 +9,4 @@ results/inference-<device>.json; with --plain, results/inference-<device>-plain.
 from benchmarks.paired_timing import main
 
 if __name__ == "__main__":
-    main("inference", [], "Forward passes, side by side.")
+    main("inference", [], "Times of forward passes.")

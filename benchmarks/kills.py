@@ -1,12 +1,11 @@
-"""Is anything lost when a command is killed? `python -m benchmarks.kills [--kills 50] [--of ingest ...]`.
+"""Integrity of data after commands are killed: `python -m benchmarks.kills [--kills 50] [--of ingest ...]`.
 
-Each command is killed by SIGKILL at a random moment of its life, again and again: an ingest, an overwrite of a cohort
-by another, an append, a training, a report. After each kill a cohort is none, the one before or the one after, whole,
-with the ledger of its subjects; a page is whole. Then the same command is given again and what it leaves is held
-against what one leaves that nobody killed: the cohort's fingerprint, every scan, ledger; a run's results by their
-digests, losses (their wall-clock times apart); the page byte by byte; nothing beside them. A training goes on from kill
-to kill, ten times, before it is let to its end, a report is begun five times. `ratio` is the share of kills after which
-all of that held.
+Each command is killed by SIGKILL at random moments: an ingest, an overwrite of a cohort by another, an append, a
+training, a report. After each kill, a cohort must be absent or the complete old or new one, with the ledger of its
+subjects, and a page must be complete. Then the same command is given again and its result is compared with that of an
+undisturbed one: the cohort's fingerprint, every scan, the ledger; a run's results by their digests, losses (without
+wall-clock times); the page byte by byte; no further files. A training is killed ten times in sequence before it may
+end, a report five times. `ratio` is the share of kills after which all of this holds.
 
 Each command is a child of this process, forked after the imports, so that a kill costs no start.
 """
@@ -28,18 +27,18 @@ import experiments.forecast
 import experiments.report
 from benchmarks import run_faults
 from benchmarks.measure import RESULTS, commit, machine
-from benchmarks.store_faults import Made, reader
+from benchmarks.store_faults import RandomSubjects, stamped_reader
 from framework.data.cohort.store import exists, open_cohort, verify
 from framework.data.ingest.base import ingest, ledger_of
 from framework.errors import UserError
 
-IN_TURN = {"training": 10, "report": 5}  # kills before a command is let to its end
-LONGEST = 300.0  # s; a child that takes longer hangs
-VOLATILE = ("manifest.json", "metrics.jsonl", "cost.json")  # which hold times
+IN_TURN = {"training": 10, "report": 5}  # kills before a command may end
+TIMEOUT = 300.0  # s; a child that takes longer hangs
+VOLATILE = ("manifest.json", "metrics.jsonl", "cost.json")  # contain times
 
 
-def apart(what: Callable[[], object], kill_after: float | None = None) -> tuple[bool, object]:
-    """Have it done by a child; whether it was killed, and what it returned. Raises RuntimeError where it failed."""
+def run_in_child(function: Callable[[], object], kill_after: float | None = None) -> tuple[bool, object]:
+    """Run a function in a child; return whether it was killed, and its result. Raises RuntimeError if it failed."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "returned.json"
         child = os.fork()
@@ -48,14 +47,14 @@ def apart(what: Callable[[], object], kill_after: float | None = None) -> tuple[
             try:
                 quiet = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(quiet, 1)
-                returned = what()
+                returned = function()
                 file.write_text(json.dumps(returned))
                 status = 0
             except BaseException:
                 (Path(folder) / "failed").write_text(traceback.format_exc())
             finally:
                 os._exit(status)
-        end = time.monotonic() + (LONGEST if kill_after is None else kill_after)
+        end = time.monotonic() + (TIMEOUT if kill_after is None else kill_after)
         while True:
             done, status = os.waitpid(child, os.WNOHANG)
             if done or time.monotonic() > end:
@@ -65,7 +64,7 @@ def apart(what: Callable[[], object], kill_after: float | None = None) -> tuple[
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             if kill_after is None:
-                raise RuntimeError(f"a command hangs for {LONGEST:.0f} s")
+                raise RuntimeError(f"a command hangs for {TIMEOUT:.0f} s")
         if os.WIFSIGNALED(status):
             return True, None
         if status:
@@ -74,7 +73,7 @@ def apart(what: Callable[[], object], kill_after: float | None = None) -> tuple[
 
 
 def command(name: str, *overrides: str) -> None:
-    """A command as it is given in a shell. Raises RuntimeError where it ends ill."""
+    """Run a command as in a shell. Raises RuntimeError if it fails."""
     sys.argv = [name, *overrides]
     try:
         {"forecast": experiments.forecast.main, "report": experiments.report.main}[name]()
@@ -84,7 +83,7 @@ def command(name: str, *overrides: str) -> None:
 
 
 def cohort(store: Path) -> dict | None:
-    """What a cohort holds, checked in every part; None where there is none."""
+    """Verify a cohort; return its fingerprint and ledger, or None where there is none."""
     if not exists(str(store)):
         return None
     opened = open_cohort(str(store))
@@ -94,24 +93,26 @@ def cohort(store: Path) -> dict | None:
     return {"fingerprint": opened.fingerprint, "ledger": [str(one) for one in ledger_of(str(store)).entries]}
 
 
-class OfStore:
-    """Commands that write a cohort: what is there before, what is done, what may be there after a kill."""
+class StoreCommand:
+    """A command that writes a cohort: the state before it, the command, and the states allowed after a kill."""
 
     def __init__(self, folder: Path, existing: str):
         folder.mkdir()
         self.existing, self._store = existing, folder / "here" / "c"
-        self._first, self._second = reader(folder), reader(folder, "more")
+        self._first, self._second = stamped_reader(folder), stamped_reader(folder, "more")
         self._before, self._after = (folder / name / "c" for name in ("before", "after"))
-        apart(lambda: self._make(self._first, self._before))
-        apart(lambda: self._make(self._first, self._after) if existing == "append" else None)
-        apart(lambda: self._make(self._second, self._after))
-        self.whole = {name: apart(lambda at=at: cohort(at))[1] for name, at in vars(self).items() if name[1:] in ENDS}
+        run_in_child(lambda: self._make(self._first, self._before))
+        run_in_child(lambda: self._make(self._first, self._after) if existing == "append" else None)
+        run_in_child(lambda: self._make(self._second, self._after))
+        self.whole = {
+            name: run_in_child(lambda at=at: cohort(at))[1] for name, at in vars(self).items() if name[1:] in STATES
+        }
 
-    def _make(self, source: Made, store: Path) -> None:
+    def _make(self, source: RandomSubjects, store: Path) -> None:
         ingest(source, str(store), self.existing if exists(str(store)) else "refuse")
 
     def reset(self) -> None:
-        """As it is before the command."""
+        """Restore the state before the command."""
         shutil.rmtree(self._store.parent, ignore_errors=True)
         if self.existing == "refuse":
             self._store.parent.mkdir(parents=True)
@@ -119,11 +120,11 @@ class OfStore:
             shutil.copytree(self._before.parent, self._store.parent)
 
     def do(self) -> None:
-        """The command."""
+        """Run the command."""
         self._make(self._second, self._store)
 
     def again(self) -> None:
-        """The command given again; one that was done may refuse to be done twice."""
+        """Run the command again; if it had finished, it may refuse."""
         done = self.existing != "overwrite" and cohort(self._store) == self.whole["_after"]
         try:
             self.do()
@@ -132,33 +133,33 @@ class OfStore:
                 raise
 
     def sound(self) -> bool:
-        """After a kill: nothing was lost."""
+        """Whether nothing was lost by a kill."""
         found = cohort(self._store)
         return found == self.whole["_after"] or found == (None if self.existing == "refuse" else self.whole["_before"])
 
     def equal(self) -> bool:
-        """At the end: what an undisturbed command leaves, and nothing beside it."""
+        """Whether the result is that of an undisturbed command, without further files."""
         beside = sorted(file.name for file in self._store.parent.iterdir())
         inside = sorted(file.name for file in self._store.iterdir())
         wanted = sorted(file.name for file in self._after.iterdir())
         return cohort(self._store) == self.whole["_after"] and beside == ["c"] and inside == wanted
 
 
-ENDS = ("before", "after")
+STATES = ("before", "after")
 
 
 class Training:
-    """A small network trained by the command, into a folder of runs of its own."""
+    """A small network trained by the command, in its own folder of runs."""
 
     def __init__(self, folder: Path):
         folder.mkdir()
         self._runs, self._folder = folder / "here", folder
-        self._overrides = [*run_faults.study(folder), "data.targets=[score]", "split.folds=3", "model=gru"]
+        self._overrides = [*run_faults.table_overrides(folder), "data.targets=[score]", "split.folds=3", "model=gru"]
         more = ("optimizer.checkpoint_steps=2", "optimizer.checkpoint_seconds=1e9", "optimizer.steps=60")
         self._overrides += [*run_faults.SMALL, *more, "optimizer.patience=99"]
-        for _ in range(2):  # the first time programs are compiled, and kept
+        for _ in range(2):  # the first time compiles the programs
             self.reset()
-            apart(self.do)
+            run_in_child(self.do)
         self._whole = self._found()
 
     def _found(self) -> dict:
@@ -179,7 +180,7 @@ class Training:
     again = do
 
     def sound(self) -> bool:
-        """A run that was killed says that it runs, or that it is done; never that it failed."""
+        """Whether the status of a killed run is `running` or `finished`."""
         for file in self._runs.glob("forecast/*/status.json"):
             if json.loads(file.read_text())["state"] not in ("running", "finished"):
                 return False
@@ -190,14 +191,14 @@ class Training:
 
 
 class Report:
-    """The page of a finished run, drawn again."""
+    """The report of a finished run, written again."""
 
     def __init__(self, folder: Path):
         folder.mkdir()
         whole = run_faults.make(folder)
         self._run = folder / "here"
         shutil.copytree(whole, self._run)
-        apart(self.do)
+        run_in_child(self.do)
         self._whole = self._files()
 
     def _files(self) -> dict[str, bytes]:
@@ -205,7 +206,7 @@ class Report:
         return {str(file.relative_to(self._run)): file.read_bytes() for file in files}
 
     def reset(self) -> None:
-        """Without the page, or with the one before, which is the same."""
+        """Remove the page, or keep the previous, equal one."""
         if random.random() < 0.5:
             (self._run / "report.html").unlink(missing_ok=True)
 
@@ -222,29 +223,29 @@ class Report:
         return self._files() == self._whole
 
 
-COMMANDS: Mapping[str, Callable[[Path], OfStore | Training | Report]] = {
-    "ingest": lambda folder: OfStore(folder, "refuse"),
-    "overwrite": lambda folder: OfStore(folder, "overwrite"),
-    "append": lambda folder: OfStore(folder, "append"),
+COMMANDS: Mapping[str, Callable[[Path], StoreCommand | Training | Report]] = {
+    "ingest": lambda folder: StoreCommand(folder, "refuse"),
+    "overwrite": lambda folder: StoreCommand(folder, "overwrite"),
+    "append": lambda folder: StoreCommand(folder, "append"),
     "training": Training,
     "report": Report,
 }
 
 
 def measure(name: str, folder: Path, kills: int, seed: int = 0) -> dict:
-    """What became of so many kills of a command."""
+    """Kill a command repeatedly; count the kills after which nothing was lost and the repetition was equal."""
     draw, began = random.Random(seed), time.monotonic()
     one, in_turn = COMMANDS[name](folder / name), IN_TURN.get(name, 1)
     one.reset()
     start = time.monotonic()
-    apart(one.do)
+    run_in_child(one.do)
     life = time.monotonic() - start
     case: dict = {"kills": 0, "sound": 0, "equal": 0, "ended_before": 0, "life_seconds": round(life, 3), "ill": []}
     while case["kills"] < kills:
         one.reset()
         row, done = 0, False
         while row < min(in_turn, kills - case["kills"]) and not done:
-            killed, _ = apart(one.do, draw.uniform(0, life))
+            killed, _ = run_in_child(one.do, draw.uniform(0, life))
             done = not killed
             case["ended_before"] += done
             if killed:
@@ -257,29 +258,29 @@ def measure(name: str, folder: Path, kills: int, seed: int = 0) -> dict:
     return case | {"seconds": round(time.monotonic() - began)}
 
 
-def _holds(what: Callable[[], bool], where: str, case: dict) -> bool:
+def _holds(check: Callable[[], bool], where: str, case: dict) -> bool:
     try:
-        held = apart(what)[1] is True
-        said = "other than undisturbed"
+        held = run_in_child(check)[1] is True
+        message = "differs from the undisturbed result"
     except RuntimeError as error:
-        held, said = False, str(error).splitlines()[-1] if str(error) else "failed"
+        held, message = False, str(error).splitlines()[-1] if str(error) else "failed"
     if not held:
-        case["ill"].append(f"{where}: {said}")
+        case["ill"].append(f"{where}: {message}")
     return held
 
 
 def main() -> None:
-    """Kill, compare, and leave the result beside this module; what is not asked for keeps its last record."""
-    asked = argparse.ArgumentParser(prog="python -m benchmarks.kills", description="Commands killed, and nothing lost.")
-    asked.add_argument("--kills", type=int, default=50)
-    asked.add_argument("--of", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
-    given, file = asked.parse_args(), RESULTS / "kills.json"
+    """Kill, compare and write the record; commands not requested keep their last results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description="Integrity after kills.")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--of", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
+    args, file = parser.parse_args(), RESULTS / "kills.json"
     kept = json.loads(file.read_text())["cases"] if file.exists() else {}
-    cases = {name: kept[name] for name in COMMANDS if name in kept and name not in given.of}
-    for name in given.of:
+    cases = {name: kept[name] for name in COMMANDS if name in kept and name not in args.of}
+    for name in args.of:
         with TemporaryDirectory() as folder:
             os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/xla"
-            cases[name] = measure(name, Path(folder), given.kills)
+            cases[name] = measure(name, Path(folder), args.kills)
         print(f"{name:10} " + ", ".join(f"{key} {value}" for key, value in cases[name].items()), flush=True)
         result = {
             "benchmark": "kills",

@@ -77,7 +77,9 @@ def pool(runs: Sequence[Path]) -> Outcomes:
     for run, part in zip(runs, parts, strict=True):
         equal = part.subjects == first.subjects and np.array_equal(part.truth, first.truth)
         if finished(run)["data"]["name"] != "rhythm" or part.target.name != "activity" or not equal:
-            raise UserError(f"{run} was not asked what {runs[0]} was; name runs of one split on data=rhythm ask=next")
+            raise UserError(
+                f"{run} has other queries than {runs[0]}; name runs of +experiment=long_series on one split"
+            )
     return replace(first, forecasts={name: values for part in parts for name, values in part.forecasts.items()})
 
 

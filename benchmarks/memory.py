@@ -1,16 +1,16 @@
-"""How much memory a forecaster takes on a cohort of many subjects, from its table to the held-out forecasts.
+"""Peak memory of a forecaster on a large cohort, from its table to the held-out forecasts.
 
     python -m benchmarks.memory [models=ridge,forest,boosting,gru] [command=ridge] [subjects=20000] [folder=runs/memory]
 
-A table of simulated subjects (five visits of thirty numbers each, of which two are targets; a tenth of the numbers is
+A table of simulated subjects (five visits of thirty numbers each, two of them targets; a tenth of the numbers is
 missing) is ingested once. Then each model of conf/model is fitted to the training subjects of the first of ten folds,
-with calibrated intervals as by default, and forecasts the held-out ones, in a process of its own. Named as `command`, a
-model goes through the whole of `experiments.forecast` besides, from the table to the report. Recorded are the largest
-resident size of each process (VmHWM) and the seconds. `ratio` is 3 GB over the largest of them: above 1 holds. Cases
-measured before on a table of the same size stay in the record until they are measured again; each names its commit.
+with calibrated intervals as by default, and forecasts the held-out ones, in a process of its own. The model `command`
+is also run by `experiments.forecast`, from the table to the report. Recorded are the peak resident size of each process
+(VmHWM) and the seconds. `ratio` is 3 GB over the largest peak: above 1 passes. Cases measured before on a table of the
+same size stay in the record until they are measured again; each names its commit.
 
-Long fits are shortened by the settings in REDUCED: fewer candidates and folds, which have their turns, so that the
-largest size stays what it is. The record names them.
+Long fits are shortened by the settings in REDUCED: fewer candidates and folds, which run in sequence, so that the peak
+is unchanged. The record names them.
 """
 
 import json
@@ -28,7 +28,7 @@ from benchmarks import measure
 MODELS = ("ridge", "forest", "boosting", "gru")
 VISITS, VARIABLES, TARGETS = 5, 30, ("v00", "v01")
 BOUND = 3e9  # bytes
-REDUCED: dict[str, Sequence[str]] = {  # candidates and folds have their turns: fewer take as much memory
+REDUCED: dict[str, Sequence[str]] = {  # candidates and folds run in sequence: fewer take as much memory
     "forest": (
         "model.folds=2",
         "model.regressor.grid.min_samples_leaf=[2]",
@@ -43,7 +43,7 @@ REDUCED: dict[str, Sequence[str]] = {  # candidates and folds have their turns: 
 
 
 def table(path: Path, subjects: int, seed: int = 0) -> None:
-    """Subjects with a rate of decline each, which their variables follow more or less, as a table."""
+    """Write a table of subjects, each with a rate of decline that its variables follow with noise."""
     rng = np.random.default_rng(seed)
     loads = rng.normal(size=(3, VARIABLES))
     names = [f"v{i:02}" for i in range(VARIABLES)]
@@ -60,14 +60,14 @@ def table(path: Path, subjects: int, seed: int = 0) -> None:
 
 
 def settings(folder: Path, name: str) -> list[str]:
-    """Overrides of `experiments.forecast` for a model on the table of a folder."""
+    """Return the overrides of `experiments.forecast` for a model on the table of a folder."""
     names = [f"v{i:02}" for i in range(VARIABLES)]
     roles = {name: "[input,target]" if name in TARGETS else "[input]" for name in names}
     return [
         "data=table",
         f"data.path={folder}/visits.csv",
         f"data.store={folder}/cohort",
-        *(f"+data.reader.variables.{name}={{roles:{own}}}" for name, own in roles.items()),
+        *(f"+data.reader.variables.{name}={{roles:{role}}}" for name, role in roles.items()),
         f"data.targets=[{','.join(TARGETS)}]",
         f"model={name}",
         f"runs={folder}/runs",
@@ -76,8 +76,8 @@ def settings(folder: Path, name: str) -> list[str]:
 
 
 def fit(folder: Path, name: str) -> dict:
-    """Fit a model, forecast the held-out subjects; the seconds of both and the largest size of this process."""
-    import jax  # the parent needs none of it
+    """Fit a model and forecast the held-out subjects; return the seconds of both and the peak size of this process."""
+    import jax  # only the child process needs it
     from hydra import compose, initialize_config_module
     from hydra.utils import instantiate
 
@@ -92,15 +92,15 @@ def fit(folder: Path, name: str) -> dict:
     split = instantiate(config.split, _convert_="all").one(examples.cohort)
     before, opened = peak(), time.monotonic()
     fitted = forecaster_of(config, config.model).fit(examples, split, jax.random.key(0))
-    after, learnt = peak(), time.monotonic()
+    after, fitted_at = peak(), time.monotonic()
     rows = np.flatnonzero(split.test)
     found = answers(fitted, examples, rows, examples.asked)
     if not all(np.isfinite(numbers).all() for numbers in found.values()):
-        raise RuntimeError(f"{name} forecast what is no number")
+        raise RuntimeError(f"a forecast of {name} is not finite")
     return {
         "open_s": round(opened - start, 1),
-        "fit_s": round(learnt - opened, 1),
-        "forecast_s": round(time.monotonic() - learnt, 1),
+        "fit_s": round(fitted_at - opened, 1),
+        "forecast_s": round(time.monotonic() - fitted_at, 1),
         "open_peak_bytes": before,
         "fit_peak_bytes": after,
         "peak_bytes": peak(),
@@ -109,15 +109,15 @@ def fit(folder: Path, name: str) -> dict:
 
 
 def peak() -> int:
-    """The largest resident size that this process has had, in bytes."""
+    """Return the peak resident size of this process, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError("/proc/self/status has no VmHWM; this benchmark needs Linux")
 
 
-def alone(command: Sequence[str]) -> dict:
-    """A process run to its end: its largest resident size, its seconds, and what it printed last."""
+def run_process(command: Sequence[str]) -> dict:
+    """Run a process to its end; return its peak resident size, its seconds and its last line."""
     start = time.monotonic()
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -130,7 +130,7 @@ def alone(command: Sequence[str]) -> dict:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure each model, print a table and one JSON line, leave the result under `results`."""
+    """Measure each model, print a table and one JSON line, and write the record."""
     options = dict(one.split("=", 1) for one in arguments)
     if "one" in options:
         return print(json.dumps(fit(Path(options["folder"]), options["one"])))
@@ -141,19 +141,19 @@ def main(arguments: Sequence[str]) -> None:
     shape = {"subjects": subjects, "visits": VISITS, "variables": VARIABLES, "targets": len(TARGETS)}
     table(folder / "visits.csv", subjects)
     if not (folder / "cohort").exists():
-        own = [setting for setting in settings(folder, names[0]) if setting.lstrip("+").startswith("data")]
-        record("ingest", alone(["-m", "experiments.ingest", *own]), shape)
+        data = [setting for setting in settings(folder, names[0]) if setting.lstrip("+").startswith("data")]
+        record("ingest", run_process(["-m", "experiments.ingest", *data]), shape)
     for name in names:
-        found = alone(["-m", "benchmarks.memory", f"one={name}", f"folder={folder}"])
+        found = run_process(["-m", "benchmarks.memory", f"one={name}", f"folder={folder}"])
         inside = json.loads(found["last"])
         record(name, found | inside | {"peak_bytes": max(found["peak_bytes"], inside["peak_bytes"])}, shape, name)
     if name := options.get("command"):
-        own = [*settings(folder, name), f"data.store={folder}/anew", f"runs={folder}/anew-runs"]
-        record(f"command, {name}", alone(["-m", "experiments.forecast", *own]), shape, name)
+        overrides = [*settings(folder, name), f"data.store={folder}/again", f"runs={folder}/again-runs"]
+        record(f"command, {name}", run_process(["-m", "experiments.forecast", *overrides]), shape, name)
 
 
 def record(case: str, found: dict, shape: dict, model: str = "") -> None:
-    """Add a case to the result under `results`, and print it as one JSON line."""
+    """Add a case to the record, and print it as one JSON line."""
     path = measure.RESULTS / "memory-cpu.json"
     before = json.loads(path.read_text()) if path.exists() else {}
     cases = before["cases"] if before.items() >= shape.items() else {}

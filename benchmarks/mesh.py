@@ -1,10 +1,10 @@
-"""Does training on eight devices end where training on one ends?
+"""Agreement of training on eight devices with training on one.
 
     python -m benchmarks.mesh
 
-Eight forced devices of a CPU train the recurrent model on tables and the CNN with it on scans, 20 steps with dropout,
-sharing batches (data) and parameters too (fsdp), as the tests do with the first alone. `ratio` is the tolerance, 1e-5,
-over the largest difference of any parameter to one device's: above 1 it passes.
+Eight forced devices of a CPU train the recurrent model on tables, and with a CNN on scans, for 20 steps with dropout,
+sharding batches (data) or also parameters (fsdp). `ratio` is the tolerance, 1e-5, over the largest difference of any
+parameter from training on one device: above 1 passes.
 """
 
 import json
@@ -19,7 +19,7 @@ MODELS, MESHES = ("gru", "cnn_gru"), ("data", "fsdp")
 
 
 def main() -> None:
-    """Train, compare, and leave the result beside this module."""
+    """Train, compare and write the record."""
     with tempfile.TemporaryDirectory() as folder:
         cases = measure(Path(folder))
     worst = max(case["largest_difference"] for case in cases.values())
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def measure(folder: Path) -> dict[str, dict]:
-    """The largest difference of any parameter between each mesh and one device."""
+    """Return the largest difference of any parameter between each mesh and one device."""
     end(start(DEVICES, str(folder), *(f"{model},{mesh}" for model in MODELS for mesh in ("single", *MESHES))))
     return {
         f"{model}, {mesh}": {

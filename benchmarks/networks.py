@@ -1,4 +1,4 @@
-"""Prognax's side of the step and of inference: the networks, and one call of each as the stopwatch needs it."""
+"""Networks of `step` and `inference`, and the compiled calls that are timed."""
 
 import time
 from collections.abc import Callable
@@ -23,11 +23,11 @@ from framework.train.cost import machine
 from framework.train.cost.flops import work_of
 from framework.types import Query, Sequence
 
-MODELS = 8  # trained side by side under vmap
+MODELS = 8  # trained in one vmapped step
 
 
 class Series(nnx.Module):
-    """The plain CNN on every scan, a GRU over each subject's visits, and a number forecast a year after the last."""
+    """A plain CNN on every scan, a GRU over each subject's visits, and a forecast a year after the last."""
 
     def __init__(self, case: Case, *, rngs: nnx.Rngs):
         self.encoder = Plain(CHANNELS, GROUPS, EMBEDDING, grid=(*(case.side,) * 3, 1), rngs=rngs)
@@ -51,7 +51,7 @@ class Series(nnx.Module):
 
 
 def network(case: Case, rngs: nnx.Rngs) -> Any:
-    """The module of a case, with fresh parameters."""
+    """Return the module of a case with initial parameters."""
     grid = (*(case.side,) * 3, 1)
     match case.network:
         case "plain":
@@ -63,8 +63,8 @@ def network(case: Case, rngs: nnx.Rngs) -> Any:
     raise ValueError(f"no network {case.network!r}")
 
 
-def given(case: Case) -> tuple[tuple[Array, ...], Array]:
-    """What the network is fed, and what it should answer."""
+def batch(case: Case) -> tuple[tuple[Array, ...], Array]:
+    """Return the inputs and targets of a case."""
     voxels = jnp.asarray(case.voxels())
     if case.network == "series":
         return (voxels, jnp.asarray(case.times())), jnp.asarray(case.values())
@@ -72,22 +72,22 @@ def given(case: Case) -> tuple[tuple[Array, ...], Array]:
 
 
 def loss(answer: Array, truth: Array) -> Float[Array, ""]:
-    """Cross-entropy of classes, squared error of numbers."""
+    """Return the cross-entropy of classes or the squared error of numbers."""
     if answer.ndim == 1:
         return jnp.square(answer - truth).mean()
     return optax.softmax_cross_entropy_with_integer_labels(answer, truth).mean()
 
 
 def stepper(case: Case) -> tuple[Callable, Callable]:
-    """A pure train step (params, momenta, fed, truth) → the same with the loss, and what starts it from a key."""
+    """Return a pure training step (params, momenta, inputs, truth) → (params, momenta, loss) and its initialiser."""
     graph, _ = nnx.split(nnx.eval_shape(lambda: network(case, nnx.Rngs(0))))
     adam = optax.adam(RATE)
 
-    def objective(params: PyTree, fed: tuple[Array, ...], truth: Array) -> Float[Array, ""]:
-        return loss(nnx.merge(graph, params, copy=True)(*fed), truth)
+    def objective(params: PyTree, inputs: tuple[Array, ...], truth: Array) -> Float[Array, ""]:
+        return loss(nnx.merge(graph, params, copy=True)(*inputs), truth)
 
-    def step(params: PyTree, momenta: PyTree, fed: tuple[Array, ...], truth: Array) -> tuple:
-        value, slope = jax.value_and_grad(objective)(params, fed, truth)
+    def step(params: PyTree, momenta: PyTree, inputs: tuple[Array, ...], truth: Array) -> tuple:
+        value, slope = jax.value_and_grad(objective)(params, inputs, truth)
         change, momenta = adam.update(slope, momenta, params)
         return optax.apply_updates(params, change), momenta, value
 
@@ -99,9 +99,9 @@ def stepper(case: Case) -> tuple[Callable, Callable]:
 
 
 def contenders(task: str, name: str) -> Contenders:
-    """The callables of a task for a case, compiled; each call is one whole step, forward pass or round of models."""
+    """Return the compiled calls of a task: a training step, a forward pass or a step of eight models."""
     if name == "vmap":
-        return _side_by_side(CASES["32³×16"])
+        return _vmapped(CASES["32³×16"])
     case = CASES[name]
     run, facts = _step(case) if task == "step" else _inference(case)
     return Contenders({"prognax": run}, facts)
@@ -109,26 +109,26 @@ def contenders(task: str, name: str) -> Contenders:
 
 def _step(case: Case) -> tuple[Callable[[], object], dict]:
     step, start = stepper(case)
-    fed, truth = given(case)
+    inputs, truth = batch(case)
     params, momenta = jax.jit(start)(jax.random.key(0))
-    compiled, facts = _compiled(jax.jit(step, donate_argnums=(0, 1)), params, momenta, fed, truth)
-    return _advancing(compiled, params, momenta, fed, truth), facts
+    compiled, facts = _compiled(jax.jit(step, donate_argnums=(0, 1)), params, momenta, inputs, truth)
+    return _advancing(compiled, params, momenta, inputs, truth), facts
 
 
 def _inference(case: Case) -> tuple[Callable[[], object], dict]:
     graph, params = nnx.split(network(case, nnx.Rngs(0)))
-    fed, _ = given(case)
-    forward = jax.jit(lambda params, fed: nnx.merge(graph, params)(*fed))
-    compiled, facts = _compiled(forward, params, fed)
-    return lambda: jax.block_until_ready(compiled(params, fed)), facts
+    inputs, _ = batch(case)
+    forward = jax.jit(lambda params, inputs: nnx.merge(graph, params)(*inputs))
+    compiled, facts = _compiled(forward, params, inputs)
+    return lambda: jax.block_until_ready(compiled(params, inputs)), facts
 
 
-def _side_by_side(case: Case) -> Contenders:
-    """Eight models, each with a batch of its own: in one vmapped step, and one after another."""
+def _vmapped(case: Case) -> Contenders:
+    """Return a step of eight models, each with its own batch: vmapped, and in sequence."""
     step, start = stepper(case)
-    fed, truth = given(case)
+    inputs, truth = batch(case)
     params, momenta = jax.jit(jax.vmap(start))(jax.random.split(jax.random.key(0), MODELS))
-    batches, truths = jax.tree.map(lambda x: jnp.stack([jnp.roll(x, i, 0) for i in range(MODELS)]), (fed, truth))
+    batches, truths = jax.tree.map(lambda x: jnp.stack([jnp.roll(x, i, 0) for i in range(MODELS)]), (inputs, truth))
     one = jax.jit(step, donate_argnums=(0, 1))
     singles = [_advancing(one, *_lane((params, momenta, batches, truths), i)) for i in range(MODELS)]
     mapped, facts = _compiled(jax.jit(jax.vmap(step), donate_argnums=(0, 1)), params, momenta, batches, truths)
@@ -140,12 +140,12 @@ def _lane(stacked: PyTree, place: int) -> PyTree:
     return jax.tree.map(lambda x: jnp.copy(x[place]), stacked)
 
 
-def _advancing(step: Callable, params: PyTree, momenta: PyTree, fed: tuple[Array, ...], truth: Array) -> Callable:
-    """A step that goes on from where its last call ended, since the buffers are donated."""
+def _advancing(step: Callable, params: PyTree, momenta: PyTree, inputs: tuple[Array, ...], truth: Array) -> Callable:
+    """Return a step that continues from its last call, since buffers are donated."""
     state = [params, momenta]
 
     def run() -> None:
-        *state[:], _ = jax.block_until_ready(step(*state, fed, truth))
+        *state[:], _ = jax.block_until_ready(step(*state, inputs, truth))
 
     return run
 
@@ -159,7 +159,7 @@ def _compiled(function: Any, *args: PyTree) -> tuple[Callable, dict]:
 
 
 def environment() -> dict:
-    """The device, and the versions that decide how fast it is."""
+    """Return the device and the versions."""
     device = jax.devices()[0]
     return {
         "device": device.device_kind,

@@ -1,9 +1,9 @@
-"""Every bit of a NIfTI header, flipped: what becomes of a scan whose header says something else.
+"""Faults of NIfTI headers: every bit flipped in turn.
 
-A head in a 24³ volume is the follow-up of a subject whose other visits are whole. Each of the 2,816 bits of header and
-extension flag is flipped in turn, and the file read as a reader reads it. It is refused, or warned of, or read; then
-what networks would see on the grid is held against what they see of the whole file: the same (harmless), less than 1%
-apart in the mean (slight), or more (silent). Anything but a UserError of one line is a traceback.
+A head in a 24³ volume is the follow-up of a subject whose other visits are intact. Each of the 2,816 bits of header and
+extension flag is flipped in turn, and the file is read by the reader. It is refused, or read with a warning, or read;
+then the network's input on the grid is compared with that of the intact file: equal (harmless), less than 1% apart on
+average (slight), or more (silent). Any error but a UserError of one line is a traceback.
 """
 
 import gzip
@@ -28,7 +28,7 @@ OUTCOMES = ("refused", "warned", "harmless", "slight", "silent", "traceback")
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to write the same scan: the codes of sform and qform, obliqueness, a CT, packed."""
+    """One way to write the same scan: codes of sform and qform, obliqueness, CT, compression."""
 
     sform: int = 1
     qform: int = 1
@@ -51,7 +51,7 @@ class Kind:
         header = nibabel.Nifti1Header(bytes(content[:348]))
         header["scl_slope"] = 1
         content[:348] = header.binaryblock
-        # without a time in it, so that the file is the same whenever it is written
+        # without a time stamp, so that the file is reproducible
         file.write_bytes(gzip.compress(bytes(content), mtime=0) if self.packed else bytes(content))
 
 
@@ -66,7 +66,7 @@ KINDS = {
 
 
 def _head(ct: bool) -> np.ndarray:
-    """A head that is alike in no two directions, in air."""
+    """Simulate a head without symmetry, in air."""
     x, y, z = (np.indices((SIDE,) * 3) - (SIDE - 1) / 2) * SPACING
     head = (x / 60) ** 2 + (y / 75) ** 2 + (z / 70) ** 2 < 1
     inner = ((x - 15) / 12) ** 2 + ((y + 20) / 25) ** 2 + ((z - 10) / 15) ** 2 < 1
@@ -75,15 +75,15 @@ def _head(ct: bool) -> np.ndarray:
 
 
 def flips(kind: Kind, folder: Path, every: int = 1) -> Iterator[tuple[str, str]]:
-    """Of every n-th bit the field that it lies in, and what became of the scan."""
+    """Yield, for every n-th bit, its header field and the outcome."""
     whole, broken = folder / "whole.nii", folder / "broken.nii"
     if kind.packed:
         whole, broken = folder / "whole.nii.gz", folder / "broken.nii.gz"
     kind.save(whole)
     grid = Grid((16, 16, 16), (12.0, 12.0, 12.0), **kind.grid)
-    right, content = Trial(folder, grid, ()), whole.read_bytes()
-    expected = right.seen_by_networks(whole)
-    siblings = tuple(right.files.seen)
+    intact, content = Trial(folder, grid, ()), whole.read_bytes()
+    expected = intact.network_input(whole)
+    siblings = tuple(intact.files.seen)
     for bit in range(0, 8 * (len(content) if kind.packed else HEADER), every):
         changed = bytearray(content)
         changed[bit // 8] ^= 1 << bit % 8
@@ -92,12 +92,12 @@ def flips(kind: Kind, folder: Path, every: int = 1) -> Iterator[tuple[str, str]]
 
 
 def outcome(trial: "Trial", file: Path, expected: np.ndarray) -> str:
-    """What becomes of one file."""
+    """Read one file; return the outcome."""
     try:
-        found = trial.seen_by_networks(file)
+        found = trial.network_input(file)
     except UserError as error:
         return "refused" if "\n" not in str(error) else "traceback"
-    except Exception:  # whatever it is, a user would meet it
+    except Exception:  # a user would see it as a traceback
         return "traceback"
     apart = float(np.abs(found - expected).mean() / np.abs(expected).mean())
     if trial.files.ledger.warnings:
@@ -106,23 +106,23 @@ def outcome(trial: "Trial", file: Path, expected: np.ndarray) -> str:
 
 
 class Trial:
-    """One scan read as the last of a subject's."""
+    """The reading of one scan as a subject's last."""
 
     def __init__(self, folder: Path, grid: Grid, siblings: tuple):
         self.grid, self.files = grid, ScanFiles(folder, "stop", {"T1w": grid}, Ledger(), seen=list(siblings))
 
-    def seen_by_networks(self, file: Path) -> np.ndarray:
-        """The scan on its grid, its background at 0, on a scale of its own where its units are arbitrary."""
+    def network_input(self, file: Path) -> np.ndarray:
+        """Return the scan on its grid with background 0, normalised where its units are arbitrary."""
         scan = self.files.read(file, "T1w", "a", file.name)
         assert isinstance(scan, Scan)
         list(self.files.compared(iter(())))
-        about = self.grid.modality("T1w")
-        voxels = scan.voxels - np.float32(about.background)
-        return normalise(voxels) if about.units == "arbitrary" else voxels
+        modality = self.grid.modality("T1w")
+        voxels = scan.voxels - np.float32(modality.background)
+        return normalise(voxels) if modality.units == "arbitrary" else voxels
 
 
 def field_of(byte: int) -> str:
-    """The header field that a byte lies in."""
+    """Return the header field of a byte."""
     fields = nibabel.Nifti1Header.template_dtype.fields or {}
     for name, (kind, start, *_) in fields.items():
         if start <= byte < start + kind.itemsize:
@@ -131,7 +131,7 @@ def field_of(byte: int) -> str:
 
 
 def measure(folder: Path, every: int = 1) -> dict[str, dict]:
-    """Of every kind how many flips had which outcome, and in which fields the silent ones lie."""
+    """Count outcomes by kind of file, and the fields of silent and slight faults."""
     cases = {}
     for name, kind in KINDS.items():
         found = list(flips(kind, folder, every))

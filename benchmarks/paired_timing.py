@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import measure
 from benchmarks.cases import CASES
-from benchmarks.worker import Worker, entered
+from benchmarks.worker import Worker, peer_turns
 
 SHARED = {"GLIBC_TUNABLES": measure.ALLOCATOR, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # both share one device
 
@@ -36,7 +36,7 @@ def time_case(ours: Worker, peer: Worker | None, task: str, name: str, args: arg
     turns = {label: partial(ours.turn, label) for label in labels}
     failed: dict[str, str] = {}
     if peer is not None:
-        turns |= entered(peer, failed, task, name, compiled=not args.eager)[0]
+        turns |= peer_turns(peer, failed, task, name, compiled=not args.eager)[0]
     for turn in turns.values():
         turn(args.warmup)
     share = others_share([ours] if peer is None else [ours, peer])

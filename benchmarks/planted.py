@@ -1,4 +1,4 @@
-"""A network that fails where it is told to: by an error, by numbers that are none, by the death of its process."""
+"""A network with planted faults: an error, divergence, or the death of its process."""
 
 import os
 import signal
@@ -15,10 +15,10 @@ from framework.forecast.deep.forecaster import Deep
 
 @dataclass(frozen=True)
 class Planted(Deep):
-    """A deep forecaster in whose `folder` each fit leaves a line, its job's seed, as it begins and as it ends.
+    """A deep forecaster that records the seed of each fit in `folder` as it begins and as it ends.
 
-    The jobs of seeds under `faults` come to grief: at `crash` they raise an error, at `diverge` their learning rate is
-    beyond all measure, at `kill` their process kills itself, the first time that they are fitted.
+    The jobs of the seeds in `faults` fail: under `crash` they raise an error, under `diverge` their learning rate is
+    extreme, and under `kill` their process kills itself in the first fit.
     """
 
     faults: Mapping[str, Sequence[int]]
@@ -30,16 +30,16 @@ class Planted(Deep):
         self._note("begun", seeds)
         for seed in seeds:
             self._fail(seed)
-        if lost := [m for m, seed in enumerate(seeds) if seed in self.faults.get("diverge", ())]:
+        if diverging := [m for m, seed in enumerate(seeds) if seed in self.faults.get("diverge", ())]:
             assert dynamics is not None
-            rates = dynamics.learning_rate.at[jnp.array(lost)].set(1e38)
+            rates = dynamics.learning_rate.at[jnp.array(diverging)].set(1e38)
             dynamics = type(dynamics)(**{**vars(dynamics), "learning_rate": rates})
-        made = super()._fitted(examples, splits, keys, dynamics, folder, log, fail)
+        fitted = super()._fitted(examples, splits, keys, dynamics, folder, log, fail)
         self._note("ended", seeds)
-        return made
+        return fitted
 
     def _seed(self, key) -> int:
-        """The seed of the job to whom a key belongs."""
+        """Find the seed of the job of a key."""
         words = np.asarray(jax.random.key_data(key))
         for seed in range(self.seeds):
             if (words == np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), 1)[0]))).all():
@@ -54,6 +54,6 @@ class Planted(Deep):
             died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def _note(self, what: str, seeds: Sequence[int]) -> None:
+    def _note(self, event: str, seeds: Sequence[int]) -> None:
         with (Path(self.folder) / "fits.txt").open("a") as file:
-            file.writelines(f"{what} {seed}\n" for seed in seeds)
+            file.writelines(f"{event} {seed}\n" for seed in seeds)

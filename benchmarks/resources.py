@@ -1,14 +1,13 @@
-"""What does a small file cost that claims to be large, before it is refused?
+"""Cost of refusing small files that claim to be large.
 
     python -m benchmarks.resources [--cases ...]
 
-Each attack is a file or a folder that is given to a command in a process of its own: packed scans and tables that
-unfold, headers that claim more voxels than anybody measures, a line of a million columns, YAML whose aliases unfold
-without end, a pipe that nobody writes to, a device that never ends. Measured are the seconds and the peak resident
-memory until the command has ended, less those of the same command on a small file that is refused as well: a table
-without a column, a scan that is cut short (the fastest, and the median peak, of three). The bounds are 1 s and 200 MB
-beyond it. Each attack must end in one line that names the fault. `ratio` is the bound over the worst measure; above 1
-all attacks stay within both.
+Each attack is a file or a folder given to a command in a process of its own: compressed scans and tables that expand,
+headers that claim implausibly many voxels, a line of a million columns, YAML with exponentially nested aliases, a pipe
+without a writer, an endless device. Measured are the seconds and the peak resident memory until the command has ended,
+minus those of the same command on a small file that is also refused: a table without a column, a truncated scan (the
+shortest time, and the median peak, of three). The bounds are 1 s and 200 MB above it. Each attack must end in one line
+that names the fault. `ratio` is the bound over the worst measurement; above 1 all attacks stay within both.
 """
 
 import argparse
@@ -33,7 +32,7 @@ import pyarrow.parquet
 from benchmarks.measure import RESULTS, commit, machine
 
 SECONDS, BYTES = 1.0, 200e6
-LONGEST = 120.0  # s; a command that takes longer does not end
+TIMEOUT = 120.0  # s; a command that takes longer counts as endless
 REPEATS = 3
 FORK = multiprocessing.get_context("fork")
 TABLE = "subject,time,score\n" + "".join(f"s{i},{t},{i + t}\n" for i in range(8) for t in range(3))
@@ -44,7 +43,7 @@ SCANS = ("data=nifti", "data.path={folder}", "data.store={folder}/c", "+data.rea
 
 @dataclass(frozen=True)
 class Case:
-    """What lies in the folder, what is typed, and the small file that it is held against, and what its refusal says."""
+    """An attack: its files, the overrides of the command, the small file to compare with, and a word of the refusal."""
 
     lay: Callable[[Path], object]
     overrides: tuple[str, ...]
@@ -53,7 +52,7 @@ class Case:
 
 
 def packed(file: Path, size: int, head: bytes = b"") -> None:
-    """A gzip file that unpacks to a head and so many zeros."""
+    """Write a gzip file that unpacks to a head and `size` zeros."""
     with gzip.open(file, "wb", compresslevel=9) as stream:
         stream.write(head)
         for _ in range(size // 2**20):
@@ -61,12 +60,12 @@ def packed(file: Path, size: int, head: bytes = b"") -> None:
 
 
 def table(folder: Path) -> None:
-    """A table that is in order."""
+    """Write a valid table."""
     (folder / "visits.csv").write_text(TABLE)
 
 
 def scans(folder: Path) -> None:
-    """A table of visits and their scans, all in order."""
+    """Write a valid table of visits and its scans."""
     lines = ["subject,visit,time,score,T1w"]
     image = nibabel.Nifti1Image(np.random.default_rng(0).normal(100, 9, (32, 32, 32)).astype(np.float32), np.eye(4) * 6)
     for i in range(4):
@@ -76,7 +75,7 @@ def scans(folder: Path) -> None:
 
 
 def scan(folder: Path, shape: tuple[int, int, int], held: int) -> None:
-    """Scans in order but for the first, whose header claims a shape and whose file packs so many bytes."""
+    """Write valid scans except the first, whose header claims a shape and whose file unpacks to `held` bytes."""
     scans(folder)
     header = nibabel.Nifti1Header()
     header.set_data_shape(shape)
@@ -88,12 +87,12 @@ def scan(folder: Path, shape: tuple[int, int, int], held: int) -> None:
 
 
 def columns(folder: Path) -> None:
-    """A table with a line of a million columns."""
+    """Write a table with a line of a million columns."""
     (folder / "visits.csv").write_text(",".join(f"column_{i}" for i in range(1_000_000)) + "\n")
 
 
 def parquet(folder: Path) -> None:
-    """A table of half a gigabyte that Parquet packs to little."""
+    """Write a table of half a gigabyte that Parquet compresses well."""
     writer = None
     for _ in range(16):
         part = pyarrow.table({"subject": ["s"] * 2**20, "time": np.zeros(2**20), "score": ["x" * 24] * 2**20})
@@ -104,7 +103,7 @@ def parquet(folder: Path) -> None:
 
 
 def bomb(folder: Path) -> None:
-    """A configuration whose aliases unfold to 9^12 items."""
+    """Write a configuration whose aliases expand to 9^12 items."""
     table(folder)
     (folder / "data").mkdir()
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
@@ -113,14 +112,14 @@ def bomb(folder: Path) -> None:
 
 
 def linked(folder: Path, name: str, target: str) -> None:
-    """A folder of scans, of which one file is a link to a device."""
+    """Write a folder of scans in which one file is a link to a device."""
     scans(folder)
     (folder / name).unlink()
     (folder / name).symlink_to(target)
 
 
 def at(file: str, overrides: tuple[str, ...]) -> tuple[str, ...]:
-    """The overrides for a table at another place."""
+    """Return the overrides for a table at another path."""
     return tuple(one.replace("{folder}/visits.csv", file) for one in overrides)
 
 
@@ -174,10 +173,10 @@ def _point(folder: Path, name: str) -> None:
 
 
 def cost(lay: Callable[[Path], object], overrides: tuple[str, ...]) -> dict:
-    """Seconds and peak bytes of an ingest, its exit status and what it wrote on standard error."""
+    """Measure seconds and peak bytes of an ingest; return them with its exit status and standard error."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        laying = FORK.Process(target=lay, args=(folder,))  # a child counts the peak of the process that begot it
+        laying = FORK.Process(target=lay, args=(folder,))  # a forked child inherits the peak memory of its parent
         laying.start()
         laying.join()
         size = sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
@@ -191,7 +190,7 @@ def cost(lay: Callable[[Path], object], overrides: tuple[str, ...]) -> dict:
             start = time.monotonic()
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
             status, ended = 0, False
-            while not ended and time.monotonic() - start < LONGEST:
+            while not ended and time.monotonic() - start < TIMEOUT:
                 pid, status, used = os.wait4(process.pid, os.WNOHANG)
                 ended = pid != 0
                 time.sleep(0.005)
@@ -212,14 +211,14 @@ def cost(lay: Callable[[Path], object], overrides: tuple[str, ...]) -> dict:
 
 
 def _quoted(override: str) -> str:
-    """An override whose braces are its own but for the folder's."""
+    """Escape the braces of an override except those of the folder."""
     return override.replace("{", "{{").replace("}", "}}").replace("{{folder}}", "{folder}")
 
 
 def measure(case: Case, small: Mapping[str, float]) -> dict:
-    """An attack beside the small file that it is held against."""
+    """Measure an attack, compared with a small file."""
     runs = [cost(case.lay, case.overrides) for _ in range(REPEATS)]
-    seconds = min(run["seconds"] for run in runs) - small["seconds"]  # the machine only ever adds to it
+    seconds = min(run["seconds"] for run in runs) - small["seconds"]  # other load can only add to it
     peak = median(run["peak_bytes"] for run in runs) - small["peak_bytes"]
     said = runs[0]["said"]
     refused = all(run["ended"] and run["status"] == 1 and len(run["said"]) == 1 for run in runs)
@@ -235,15 +234,15 @@ def measure(case: Case, small: Mapping[str, float]) -> dict:
 
 
 def main() -> None:
-    """Measure each attack, and leave the result beside this module."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.resources", description="Small files that cost much.")
+    """Measure each attack and write the record."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.resources", description="Cost of refusing large files.")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     names = parser.parse_args().cases
     small = {}
     for name, (lay, overrides) in SMALL.items():
         runs = [cost(lay, overrides) for _ in range(REPEATS)]
         if any(run["status"] != 1 or len(run["said"]) != 1 for run in runs):
-            raise RuntimeError(f"{name}, which is small, ends otherwise than in one line: {runs[0]['said']}")
+            raise RuntimeError(f"{name}, a small file, was not refused in one line: {runs[0]['said']}")
         small[name] = {
             "seconds": min(run["seconds"] for run in runs),
             "peak_bytes": median(run["peak_bytes"] for run in runs),

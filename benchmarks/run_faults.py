@@ -1,5 +1,5 @@
-"""One fault in a run's folder, of which a forecast or a report is asked; in a prediction that is shown again; in
-pretrained encoders; in what an interrupted run goes on from.
+"""Faults in a run's folder that `predict` or `report` reads, in a finished prediction, in pretrained encoders, and in
+the states from which an interrupted run resumes.
 """
 
 import json
@@ -39,8 +39,8 @@ OUT = ("report.html", "tables", "methods.md", "methods.tex", "references.bib")  
 MODELS = ("config.yaml", "manifest.json", "models")  # what a prediction reads
 
 
-def study(folder: Path) -> list[str]:
-    """The overrides that tell of a table of a few patients, and where everything lies."""
+def table_overrides(folder: Path) -> list[str]:
+    """Write a table of a few patients; return the overrides that describe it and its paths."""
     file = folder / "visits.csv"
     if not file.exists():
         rng, lines = np.random.default_rng(0), ["id,time,score,age"]
@@ -51,13 +51,20 @@ def study(folder: Path) -> list[str]:
             ]
         file.write_text("\n".join(lines) + "\n")
     return ["data=table", f"data.path={file}", f"data.store={folder}/store", "data.reader.subject=id"] + [
-        f"+data.reader.variables.{name}={what}" for name, what in VARIABLES.items()
+        f"+data.reader.variables.{name}={variable}" for name, variable in VARIABLES.items()
     ]
 
 
 def make(folder: Path) -> Path:
-    """A finished run of a small network, made by the command."""
-    command = [sys.executable, "-m", "experiments.forecast", *study(folder), "data.targets=[score]", "split.folds=3"]
+    """Make a finished run of a small network by the command."""
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.forecast",
+        *table_overrides(folder),
+        "data.targets=[score]",
+        "split.folds=3",
+    ]
     if not list((folder / "made").glob("forecast/*/report.html")):
         made = subprocess.run([*command, "model=gru", *SMALL, f"runs={folder}/made"], capture_output=True, text=True)
         if made.returncode:
@@ -67,7 +74,7 @@ def make(folder: Path) -> Path:
 
 @cache
 def config(name: str, *overrides: str) -> DictConfig:
-    """The configuration that a command would compose."""
+    """Compose the configuration of a command."""
     with initialize_config_module("conf", version_base="1.3"):
         made = compose(name, list(overrides))
     OmegaConf.resolve(made)
@@ -75,30 +82,35 @@ def config(name: str, *overrides: str) -> DictConfig:
 
 
 def forecast(run: Path, source: Path, runs: Path) -> bytes:
-    """The table of a prediction made anew."""
-    asked = config("predict", f"run={run}", f"data.path={source}/visits.csv", f"runs={runs}", "ahead=[1]")
-    asked = asked.copy()
-    asked.data.store = f"{source}/new"
-    predict(asked)
+    """Predict again; return the table of forecasts."""
+    composed = config("predict", f"run={run}", f"data.path={source}/visits.csv", f"runs={runs}", "ahead=[1]")
+    composed = composed.copy()
+    composed.data.store = f"{source}/new"
+    predict(composed)
     return next(runs.glob("predict/*/forecasts.csv")).read_bytes()
 
 
-def drawn(run: Path) -> list[bytes]:
-    """The page of a run, and the files beside it."""
+def write_report(run: Path) -> list[bytes]:
+    """Write the report of a run; return the page and the files beside it."""
     report(config("report", f"run={run}"))
     beside = sorted([*run.glob("tables/*"), run / "methods.md", run / "references.bib"])
     return [(run / "report.html").read_bytes(), *(file.read_bytes() for file in beside)]
 
 
 def measure(folder: Path, counts: dict[str, int] = COUNTS) -> dict[str, dict]:
-    """Cases by what is used."""
+    """Measure the cases by the data that are used."""
     folder = folder.absolute()
-    use = {"forecast or report": asked, "shown again": again, "encoders": encoders, "checkpoints": checkpoints}
+    use = {
+        "forecast or report": run_folder,
+        "shown again": prediction,
+        "encoders": encoders,
+        "checkpoints": checkpoints,
+    }
     return {f"run, {name}": use[name](folder, count) for name, count in counts.items()}
 
 
-def asked(folder: Path, count: int) -> dict:
-    """Each file by a command that reads it; one that both read, or none, by either."""
+def run_folder(folder: Path, count: int) -> dict:
+    """Faults in a run's folder, used by a command that reads the file; in turn, where both or none read it."""
     run, runs = make(folder), folder / "predictions"
 
     def use(place: Path, name: str, number: int) -> tuple[str, object]:
@@ -106,7 +118,7 @@ def asked(folder: Path, count: int) -> dict:
         readers = [how for how, files in (("forecast", MODELS), ("report", (*READ, *OUT))) if part in files]
         how = readers[0] if len(readers) == 1 else ("forecast", "report")[number % 2]
         if how == "report":
-            return how, drawn(place)
+            return how, write_report(place)
         shutil.rmtree(runs, ignore_errors=True)
         return how, forecast(place, folder, runs)
 
@@ -114,19 +126,19 @@ def asked(folder: Path, count: int) -> dict:
 
 
 def pick(files: Sequence[Path], rng: np.random.Generator) -> Path:
-    """Mostly what a command reads; the configuration, the manifests and the weights a half of the time."""
+    """Draw the configuration, manifests or weights half of the time, else mostly files that a command reads."""
     run = files[0].parent
     parts = {file: file.relative_to(run).parts[0] for file in files}
-    of = {
+    groups = {
         "central": [file for file, part in parts.items() if part in (*MODELS, FILE)],
         "read": [file for file, part in parts.items() if part in READ],
         "any": list(files),
     }
-    return damage.anyone(of[str(rng.choice(list(of), p=[0.5, 0.44, 0.06]))], rng)
+    return damage.any_file(groups[str(rng.choice(list(groups), p=[0.5, 0.44, 0.06]))], rng)
 
 
-def again(folder: Path, count: int) -> dict:
-    """A prediction that was made is shown by the same command."""
+def prediction(folder: Path, count: int) -> dict:
+    """Faults in a finished prediction, which the same command shows."""
     run, shown = make(folder), folder / "shown"
     if not shown.exists():
         forecast(run, folder, shown)
@@ -138,14 +150,14 @@ def again(folder: Path, count: int) -> dict:
 
 
 def encoders(folder: Path, count: int) -> dict:
-    """Encoders that a forecast starts from."""
+    """Faults in encoders from which a forecaster starts."""
     whole, like = folder / "encoders", {"w": jnp.ones((3, 4)), "b": jnp.zeros(4)}
     grids = {"t1": (8, 8), "flair": (9, 9)}
     if not whole.exists():
         for name in grids:
             save_arrays(whole / "encoders" / name, _plus(like, len(name)))
-        about = {name: {"grid": grid} for name, grid in grids.items()}
-        (whole / "manifest.json").write_text(json.dumps({"encoders": about}))
+        grids_by_name = {name: {"grid": grid} for name, grid in grids.items()}
+        (whole / "manifest.json").write_text(json.dumps({"encoders": grids_by_name}))
         (whole / SEEN).write_text('{"p0": ["aa", "bb"], "p1": ["cc"]}')
         seal(whole)
 
@@ -158,7 +170,7 @@ def encoders(folder: Path, count: int) -> dict:
 
 
 def checkpoints(folder: Path, count: int) -> dict:
-    """The states of a training and what was tested; what is gone is made again, from the state before."""
+    """Faults in checkpoints and test results; a missing file is made again from the state before."""
     whole, state = folder / "going on", {"w": jnp.arange(12.0).reshape(3, 4), "b": jnp.zeros(2)}
     names = ("slope", "last_visit")
     if not whole.exists():

@@ -106,10 +106,10 @@ def compiling(_: float) -> None:
 
     use_compilation_cache()
     step, start = networks.stepper(CASES["64³×4"])
-    fed, truth = networks.given(CASES["64³×4"])
+    inputs, truth = networks.batch(CASES["64³×4"])
     state = jax.eval_shape(start, jax.random.key(0))
     at, used = [time.time()], [time.process_time()]
-    lowered = jax.jit(step, donate_argnums=(0, 1)).lower(*state, fed, truth)
+    lowered = jax.jit(step, donate_argnums=(0, 1)).lower(*state, inputs, truth)
     at.append(time.time())
     used.append(time.process_time())
     lowered.compile()

@@ -1,4 +1,4 @@
-"""One fault in a cohort on disk, which is then read in every way: tables, dataset, each scan, ledger, stamps."""
+"""Faults in a cohort on disk, which is then read in every way: tables, dataset, each scan, ledger, source stamps."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,8 +21,8 @@ SCHEMA = Schema(
 )
 
 
-class Made(Reader):
-    """Subjects made by chance, whose ids begin with a word; `together` of them in a shard."""
+class RandomSubjects(Reader):
+    """Random subjects whose ids begin with a word; `together` of them share a shard."""
 
     IGNORED = ("path", "together")
 
@@ -51,16 +51,16 @@ class Made(Reader):
         return Subject(name, tuple(visits), {"sex": "M"})
 
 
-def reader(folder: Path, word: str = "p", together: int = 1) -> Made:
-    """Whose only source file is large enough to have a stamp."""
+def stamped_reader(folder: Path, word: str = "p", together: int = 1) -> RandomSubjects:
+    """Return a reader whose source file is large enough to be identified by its stamp."""
     file = folder / f"{word}.bin"
     if not file.exists():
         file.write_bytes(word.encode() * 2**20)
-    return Made(str(file), word, 5, together)
+    return RandomSubjects(str(file), word, 5, together)
 
 
-def read(store: Path, file: str, number: int, source: Made) -> tuple[str, object]:
-    """All that a cohort says, by each way of reading it."""
+def read(store: Path, file: str, number: int, source: RandomSubjects) -> tuple[str, object]:
+    """Read everything in a cohort."""
     cohort = open_cohort(str(store))
     require_same(cohort, source.settings, source.files())
     names = [modality.name for modality in cohort.schema.modalities]
@@ -68,26 +68,32 @@ def read(store: Path, file: str, number: int, source: Made) -> tuple[str, object
     scans = [cohort.voxels(*place) for place in places]
     dataset = {str(name): array.values for name, array in cohort.dataset.variables.items()}
     tables = [cohort.times, cohort.values, cohort.observed, cohort.static, cohort.static_observed]
-    about = [cohort.fingerprint, cohort.subjects, cohort.visits, cohort.schema.to_json(), cohort.manifest["provenance"]]
-    return "read", [*tables, *scans, dataset, *about, [str(entry) for entry in ledger_of(str(store)).entries]]
+    metadata = [
+        cohort.fingerprint,
+        cohort.subjects,
+        cohort.visits,
+        cohort.schema.to_json(),
+        cohort.manifest["provenance"],
+    ]
+    return "read", [*tables, *scans, dataset, *metadata, [str(entry) for entry in ledger_of(str(store)).entries]]
 
 
 def measure(folder: Path, count: int = COUNT) -> dict[str, dict]:
-    """Cases: a cohort of one subject a shard to which others were appended, and one of three subjects a shard."""
+    """Measure an appended cohort with one subject per shard, and one with three subjects per shard."""
     found = {}
     for name, together in (("store, appended", 1), ("store, three subjects a shard", 3)):
-        whole, source = folder / f"whole-{together}" / "c", reader(folder, together=together)
+        whole, source = folder / f"whole-{together}" / "c", stamped_reader(folder, together=together)
         if not whole.exists():
             ingest(source, str(whole))
             if together == 1:
-                ingest(reader(folder, "more"), str(whole), existing="append")
+                ingest(stamped_reader(folder, "more"), str(whole), existing="append")
         use = partial(read, source=source)
         found[name] = damage.trials(whole, count, use, folder / f"faults-{together}", pick, store=True)
     return found
 
 
 def pick(files: Sequence[Path], rng: np.random.Generator) -> Path:
-    """Manifest, ledger and stamps a third of the time, or any file of the arrays."""
+    """Draw the manifest, ledger or stamps with probability 1/3, else a file of the arrays."""
     beside = [file for file in files if "series.zarr" not in file.parts]
     arrays = [file for file in files if "series.zarr" in file.parts]
     chosen = beside if rng.random() < 1 / 3 else arrays

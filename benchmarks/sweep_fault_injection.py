@@ -90,7 +90,7 @@ def measure(folder: Path, jobs: int, more: Sequence[str] = (), kill_after: float
         "none was fitted again": bool(finished) and not finished & fitted_since,
         "failures are reported with a reason": set(failed) == faulty
         and all("planted" in failed[s] for s in faults["crash"])
-        and all("is no number" in failed[s] for s in faults["diverge"]),
+        and all("the loss is" in failed[s] for s in faults["diverge"]),
         "killed processes are recorded": all(states.get(seed, {}).get("killed", 0) >= 1 for seed in faults["kill"]),
         "the last line counts": f"{len(values)} of {jobs} jobs finished" in summary,
         "values are those without faults": values == expected,

@@ -1,4 +1,4 @@
-"""What estimators are timed on: made-up tables by name, and the loss their held-out rows are judged by."""
+"""Synthetic tables on which estimators are timed, and the losses of held-out rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from jaxtyping import Float, Int
 from sklearn.datasets import make_classification
 
 HELD_OUT = 10_000
-LEAST = 1e-3  # a probability of a truth counts as no less: a forest says 0 where no tree has seen a class
+LEAST = 1e-3  # lower bound of probabilities: a forest predicts 0 for a class that no tree has seen
 GRID = {"C": [0.1, 1.0, 10.0, 100.0, 1000.0], "gamma": [1e-4, 1e-3, 1e-2, 1e-1, 1.0]}
 FOLDS = 5
-TABLES = {"boosting": 8}  # over which losses are averaged; one for other families
+TABLES = {"boosting": 8}  # number of tables over which losses are averaged; 1 for other families
 
 
 @dataclass(frozen=True)
 class Case:
-    """Rows and columns for a forest of so many trees, boosting of so many rounds, an SVC or a grid of them."""
+    """A table and an estimator: `amount` trees of a forest, rounds of boosting; an SVC or a grid of them."""
 
     family: str
     rows: int
@@ -25,7 +25,7 @@ class Case:
     amount: int = 0
 
     def table(self, seed: int = 0) -> tuple[Float[np.ndarray, "n f"], Int[np.ndarray, " n"]]:
-        """Rows to learn from and, after them, `HELD_OUT` more."""
+        """Simulate training rows, followed by `HELD_OUT` held-out rows."""
         x, y = make_classification(
             self.rows + HELD_OUT,
             self.columns,
@@ -55,7 +55,7 @@ CASES = {
 
 
 def named(name: str) -> Case:
-    """A case above, or any other as `family:rows:columns:classes:amount`."""
+    """Return a case by its name, or by `family:rows:columns:classes:amount`."""
     if name in CASES:
         return CASES[name]
     family, *sizes = name.split(":")
@@ -63,9 +63,9 @@ def named(name: str) -> Case:
 
 
 def repeated(case: Case, loss: Callable[[tuple, tuple], float]) -> float:
-    """The mean of loss(rows to learn from, held-out rows) over as many tables as the family's losses need.
+    """Average loss(training rows, held-out rows) over the tables of the family.
 
-    On one table of 2,000 rows the log losses of boosting libraries lie up to 3% apart either way, by chance.
+    On one table of 2,000 rows the log losses of boosting libraries differ by up to 3% by chance.
     """
     losses = []
     for seed in range(TABLES.get(case.family, 1)):
@@ -74,13 +74,13 @@ def repeated(case: Case, loss: Callable[[tuple, tuple], float]) -> float:
     return float(np.mean(losses))
 
 
-def log_loss(chances: Float[np.ndarray, "n c"], y: Int[np.ndarray, " n"]) -> float:
-    """Mean of -log of the probability given to what came true."""
-    return float(-np.log(np.maximum(chances[np.arange(len(y)), y], LEAST)).mean())
+def log_loss(probabilities: Float[np.ndarray, "n c"], y: Int[np.ndarray, " n"]) -> float:
+    """Return the mean of -log of the predicted probability of the true class."""
+    return float(-np.log(np.maximum(probabilities[np.arange(len(y)), y], LEAST)).mean())
 
 
 def hinge_loss(margins: Float[np.ndarray, "n *c"], y: Int[np.ndarray, " n"]) -> float:
-    """What an SVC minimises, on rows it has not seen; of several classes the share that it gets wrong."""
+    """Return the mean hinge loss; for several classes, the error rate."""
     if margins.ndim == 2:
         return float((margins.argmax(1) != y).mean())
     return float(np.maximum(0, 1 - margins * (2 * y - 1)).mean())

@@ -1,11 +1,11 @@
-"""One library at work in a process of its own, timed on request.
+"""A library in a process of its own, timed on request.
 
-Two libraries in one process would share it badly: their thread pools fight for the cores, and allocator settings, which
-decide a good part of the time on a CPU, must be there before a process starts. A worker that is not asked sleeps; each
-answer says how much of the processor it used since the one before, so that a pool that spins while the other side
-is being timed is found out.
+Two libraries in one process disturb each other: their thread pools compete for the cores, and allocator settings, which
+affect times on a CPU strongly, must be set before a process starts. A worker sleeps between requests; each answer
+contains the processor time used since the one before, which reveals a thread pool that spins while another library is
+timed.
 
-    python -m benchmarks.worker benchmarks.networks      (one JSON request a line in, one JSON answer a line out)
+    python -m benchmarks.worker benchmarks.networks      (a JSON request per line in, a JSON answer per line out)
 """
 
 import importlib
@@ -24,15 +24,15 @@ from benchmarks.cases import Contenders
 
 
 class WorkerError(RuntimeError):
-    """What a worker was asked for came to nothing; the next request may do better."""
+    """A request to a worker failed; the next one may succeed."""
 
 
 class Worker:
-    """The asking end: a context manager around the process that loads `module`; one that dies is begun anew."""
+    """Client of a process that loads `module`, as a context manager; a process that dies is restarted."""
 
     def __init__(self, module: str, settings: Mapping[str, str]):
-        self.idle = 0.0  # the most seconds of processor time it used in one pause
-        self.used = 0.0  # seconds of processor time by its last answer, its preparations among them
+        self.idle = 0.0  # largest processor time (s) in one pause
+        self.used = 0.0  # processor time (s) until the last answer, preparations included
         self._module, self._settings = module, settings
         self._begin()
 
@@ -57,14 +57,14 @@ class Worker:
         self._process.wait()
 
     def prepare(self, task: str, case: str, **options: Any) -> tuple[list[str], dict]:
-        """Build and compile a case in place of the one before: its labels, and what is known of it."""
+        """Build and compile a case in place of the one before; return its labels and facts."""
         if self._process.poll() is not None:
             self._begin()
         answer = self._ask(prepare=[task, case], options=options)
         return answer["labels"], answer["facts"]
 
     def turn(self, label: str, calls: int) -> list[float]:
-        """Seconds of each of so many calls in a row."""
+        """Return the seconds of each of `calls` successive calls."""
         answer = self._ask(run=label, calls=calls)
         self.idle = max(self.idle, answer["idle"])
         return answer["seconds"]
@@ -88,10 +88,10 @@ class Worker:
         return json.loads(line)
 
 
-def entered(
+def peer_turns(
     peer: Worker, failed: dict[str, str], task: str, case: str, **options: Any
 ) -> tuple[dict[str, Callable[[int], list[float]]], dict]:
-    """The turns of a peer's contenders and what is known of a case; who fails is noted and called no more."""
+    """Return the turns of a peer's contenders and the facts of a case; failures are recorded and not called again."""
     try:
         labels, facts = peer.prepare(task, case, **options)
     except WorkerError as error:
@@ -116,22 +116,22 @@ def _note(failed: dict[str, str], label: str, error: WorkerError) -> None:
 
 
 def serve(module: str) -> None:
-    """The answering end; whatever else is printed here goes to standard error."""
+    """Answer requests; other output goes to standard error."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    side = importlib.import_module(module)
-    print(json.dumps(side.environment()), file=answers)
+    library = importlib.import_module(module)
+    print(json.dumps(library.environment()), file=answers)
     contenders, rested = Contenders({}, {}), time.process_time()
     for line in sys.stdin:
         request, idle = json.loads(line), time.process_time() - rested
         try:
             if "prepare" in request:
-                contenders = Contenders({}, {})  # frees the case before
-                contenders = side.contenders(*request["prepare"], **request["options"])
+                contenders = Contenders({}, {})  # free the previous case
+                contenders = library.contenders(*request["prepare"], **request["options"])
                 answer = {"labels": list(contenders.calls), "facts": dict(contenders.facts)}
             else:
                 answer = {"seconds": clock(contenders.calls[request["run"]], request["calls"]), "idle": idle}
-        except Exception as error:  # the asking end decides whether it can do without
+        except Exception as error:  # the client decides whether it is fatal
             traceback.print_exc()
             answer = {"failed": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
         rested = time.process_time()
@@ -139,7 +139,7 @@ def serve(module: str) -> None:
 
 
 def clock(call: Callable[[], object], calls: int) -> list[float]:
-    """Wall seconds of each call."""
+    """Return the wall seconds of each call."""
     seconds = []
     for _ in range(calls):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The bootstrap as it is usually written: rows drawn, and every metric of scikit-learn taken on them."""
+"""The bootstrap in a plain loop: rows are resampled and every metric of scikit-learn is computed on them."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ def resample(
     subject: Int[np.ndarray, " q"],
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "m k"]:
-    """All metrics of all forecasters on one draw of the subjects; rows are sorted by subject, alike many each."""
+    """Compute all metrics of all forecasters on one resample; rows are sorted by subject, equally many each."""
     subjects = subject[-1] + 1
     visits = len(subject) // subjects
     rows = (rng.integers(0, subjects, subjects)[:, None] * visits + np.arange(visits)).ravel()

@@ -1,4 +1,4 @@
-"""PyTorch at its best, as the stopwatch needs it: eager and compiled, both timed, the faster one counts."""
+"""PyTorch peers of `step` and `inference`: eager and compiled, both timed; the faster one counts."""
 
 import platform
 from collections.abc import Callable, Iterator
@@ -8,60 +8,60 @@ from torch import Tensor, nn
 
 from benchmarks.cases import CASES, RATE, Contenders
 from benchmarks.measure import cores
-from benchmarks.peers.torch_networks import given, loss, network
+from benchmarks.peers.torch_networks import batch, loss, network
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 COMPILED = "torch compiled"
 
 
 class Objective(nn.Module):
-    """The network with its loss, so that a compiler sees both."""
+    """A network with its loss, compiled together."""
 
     def __init__(self, inner: nn.Module):
         super().__init__()
         self.inner = inner
 
-    def forward(self, fed: tuple[Tensor, ...], truth: Tensor) -> Tensor:
-        return loss(self.inner(*fed), truth)
+    def forward(self, inputs: tuple[Tensor, ...], truth: Tensor) -> Tensor:
+        return loss(self.inner(*inputs), truth)
 
 
 def contenders(task: str, name: str, compiled: bool = True) -> Contenders:
-    """Each way of running the task on the case."""
-    make = stepping if task == "step" else answering
+    """Return each way of running the task on the case."""
+    make = training_step if task == "step" else forward_pass
     ways = (False, True) if compiled else (False,)
     return Contenders({COMPILED if way else "torch eager": make(name, way) for way in ways}, {})
 
 
-def stepping(name: str, compiled: bool) -> Callable[[], None]:
-    """One step of training: gradients of the loss, Adam in one fused kernel."""
+def training_step(name: str, compiled: bool) -> Callable[[], None]:
+    """Return a training step with fused Adam."""
     case = CASES[name]
-    fed, truth = given(case, DEVICE)
+    inputs, truth = batch(case, DEVICE)
     objective: nn.Module = Objective(network(case).to(DEVICE))
     adam = torch.optim.Adam(objective.parameters(), lr=RATE, fused=True)
     run = torch.compile(objective) if compiled else objective
 
     def step() -> None:
         adam.zero_grad(set_to_none=True)
-        run(fed, truth).backward()
+        run(inputs, truth).backward()
         adam.step()
         _wait()
 
     return step
 
 
-def answering(name: str, compiled: bool) -> Callable[[], None]:
-    """One forward pass, weights frozen where it is compiled so that their layout is chosen beforehand."""
+def forward_pass(name: str, compiled: bool) -> Callable[[], None]:
+    """Return a forward pass; compiled, its weights are frozen, so that their layout is chosen beforehand."""
     case = CASES[name]
-    fed, _ = given(case, DEVICE)
+    inputs, _ = batch(case, DEVICE)
     plain = network(case).to(DEVICE).eval()
     run = torch.compile(plain, options={"freezing": True}) if compiled else plain
 
-    def answer() -> None:
+    def forward() -> None:
         with torch.inference_mode() if not compiled else torch.no_grad():
-            run(*fed)
+            run(*inputs)
         _wait()
 
-    return answer
+    return forward
 
 
 def _wait() -> None:
@@ -79,7 +79,7 @@ def _settings() -> Iterator[str]:
 
 
 def environment() -> dict:
-    """The device, the version, and what was set for speed."""
+    """Return the device, the version and the settings for speed."""
     settings = ", ".join(_settings())
     device = torch.cuda.get_device_name() if DEVICE == "cuda" else platform.machine()
     return {"device": device, "versions": {"torch": torch.__version__}, "settings": settings}

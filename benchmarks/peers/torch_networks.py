@@ -1,6 +1,6 @@
-"""PyTorch's side of the step and of inference: the same layers, written the way PyTorch runs them fastest.
+"""PyTorch peers of the networks of `benchmarks.networks`, with the same layers, written for speed.
 
-Module and parameter names are those of `benchmarks.networks`, so that `load` can copy weights across.
+Module and parameter names are those of `benchmarks.networks`, so that `load` can copy weights.
 """
 
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ class ResNet10(nn.Module):
 
 
 class Block(nn.Module):
-    """The residual unit; the first one is given what is activated already and keeps its shape."""
+    """Residual unit; the input of the first is already activated, and keeps its shape."""
 
     def __init__(self, c_in: int, c_out: int, groups: int, place: int):
         super().__init__()
@@ -97,7 +97,7 @@ class Series(nn.Module):
 
 
 class GRU(nn.Module):
-    """`framework.nn.heads.gru.GRU`: torch.nn.GRU resets after its product and knows no time, this one neither."""
+    """`framework.nn.heads.gru.GRU`; torch.nn.GRU resets after its product and has no time input."""
 
     def __init__(self, d_in: int):
         super().__init__()
@@ -105,7 +105,7 @@ class GRU(nn.Module):
         self.candidate = nn.Linear(2 * d_in + 1 + STATE, STATE)
         self.out = nn.Linear(STATE + 2, STATE)
 
-    def forward(self, tokens: Tensor, times: Tensor, asked: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, times: Tensor, query_time: Tensor) -> Tensor:
         state = tokens.new_zeros(tokens.shape[0], STATE)
         gaps = torch.diff(times, dim=1, prepend=times[:, :1])
         for x, gap in zip(tokens.unbind(1), gaps.unbind(1), strict=True):
@@ -113,55 +113,55 @@ class GRU(nn.Module):
             reset, keep = torch.sigmoid(self.gates(torch.cat([seen, state], 1))).chunk(2, 1)
             candidate = torch.tanh(self.candidate(torch.cat([seen, reset * state], 1)))
             state = keep * state + (1 - keep) * candidate
-        ahead = (asked - times[:, -1])[:, None]
+        ahead = (query_time - times[:, -1])[:, None]
         return torch.tanh(self.out(torch.cat([state, ahead, torch.log1p(ahead)], 1)))
 
 
 def network(case: Case) -> nn.Module:
-    """The module of a case, its memory in the order oneDNN and cuDNN like best."""
+    """Return the module of a case, in the memory format that is fastest for oneDNN and cuDNN."""
     match case.network:
         case "plain":
-            made: nn.Module = Plain(CLASSES)
+            module: nn.Module = Plain(CLASSES)
         case "series":
-            made = Series(case)
+            module = Series(case)
         case "resnet10":
-            made = ResNet10(**RESNET10)
+            module = ResNet10(**RESNET10)
         case _:
             raise ValueError(f"no network {case.network!r}")
-    return made.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue] its stubs lack this
+    return module.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue] its stubs lack this
 
 
-def given(case: Case, device: str) -> tuple[tuple[Tensor, ...], Tensor]:
-    """What the network is fed, and what it should answer."""
+def batch(case: Case, device: str) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Return the inputs and targets of a case."""
     voxels = torch.from_numpy(case.voxels()).permute(0, 4, 1, 2, 3)
-    fed = (voxels.contiguous(memory_format=torch.channels_last_3d).to(device),)
+    inputs = (voxels.contiguous(memory_format=torch.channels_last_3d).to(device),)
     if case.network == "series":
-        return (*fed, torch.from_numpy(case.times()).to(device)), torch.from_numpy(case.values()).to(device)
-    return fed, torch.from_numpy(case.labels()).to(device)
+        return (*inputs, torch.from_numpy(case.times()).to(device)), torch.from_numpy(case.values()).to(device)
+    return inputs, torch.from_numpy(case.labels()).to(device)
 
 
 def loss(answer: Tensor, truth: Tensor) -> Tensor:
-    """Cross-entropy of classes, squared error of numbers."""
+    """Return the cross-entropy of classes or the squared error of numbers."""
     if answer.ndim == 1:
         return functional.mse_loss(answer, truth)
     return functional.cross_entropy(answer, truth)
 
 
 def load(module: nn.Module, params: Mapping[str, np.ndarray]) -> None:
-    """Give the module Prognax's parameters, named by their path (`stages/0/weights`)."""
-    state = {theirs(name): torch.from_numpy(turned(value)) for name, value in params.items()}
+    """Load Prognax's parameters, named by their path (`stages/0/weights`)."""
+    state = {torch_name(name): torch.from_numpy(to_torch_layout(value)) for name, value in params.items()}
     module.load_state_dict(state)
 
 
-def theirs(name: str) -> str:
-    """What a parameter of Prognax is called here."""
+def torch_name(name: str) -> str:
+    """Return the name in PyTorch of a parameter of Prognax."""
     stem, _, leaf = name.replace("/", ".").replace("head.cell.", "cell.").rpartition(".")
     if ".stages." in f".{stem}":
         stem += ".conv" if leaf == "weights" else ".norm"
     return f"{stem}.{'bias' if leaf == 'bias' else 'weight'}"
 
 
-def turned(value: np.ndarray) -> np.ndarray:
-    """A parameter with its axes in PyTorch's order: outputs, inputs, space."""
+def to_torch_layout(value: np.ndarray) -> np.ndarray:
+    """Return a parameter with its axes in the order of PyTorch: outputs, inputs, space."""
     order = (value.ndim - 1, value.ndim - 2, *range(value.ndim - 2)) if value.ndim > 1 else (0,)
     return np.array(value.transpose(order))

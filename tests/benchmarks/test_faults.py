@@ -7,7 +7,7 @@ import pytest
 from benchmarks import faults, measure
 from benchmarks.nifti_faults import HEADER, KINDS, OUTCOMES, Trial, field_of, flips, outcome
 
-UNSEEN = {  # said once in such a header, or less apart than scans are: the list in framework/DESIGN.md
+UNSEEN = {  # written once in such a header, or smaller than the differences between scans: the list in framework/DESIGN.md
     "sform and qform": {"scl_inter": 1},
     "sform and qform, oblique": {"srow_x": 1},
     "sform alone": {"scl_inter": 1, "srow_x": 1, "srow_y": 1, "srow_z": 1},
@@ -19,15 +19,15 @@ EVERY = 53  # bits; a number that is prime, so that all bits of a byte take turn
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_bit_of_a_header_is_lost_unseen(tmp_path, kind):
+def test_no_fault_of_a_header_is_silent_but_those_listed(tmp_path, kind):
     found = list(flips(KINDS[kind], tmp_path, EVERY if not KINDS[kind].packed else 4 * EVERY))
     assert {field for field, one in found if one == "silent"} <= set(UNSEEN[kind])
     assert "traceback" not in {one for _, one in found}
     assert [one for _, one in found].count("refused") > 3
 
 
-def test_what_is_silent_is_counted_as_silent(tmp_path):
-    """A qform that stands alone says its voxel sizes once: here twice as large along one axis."""
+def test_a_silent_fault_is_counted_as_silent(tmp_path):
+    """A qform without sform has its voxel sizes once: here twice as large along one axis."""
     import nibabel
     import numpy as np
 
@@ -36,7 +36,7 @@ def test_what_is_silent_is_counted_as_silent(tmp_path):
     kind, whole, broken = KINDS["qform alone"], tmp_path / "whole.nii", tmp_path / "broken.nii"
     kind.save(whole)
     trial = Trial(tmp_path, Grid((16, 16, 16), (12.0, 12.0, 12.0)), ())
-    expected = trial.seen_by_networks(whole)
+    expected = trial.network_input(whole)
     content = bytearray(whole.read_bytes())
     header = nibabel.Nifti1Header(bytes(content[:348]))
     header["pixdim"][1] *= 2
@@ -48,12 +48,12 @@ def test_what_is_silent_is_counted_as_silent(tmp_path):
     assert outcome(trial, whole, expected) == "harmless"
 
 
-def test_what_raises_anything_else_is_a_traceback(tmp_path, monkeypatch):
+def test_any_other_error_is_a_traceback(tmp_path, monkeypatch):
     kind, whole = KINDS["sform alone"], tmp_path / "whole.nii"
     kind.save(whole)
 
     class Broken:
-        def seen_by_networks(self, file):
+        def network_input(self, file):
             raise KeyError("code")
 
     assert outcome(Broken(), whole, None) == "traceback"

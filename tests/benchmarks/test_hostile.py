@@ -1,4 +1,4 @@
-"""A dozen payloads opened as users would, of the hundreds of `benchmarks.hostile`; and what its guard notices."""
+"""A dozen of the payloads of `benchmarks.hostile`, opened as users would, and the events that its guard records."""
 
 import json
 import subprocess
@@ -64,14 +64,14 @@ print(json.dumps({name: [one.code, one.executed, one.written, one.silent] for na
 
 
 def python(*words: str) -> str:
-    """What a fresh process prints: one that computes has threads, and cannot be forked."""
+    """Output of a fresh process; one that computes has threads, and cannot be forked."""
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
 
 def a_run(folder: Path) -> None:
-    """A run that nobody trained: what is refused is refused before its arrays are read."""
+    """An untrained run; payloads are refused before its arrays are read."""
     run = folder / "base" / "runs" / "forecast" / "untrained"
     (run / "models" / "gru").mkdir(parents=True)
     (run / "models" / "gru" / "arrays.npz").write_bytes(b"")
@@ -96,7 +96,7 @@ def test_a_dozen_payloads_execute_nothing_and_are_refused_in_one_line(tmp_path):
     assert record["ratio"] == 1
 
 
-def test_the_guard_notices_whatever_is_executed_and_written(tmp_path):
+def test_the_guard_records_executions_and_writes(tmp_path):
     seen = json.loads(python("-c", CONTROL, str(tmp_path)))
     for name in ("a file", "a folder", "a file gone"):
         assert seen[name][2], name
@@ -119,13 +119,13 @@ def test_the_guard_notices_whatever_is_executed_and_written(tmp_path):
         (Seen(1, "", ["error: no"], ["import evil"], ["open x"]), ["executed", "written"]),
     ],
 )
-def test_what_goes_wrong_is_counted(seen, wrong):
+def test_faults_are_counted(seen, wrong):
     payload = Payload("group", "name", lambda *_: [])
     assert faults(payload, seen, precious=True) == [name for name in FAULTS if name in wrong]
     assert "written" in faults(payload, seen, precious=False)
 
 
-def test_there_are_enough_payloads_and_each_has_a_name_of_its_own():
+def test_there_are_enough_payloads_with_distinct_names():
     names = [payload.name for payload in all_payloads()]
     assert len(set(names)) == len(names) >= 150
     assert set(DOZEN) <= set(names)

@@ -32,11 +32,11 @@ def test_a_cohort_that_is_removed_before_its_successor_is_there_counts_as_lost(t
     assert found["sound"] < found["kills"]
 
 
-def test_a_child_that_fails_is_told(tmp_path):
-    assert kills.apart(lambda: [1]) == (False, [1])
-    assert kills.apart(lambda: time.sleep(60), 0.01) == (True, None)
+def test_a_child_that_fails_raises_its_error(tmp_path):
+    assert kills.run_in_child(lambda: [1]) == (False, [1])
+    assert kills.run_in_child(lambda: time.sleep(60), 0.01) == (True, None)
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        kills.apart(lambda: 1 / 0)
+        kills.run_in_child(lambda: 1 / 0)
 
 
 def test_the_record_holds_all_commands():

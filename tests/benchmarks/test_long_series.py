@@ -76,7 +76,7 @@ def test_models_of_several_runs_are_compared_with_the_exact_forecast(tmp_path, s
 
 def test_runs_with_other_queries_are_refused(tmp_path, store, queried):
     one = run(tmp_path / "a", store, queried)
-    moved = replace(queried, truth=asked.truth + 1)
+    moved = replace(queried, truth=queried.truth + 1)
     for place, other in enumerate((run(tmp_path / "b", store, moved), run(tmp_path / "c", store, queried, "atrophy"))):
-        with pytest.raises(UserError, match=f"{'bc'[place]} was not asked what"):
+        with pytest.raises(UserError, match=f"{'bc'[place]} has other queries than"):
             long_series.pool([one, other])

@@ -1,4 +1,4 @@
-"""Both sides of the stopwatch compute the same function, and the same gradients."""
+"""Our networks and their PyTorch peers compute the same function and the same gradients."""
 
 from dataclasses import replace
 
@@ -26,18 +26,18 @@ def test_the_peer_computes_the_same(case):
 
     graph, params = nnx.split(networks.network(case, nnx.Rngs(0)))
     named = {"/".join(map(str, path)): np.asarray(value[...]) for path, value in nnx.to_flat_state(params)}
-    fed, truth = networks.given(case)
+    inputs, truth = networks.batch(case)
 
     def objective(params):
-        answer = nnx.merge(graph, params)(*fed)
+        answer = nnx.merge(graph, params)(*inputs)
         return networks.loss(answer, truth), answer
 
     (value, answer), slopes = jax.jit(jax.value_and_grad(objective, has_aux=True))(params)
     module = peers.network(case)
     peers.load(module, named)
-    theirs, told = peers.given(case, "cpu")
+    theirs, their_truth = peers.batch(case, "cpu")
     their_answer = module(*theirs)
-    their_value = peers.loss(their_answer, told)
+    their_value = peers.loss(their_answer, their_truth)
     their_value.backward()
 
     close(their_answer.detach().numpy(), answer)
@@ -46,7 +46,7 @@ def test_the_peer_computes_the_same(case):
     assert len(gradients) == len(named)
     for path, slope in nnx.to_flat_state(slopes):
         name = "/".join(map(str, path))
-        close(np.asarray(gradients[peers.theirs(name)]), peers.turned(np.asarray(slope[...])))
+        close(np.asarray(gradients[peers.torch_name(name)]), peers.to_torch_layout(np.asarray(slope[...])))
 
 
 def close(theirs, ours):
@@ -57,12 +57,12 @@ def close(theirs, ours):
 def test_a_step_trains_and_donates():
     case = SMALL["plain"]
     step, start = networks.stepper(case)
-    fed, truth = networks.given(case)
+    inputs, truth = networks.batch(case)
     state = start(jax.random.key(0))
     losses = []
     run = jax.jit(step, donate_argnums=(0, 1))
     for _ in range(3):
-        *fresh, value = run(*state, fed, truth)
+        *fresh, value = run(*state, inputs, truth)
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
         state = fresh
         losses.append(float(value))

@@ -20,11 +20,11 @@ def test_no_fault_of_a_cohort_gives_other_numbers(tmp_path):
 def test_a_cohort_opened_without_its_digests_is_counted_as_silent(tmp_path, monkeypatch):
     """Chunks of tables that are gone, or hold other numbers with checksums that hold."""
     monkeypatch.setattr(cohort, "changed_tables", lambda opened: iter(()))
-    source = store_faults.reader(tmp_path)
+    source = store_faults.stamped_reader(tmp_path)
     ingest(source, str(tmp_path / "c"))
 
     def table(files, rng):
-        return damage.anyone([file for file in files if "values" in file.parts and "c" in file.parts[-4:]], rng)
+        return damage.any_file([file for file in files if "values" in file.parts and "c" in file.parts[-4:]], rng)
 
     use = partial(store_faults.read, source=source)
     found = damage.trials(tmp_path / "c", 12, use, tmp_path / "kept", table, store=True)
@@ -32,7 +32,7 @@ def test_a_cohort_opened_without_its_digests_is_counted_as_silent(tmp_path, monk
     assert found["traceback"] == 0
 
 
-def test_no_fault_of_encoders_or_checkpoints_is_gone_on_from(tmp_path):
+def test_no_fault_of_encoders_or_checkpoints_is_used(tmp_path):
     for case in run_faults.measure(tmp_path, {"encoders": 15, "checkpoints": 30}).values():
         assert (case["silent"], case["traceback"]) == (0, 0), case["ill"]
         assert case["refused"] >= 7
@@ -46,7 +46,7 @@ def whole(tmp_path):
     return tmp_path / "whole"
 
 
-def test_outcomes_are_what_they_are_called_and_a_stopped_benchmark_goes_on(whole, tmp_path):
+def test_outcomes_are_classified_and_a_stopped_benchmark_continues(whole, tmp_path):
     calls = []
 
     def use(place, name, number):
@@ -66,7 +66,7 @@ def test_outcomes_are_what_they_are_called_and_a_stopped_benchmark_goes_on(whole
     assert set(calls[before:]) == set(range(30, 40))
 
 
-def test_what_raises_anything_else_is_a_traceback(whole, tmp_path):
+def test_any_other_error_is_a_traceback(whole, tmp_path):
     def use(place, name, number):
         raise KeyError(name)
 

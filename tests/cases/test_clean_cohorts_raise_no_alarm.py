@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.clean import READERS, clean, judged
+from benchmarks.clean import READERS, clean, ingest_clean
 from framework.data.cohort.store import open_cohort
 from framework.data.ingest.base import ingest
 from tests.cases.tables import SCORE, table
@@ -19,7 +19,7 @@ from tests.cases.tables import SCORE, table
 @pytest.mark.parametrize("kind", READERS)
 def test_a_clean_cohort_is_read_without_a_word(kind):
     for seed in range(8 if kind in ("table", "tadpole") else 2):
-        found = judged(kind, seed)
+        found = ingest_clean(kind, seed)
         assert (found.get("error"), found.get("warnings"), found.get("wrong")) == (None, [], []), found
 
 
