@@ -22,23 +22,23 @@ from jaxtyping import Float, Int
 from benchmarks import measure
 from framework.evaluate.inference.bootstrap import scores
 from framework.evaluate.metrics.registry import metrics_for
-from framework.types import LEVELS, Target
+from framework.types import LEVELS, Categorical, Measured, Number
 
 FORECASTERS, SUBJECTS = 10, 1000
 TARGETS = {
-    "number": Target("score", 0, "points"),
-    "event": Target("stage", 1, "1", ("0", "0.5", "1"), positive_from="0.5"),
-    "classes": Target("diagnosis", 2, "1", ("CN", "MCI", "AD")),
+    "number": Number("score", 0, "points"),
+    "event": Categorical("stage", 1, ("0", "0.5", "1"), positive_from="0.5"),
+    "classes": Categorical("diagnosis", 2, ("CN", "MCI", "AD")),
 }
 
 
 def simulate(
-    target: Target, visits: int
+    target: Measured, visits: int
 ) -> tuple[Float[np.ndarray, "m 1 q p"], Float[np.ndarray, " q"], Int[np.ndarray, " q"]]:
     """Simulate forecasts of some skill, truths, and the subject of each."""
     rng, queries = np.random.default_rng(0), SUBJECTS * visits
     subject = np.repeat(np.arange(SUBJECTS), visits)
-    if not target.levels:
+    if isinstance(target, Number):
         truth = rng.normal(25, 3, queries)
         return np.sort(rng.normal(truth[:, None], 2, (FORECASTERS, 1, queries, len(LEVELS)))), truth, subject
     truth = rng.integers(0, len(target.levels), queries)
@@ -47,7 +47,7 @@ def simulate(
     return forecasts / forecasts.sum(-1, keepdims=True), truth.astype(float), subject
 
 
-def time_case(target: Target, visits: int, args: argparse.Namespace) -> dict:
+def time_case(target: Measured, visits: int, args: argparse.Namespace) -> dict:
     """Time one case: the first call, later calls, and the peer."""
     forecasts, truth, subject = simulate(target, visits)
     metrics = metrics_for(target)

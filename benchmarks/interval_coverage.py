@@ -39,7 +39,7 @@ from framework.forecast.base import Fitted, Forecaster
 from framework.forecast.predict import answers
 from framework.runs.data_loading import examples_of
 from framework.runs.job import forecaster_of
-from framework.types import LEVELS, Truth
+from framework.types import LEVELS, Number, Truth
 
 TRAIN, NEW = 150, 200
 SCANNED = 120  # new subjects of a cohort with scans
@@ -180,7 +180,7 @@ def in_runs(runs: Sequence[Path], seed: int = 0) -> dict:
     found = {}
     for run in runs:
         for one in outcomes.read(run):
-            if one.target.levels or one.target.horizons:
+            if not isinstance(one.target, Number):
                 continue
             for model in one.forecasts:
                 quantiles = one.quantiles(model)

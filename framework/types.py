@@ -115,7 +115,7 @@ class Sequence:
 
 
 @pytree
-class Event:
+class SurvivalForecast:
     """The probability that the event has not come by the query's time."""
 
     survival: Float[Arr, "b q"]
@@ -130,7 +130,7 @@ class Interval:
     observed: Bool[Arr, "b q"]
 
 
-Answer: TypeAlias = Classes | Values | Event
+Answer: TypeAlias = Classes | Values | SurvivalForecast
 Forecast = Mapping[str, Answer]  # target -> its forecast
 Targets = Mapping[str, Truth | Interval]
 
@@ -158,24 +158,31 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Target:
-    """A variable to forecast; `seen` says that its own history is an input.
+class Number:
+    """A number to forecast, in `units` and within its `bounds` (None where it has none on that side).
 
-    One with `horizons` is an event, no variable: its survival is judged so many years after each origin.
-    A number is forecast within its `bounds` (in `units`; None where it has none on that side), and modelled as its
-    logarithm where `scale` is "log".
+    `index` is its place among the visits' variables; `seen` says that its own history is an input. Its logarithm is
+    modelled where `scale` is "log".
     """
 
     name: str
     index: int
     units: str
-    levels: tuple[str, ...] = ()
+    seen: bool = True
+    bounds: Bounds = (None, None)
+    scale: str = "linear"
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """A variable of two or more `levels` to forecast; `index` and `seen` are those of `Number`."""
+
+    name: str
+    index: int
+    levels: tuple[str, ...]
     ordered: bool = False
     positive_from: str | None = None
     seen: bool = True
-    horizons: tuple[float, ...] = ()
-    bounds: Bounds = (None, None)
-    scale: str = "linear"
 
     @property
     def positive(self) -> int | None:
@@ -183,6 +190,18 @@ class Target:
         if self.positive_from is not None:
             return self.levels.index(self.positive_from)
         return 1 if len(self.levels) == 2 else None
+
+
+@dataclass(frozen=True)
+class Event:
+    """The time to an event, which is no variable: survival is judged at these `horizons`, years after the origin."""
+
+    name: str
+    horizons: tuple[float, ...]
+
+
+Measured: TypeAlias = Number | Categorical  # targets that are variables of the visits
+Target: TypeAlias = Measured | Event
 
 
 @dataclass(frozen=True)
@@ -200,3 +219,23 @@ class Layout:
     modalities: tuple[str, ...]
     grids: tuple[tuple[int, int, int, int], ...]
     resolution: float = RESOLUTION
+
+    @property
+    def numbers(self) -> tuple[Number, ...]:
+        """The targets that are numbers."""
+        return tuple(target for target in self.targets if isinstance(target, Number))
+
+    @property
+    def categoricals(self) -> tuple[Categorical, ...]:
+        """The targets that have levels."""
+        return tuple(target for target in self.targets if isinstance(target, Categorical))
+
+    @property
+    def measured(self) -> tuple[Measured, ...]:
+        """The targets that are variables of the visits."""
+        return tuple(target for target in self.targets if not isinstance(target, Event))
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The targets that are times to an event."""
+        return tuple(target for target in self.targets if isinstance(target, Event))

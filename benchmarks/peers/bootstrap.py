@@ -1,15 +1,17 @@
 """The bootstrap in a plain loop: rows are resampled and every metric of scikit-learn is computed on them."""
 
+from typing import assert_never
+
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
-from framework.types import LEVELS, Target
+from framework.types import LEVELS, Categorical, Measured, Number
 
 
 def resample(
-    target: Target,
+    target: Measured,
     forecasts: Float[np.ndarray, "m q p"],
     truth: Float[np.ndarray, " q"],
     subject: Int[np.ndarray, " q"],
@@ -19,11 +21,20 @@ def resample(
     subjects = subject[-1] + 1
     visits = len(subject) // subjects
     rows = (rng.integers(0, subjects, subjects)[:, None] * visits + np.arange(visits)).ravel()
-    score = _classes if target.levels else _numbers
-    return np.array([score(target, one[rows], truth[rows], subject[rows]) for one in forecasts])
+    return np.array([_score(target, one[rows], truth[rows], subject[rows]) for one in forecasts])
 
 
-def _numbers(target: Target, q: np.ndarray, y: np.ndarray, subject: np.ndarray) -> list[float]:
+def _score(target: Measured, forecast: np.ndarray, truth: np.ndarray, subject: np.ndarray) -> list[float]:
+    match target:
+        case Number():
+            return _numbers(forecast, truth, subject)
+        case Categorical():
+            return _classes(target, forecast, truth)
+        case _:
+            assert_never(target)
+
+
+def _numbers(q: np.ndarray, y: np.ndarray, subject: np.ndarray) -> list[float]:
     middle, error = q[:, 2], np.abs(q[:, 2] - y)
     width = q[:, 3] - q[:, 1]
     each = 1 / np.bincount(subject)[subject]
@@ -43,7 +54,7 @@ def _numbers(target: Target, q: np.ndarray, y: np.ndarray, subject: np.ndarray) 
     ]
 
 
-def _classes(target: Target, p: np.ndarray, y: np.ndarray, subject: np.ndarray) -> list[float]:
+def _classes(target: Categorical, p: np.ndarray, y: np.ndarray) -> list[float]:
     called, event = p.argmax(1), target.positive
     confusion = sk.confusion_matrix(y, called)
     hit, true, made, total = np.diag(confusion), confusion.sum(1), confusion.sum(0), confusion.sum()

@@ -196,7 +196,7 @@ def _metric(
         numbers = (*_numbers(paired.spread(m, floor)), between[m, floor], over_folds)
         return Difference(*map(known, numbers))
 
-    asked = [metric.why(one.truth, one.fold[:repeats], one.target.levels) for repeats in paired.took]
+    asked = [metric.why(one.truth, one.fold[:repeats], one.levels) for repeats in paired.took]
     return [
         Row(
             model=model,

@@ -2,9 +2,9 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 from urllib.parse import quote
 
 import numpy as np
@@ -17,7 +17,7 @@ from zarr.storage import MemoryStore
 from framework.data.cohort.quoting import as_csv
 from framework.errors import UserError
 from framework.history import exceeds
-from framework.types import LEVELS, MEDIAN, Target
+from framework.types import LEVELS, MEDIAN, Categorical, Event, Number, Target
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,16 @@ class Outcomes:
         if self.follow_up is None:
             return np.zeros(self.fold.shape, bool)
         return exceeds(self.time - self.origin_time, self.follow_up)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The names of the target's levels; none of one that has no levels."""
+        return self.target.levels if isinstance(self.target, Categorical) else ()
+
+    @property
+    def units(self) -> str | None:
+        """The unit of a number; None of one without a unit, and of every other kind."""
+        return self.target.units if isinstance(self.target, Number) and self.target.units != "1" else None
 
     def sharing(self, repeats: int) -> dict[str, Float[np.ndarray, "r q p"]]:
         """The forecasts of the first `repeats`, of the models that took part in all of those."""
@@ -80,10 +90,15 @@ class Outcomes:
         return pd.concat(parts, ignore_index=True)
 
     def _truths(self) -> dict[str, np.ndarray]:
-        if self.target.horizons:
-            return {"after": self.truth[:, 0], "until": self.truth[:, 1]}
-        levels = np.array(self.target.levels, object)
-        return {"truth": levels[self.truth.astype(int)] if self.target.levels else self.truth}
+        match self.target:
+            case Number():
+                return {"truth": self.truth}
+            case Categorical(levels=levels):
+                return {"truth": np.array(levels, object)[self.truth.astype(int)]}
+            case Event():
+                return {"after": self.truth[:, 0], "until": self.truth[:, 1]}
+            case _:
+                assert_never(self.target)
 
     def dataset(self) -> xr.Dataset:
         """The same as labelled arrays."""
@@ -117,16 +132,14 @@ class Outcomes:
 
     @staticmethod
     def from_dataset(data: xr.Dataset) -> "Outcomes":
-        tree = data.attrs["target"]
         columns = ("subject", "fold", "origin", "origin_time", "time", "truth")
         follow_up = data["follow_up"].values if "follow_up" in data else None
         models, told = data["model"].values.tolist(), data["forecast"].values
         # an older run does not say it: there all took part in all
         took = data["repeats"].values if "repeats" in data else [len(one) for one in told]
         each = zip(models, told, took, strict=True)
-        lists = {"levels": (), "horizons": (), "bounds": (None, None)}  # an older run may lack some
         return Outcomes(
-            target=Target(**(tree | {name: tuple(tree.get(name, none)) for name, none in lists.items()})),
+            target=_target(data.attrs["target"]),
             subjects=tuple(data["subject_id"].values.tolist()),
             forecasts={model: told[:repeats] for model, told, repeats in each},
             follow_up=follow_up,
@@ -136,23 +149,35 @@ class Outcomes:
 
 def answer_names(target: Target) -> tuple[str, ...]:
     """What a forecast's p numbers are called in a table: q05 ... q95 and point, p_<level>, or s_<years> of survival."""
-    if target.horizons:
-        return tuple(f"s_{years:g}" for years in target.horizons)
-    return tuple(f"p_{level}" for level in target.levels) or (
-        *(f"q{round(100 * level):02d}" for level in LEVELS),
-        "point",
-    )
+    match target:
+        case Number():
+            return (*(f"q{round(100 * level):02d}" for level in LEVELS), "point")
+        case Categorical():
+            return tuple(f"p_{level}" for level in target.levels)
+        case Event():
+            return tuple(f"s_{years:g}" for years in target.horizons)
+        case _:
+            assert_never(target)
 
 
 def _places(target: Target) -> tuple[str, np.ndarray]:
     """What the last axis of forecasts is, and its labels."""
-    if target.horizons:
-        return "horizon", np.array(target.horizons)
-    return (
-        ("level", np.array(target.levels, object))
-        if target.levels
-        else ("number", np.array(answer_names(target), object))
-    )
+    match target:
+        case Number():
+            return "number", np.array(answer_names(target), object)
+        case Categorical():
+            return "level", np.array(target.levels, object)
+        case Event():
+            return "horizon", np.array(target.horizons)
+        case _:
+            assert_never(target)
+
+
+def _target(tree: Mapping[str, Any]) -> Target:
+    """A target as `dataset` wrote it; earlier versions wrote the fields of every kind, empty where they say nothing."""
+    kind = Event if tree.get("horizons") else Categorical if tree.get("levels") else Number
+    parts: dict[str, Any] = {name: tuple(part) if isinstance(part, list) else part for name, part in tree.items()}
+    return kind(**{field.name: parts[field.name] for field in fields(kind) if field.name in parts})
 
 
 def write(outcomes: Sequence[Outcomes], run: Path) -> None:

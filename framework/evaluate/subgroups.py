@@ -138,7 +138,7 @@ def _part(one: Outcomes, by: str, level: str, here: Bool[np.ndarray, " q"], resa
         gap = Spread.of(*(a - b for a, b in zip(own, rest, strict=True)), widened=widened)
         numbers = (spread.value, *spread.interval(), gap.value, *gap.interval(), gap.p_value())
         facts = one.target.name, metric.name, by, level, int(here.sum()), _count(one, here), model
-        count, reason = metric.why(one.truth[here], one.fold[: len(told), here], one.target.levels)
+        count, reason = metric.why(one.truth[here], one.fold[: len(told), here], one.levels)
         reason = reason if np.isnan(spread.value) else None
         rows.append(Group(*facts, *map(known, numbers), comparable=count, reason=reason))
     return rows

@@ -25,7 +25,7 @@ from framework.forecast.target_kinds import events_alone
 from framework.history import asked_at_origin, at_origin
 from framework.train.array_io import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
-from framework.types import Arr, Event, Forecast, Layout, Query, Visits, pytree
+from framework.types import Arr, Forecast, Layout, Query, SurvivalForecast, Visits, pytree
 
 COX = Cox()
 
@@ -142,7 +142,7 @@ class FittedProportional(Fitted):
         )
         ahead = jnp.maximum(jnp.asarray(query.time) - at_origin(history.times, query), 0)
         flat = (x.reshape(-1, x.shape[-1]), observed.reshape(-1, x.shape[-1]), ahead.ravel())
-        return {name: Event(_survival(one, *flat).reshape(ahead.shape)) for name, one in self.learnt.items()}
+        return {name: SurvivalForecast(_survival(one, *flat).reshape(ahead.shape)) for name, one in self.learnt.items()}
 
     def save(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Forecasts for many subjects, a batch at a time."""
 
 from dataclasses import replace
+from typing import assert_never
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from framework.data.queries.examples import Examples, Questions
 from framework.errors import UserError
 from framework.forecast.base import Fitted
 from framework.history import asked_at_origin
-from framework.types import MEDIAN, Answer, Arr, Classes, Event, Layout, Query, Visits
+from framework.types import MEDIAN, Answer, Arr, Classes, Layout, Query, SurvivalForecast, Values, Visits
 
 BATCH = 32
 
@@ -38,23 +39,27 @@ def answers(
 
 def numbers(answer: Answer) -> Arr:
     """A forecast as one array: probabilities (b q c), survival (b q), or quantiles and the point forecast (b q l+1)."""
-    if isinstance(answer, Event):
-        return answer.survival
-    if isinstance(answer, Classes):
-        return answer.probs
-    quantiles, point = jnp.asarray(answer.quantiles), answer.point
-    point = quantiles[..., MEDIAN] if point is None else jnp.asarray(point, quantiles.dtype)
-    return jnp.concatenate([quantiles, point[..., None]], axis=-1)
+    match answer:
+        case Values():
+            quantiles, point = jnp.asarray(answer.quantiles), answer.point
+            point = quantiles[..., MEDIAN] if point is None else jnp.asarray(point, quantiles.dtype)
+            return jnp.concatenate([quantiles, point[..., None]], axis=-1)
+        case Classes():
+            return answer.probs
+        case SurvivalForecast():
+            return answer.survival
+        case _:
+            assert_never(answer)
 
 
 def _told(fitted: Fitted, visits: Visits, query: Query, curves: bool) -> dict[str, Float[np.ndarray, "b q p"]]:
-    horizons = {target.name: target.horizons if curves else () for target in fitted.layout.targets}
+    horizons = {event.name: event.horizons if curves else () for event in fitted.layout.events}
     years = sorted({year for each in horizons.values() for year in each})
     forecast = fitted.predict(visits, _with(query, visits, years, fitted.layout))
     each = {name: np.asarray(numbers(answer)) for name, answer in forecast.items()}
     count = query.time.shape[1]
     for name, answer in forecast.items():
-        if isinstance(answer, Event):  # at the query's own time, then at each of the years
+        if isinstance(answer, SurvivalForecast):  # at the query's own time, then at each of the years
             blocks = each[name].reshape(len(each[name]), -1, count).swapaxes(1, 2)
             each[name] = blocks[..., [1 + years.index(year) for year in horizons[name]] or [0]]
     return {name: told[:, :count] for name, told in each.items()}

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 from jaxtyping import Array, Float, Key
@@ -19,12 +20,16 @@ from framework.types import (
     LEVELS,
     MEDIAN,
     Answer,
+    Categorical,
     Classes,
     Event,
     Forecast,
     Interval,
     Layout,
+    Measured,
+    Number,
     Query,
+    SurvivalForecast,
     Target,
     Truth,
     Values,
@@ -89,7 +94,12 @@ class LastVisit(Forecaster):
         return [
             FittedLastVisit(
                 layout,
-                {t.name: (self._expect if t.horizons else self._learn)(examples, t, split) for t in layout.targets},
+                {
+                    t.name: self._expect(examples, t, split)
+                    if isinstance(t, Event)
+                    else self._learn(examples, t, split)
+                    for t in layout.targets
+                },
             )
             for split in splits
         ]
@@ -101,11 +111,11 @@ class LastVisit(Forecaster):
         file = path / "carried.json"
         if not file.exists():
             raise UserError(f"no fitted model at {file}; run the forecast first, or name a run that finished")
-        kind = {target.name: Expected if target.horizons else Carried for target in layout.targets}
+        kind = {target.name: Expected if isinstance(target, Event) else Carried for target in layout.targets}
         learnt = {name: kind[name](**parts) for name, parts in json.loads(file.read_text()).items()}
         return FittedLastVisit(_without_scans(layout), learnt)
 
-    def _expect(self, examples: Examples, target: Target, split: Split) -> Expected:
+    def _expect(self, examples: Examples, target: Event, split: Split) -> Expected:
         truth = examples.taught.truth[target.name]
         assert isinstance(truth, Interval)
         known = truth.observed & split.train[:, None]
@@ -118,10 +128,10 @@ class LastVisit(Forecaster):
         last = np.r_[np.diff(curve.time) > 0, True]  # where several came at once, the curve is told by the last
         return Expected(np.asarray(curve.time)[last].tolist(), np.asarray(curve.left)[last].tolist(), rate)
 
-    def _learn(self, examples: Examples, target: Target, split: Split) -> Carried:
+    def _learn(self, examples: Examples, target: Measured, split: Split) -> Carried:
         cohort, asked, resolution = examples.cohort, examples.asked, examples.layout.resolution
         seen = cohort.values[split.train, :, target.index][cohort.observed[split.train, :, target.index]]
-        if target.levels:
+        if isinstance(target, Categorical):
             count = np.bincount(seen.astype(int), minlength=len(target.levels)) + 1.0
             return Carried(0.0, 0.0, [], list(count / count.sum()))
         value, has, when = _last(
@@ -155,25 +165,32 @@ class FittedLastVisit(Fitted):
 
     def _one(self, target: Target, history: Visits, query: Query) -> Answer:
         learnt = self.learnt[target.name]
-        if isinstance(learnt, Expected):
+        if isinstance(target, Event):
+            assert isinstance(learnt, Expected)
             ahead = np.asarray(query.time) - np.asarray(at_origin(history.times, query))
-            return Event(learnt.survival(np.maximum(ahead, 0)))
+            return SurvivalForecast(learnt.survival(np.maximum(ahead, 0)))
+        assert isinstance(learnt, Carried)
         observed = np.asarray(history.observed) & np.asarray(history.valid)[..., None]
         value, has, when = _last(target, np.asarray(history.values), observed, np.asarray(history.times), query)
-        if target.levels:
-            distance = np.abs(np.arange(len(target.levels)) - value[..., None])
-            share = SMEAR ** (distance if target.ordered else np.minimum(distance, 1))
-            return Classes(np.where(has[..., None], share / share.sum(-1, keepdims=True), np.asarray(learnt.prior)))
-        years, prior = np.asarray(query.time) - when, np.asarray(learnt.prior)
-        centre = value + learnt.median_slope * years
-        return Values(
-            np.where(has[..., None], centre[..., None] + np.asarray(learnt.spread), prior),
-            np.where(has, value + learnt.slope * years, prior[MEDIAN]),
-        )
+        prior = np.asarray(learnt.prior)
+        match target:
+            case Number():
+                years = np.asarray(query.time) - when
+                centre = value + learnt.median_slope * years
+                return Values(
+                    np.where(has[..., None], centre[..., None] + np.asarray(learnt.spread), prior),
+                    np.where(has, value + learnt.slope * years, prior[MEDIAN]),
+                )
+            case Categorical():
+                distance = np.abs(np.arange(len(target.levels)) - value[..., None])
+                share = SMEAR ** (distance if target.ordered else np.minimum(distance, 1))
+                return Classes(np.where(has[..., None], share / share.sum(-1, keepdims=True), prior))
+            case _:
+                assert_never(target)
 
 
 def _last(
-    target: Target,
+    target: Measured,
     values: Float[np.ndarray, "b t f"],
     observed: np.ndarray,
     times: Float[np.ndarray, "b t"],

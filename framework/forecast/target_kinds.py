@@ -8,18 +8,16 @@ from framework.types import Layout
 
 def without_events(layout: Layout, who: str) -> Layout:
     """The layout with the targets that are classes or numbers. Raises UserError where there are none."""
-    kept = tuple(target for target in layout.targets if not target.horizons)
-    if not kept:
+    if not layout.measured:
         raise UserError(
             f"{who} forecasts classes and numbers; for {layout.targets[0].name}, an event, take cox or a net"
         )
-    return replace(layout, targets=kept)
+    return replace(layout, targets=layout.measured)
 
 
 def events_alone(layout: Layout, who: str) -> Layout:
     """The layout with the targets that are events. Raises UserError where there are none."""
-    kept = tuple(target for target in layout.targets if target.horizons)
-    if not kept:
+    if not layout.events:
         names = [target.name for target in layout.targets]
         raise UserError(f"{who} forecasts events, and {names} are none; name one of data.events in data.targets")
-    return replace(layout, targets=kept)
+    return replace(layout, targets=layout.events)

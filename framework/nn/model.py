@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,21 @@ from framework.nn.encoders.tabular import Tabular
 from framework.nn.heads.base import years_ahead
 from framework.nn.layers import Dense, Statistic
 from framework.nn.outputs import ClassOutput, HazardOutput, OrdinalOutput, QuantileOutput
-from framework.types import Answer, Arr, Layout, Query, Scans, Sequence, Target, Targets, Visits
+from framework.types import (
+    Answer,
+    Arr,
+    Categorical,
+    Event,
+    Layout,
+    Measured,
+    Number,
+    Query,
+    Scans,
+    Sequence,
+    Target,
+    Targets,
+    Visits,
+)
 
 Raw = Mapping[str, tuple[Array, ...]]  # target -> output in its own units, base, scale; of an event: hazards, years
 Output = ClassOutput | OrdinalOutput | QuantileOutput | HazardOutput
@@ -70,7 +84,7 @@ class Model(nnx.Module):
         self.outputs = nnx.Dict({t.name: _output(t, ordinal, width + d_in, rngs) for t in layout.targets})
         count = len(layout.targets)
         # of an event its rate
-        self.target_mean = Statistic(jnp.array([0.1 if target.horizons else 0.0 for target in layout.targets]))
+        self.target_mean = Statistic(jnp.array([0.1 if isinstance(t, Event) else 0.0 for t in layout.targets]))
         self.target_scale = Statistic(jnp.ones(count))  # spread among subjects
         self.change_scale = Statistic(jnp.ones(count))  # spread of the change since the last observation
 
@@ -86,18 +100,20 @@ class Model(nnx.Module):
         ahead, count = years_ahead(sequence, query), query.time.shape[1]
         return {
             target.name: (self.outputs[target.name](hidden[:, -count:], self.target_mean[...][place]), ahead)
-            if target.horizons
-            else (self.outputs[target.name](hidden[:, :count], ahead / self.unit), *self._base(place, visits, query))
+            if isinstance(target, Event)
+            else (
+                self.outputs[target.name](hidden[:, :count], ahead / self.unit),
+                *self._base(place, target, visits, query),
+            )
             for place, target in enumerate(self.layout.targets)
         }
 
     def _asked(self, sequence: Sequence, query: Query) -> Query:
         """The query, and after it the same at its origins, as far as there are targets to ask so."""
-        events = [bool(target.horizons) for target in self.layout.targets]
-        if not any(events):
+        if not self.layout.events:
             return query
         start = asked_at_origin(query, sequence.times, self.layout.known)
-        if all(events):
+        if not self.layout.measured:
             return start
         both = (replace(part, row=None) for part in (query, start))
         return replace(jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *both), row=query.row)
@@ -159,10 +175,9 @@ class Model(nnx.Module):
         """Raw outputs as probabilities, as quantiles in original units, as survival."""
         return {name: self.outputs[name].forecast(*parts) for name, parts in raw.items()}
 
-    def _base(self, place: int, visits: Visits, query: Query) -> tuple[Array, Array]:
+    def _base(self, place: int, target: Measured, visits: Visits, query: Query) -> tuple[Array, Array]:
         """Where the quantiles of a target are centred and their unit: its last observation, else its mean."""
         mean, spread, change = (s[...][place] for s in (self.target_mean, self.target_scale, self.change_scale))
-        target = self.layout.targets[place]
         if not target.seen:
             shape = query.time.shape
             return jnp.broadcast_to(mean, shape), jnp.broadcast_to(spread, shape)
@@ -174,12 +189,16 @@ class Model(nnx.Module):
 
 
 def _output(target: Target, ordinal: bool, width: int, rngs: nnx.Rngs) -> Output:
-    if target.horizons:
-        return HazardOutput(target.horizons, width, rngs=rngs)
-    if not target.levels:
-        return QuantileOutput(width, rngs=rngs)
-    kind = OrdinalOutput if ordinal and target.ordered else ClassOutput
-    return kind(len(target.levels), width, rngs=rngs)
+    match target:
+        case Number():
+            return QuantileOutput(width, rngs=rngs)
+        case Categorical():
+            kind = OrdinalOutput if ordinal and target.ordered else ClassOutput
+            return kind(len(target.levels), width, rngs=rngs)
+        case Event():
+            return HazardOutput(target.horizons, width, rngs=rngs)
+        case _:
+            assert_never(target)
 
 
 def encoders(encoder: Any, layout: Layout, rngs: nnx.Rngs) -> dict[str, Encoder]:

@@ -7,7 +7,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from framework.nn.layers import Dense
-from framework.types import LEVELS, Arr, Classes, Event, Interval, Truth, Values
+from framework.types import LEVELS, Arr, Classes, Interval, SurvivalForecast, Truth, Values
 
 
 class Timed(nnx.Module):
@@ -124,8 +124,8 @@ class HazardOutput(nnx.Module):
         tiny = jnp.finfo(raw.dtype).tiny
         return before - jnp.where(came, jnp.log(-jnp.expm1(-jnp.maximum(until - before, tiny))), 0)
 
-    def forecast(self, raw: Float[Array, "b q s"], ahead: Float[Array, "b q"]) -> Event:
-        return Event(jnp.exp(-self._cumulated(raw, ahead)))
+    def forecast(self, raw: Float[Array, "b q s"], ahead: Float[Array, "b q"]) -> SurvivalForecast:
+        return SurvivalForecast(jnp.exp(-self._cumulated(raw, ahead)))
 
     def _cumulated(self, raw: Float[Array, "b q s"], years: Float[Arr, "b q"]) -> Float[Array, "b q"]:
         """The cumulative hazard, -log S."""

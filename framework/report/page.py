@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import pandas as pd
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, select_autoescape
@@ -34,6 +34,7 @@ from framework.report.sections.trajectories import trajectories
 from framework.report.svg import Pen, pens, swatch
 from framework.report.tables import Cell, Table, words
 from framework.report.tripod import tripod_items
+from framework.types import Categorical, Event, Number
 
 LONGEST = 1000  # lines of the ledger that the page holds; all of them are in ledger.csv
 
@@ -111,9 +112,9 @@ def _target(run: Run, one: Outcomes, drawn: dict[str, Pen], name: str) -> dict:
     panels = [differences(metrics[0], drawn, floor, name) for floor in run.floors]
     return {
         "name": one.target.name,
-        "units": None if one.target.levels or one.target.horizons or one.target.units == "1" else one.target.units,
-        "levels": one.target.levels,
-        "horizons": one.target.horizons,
+        "units": one.units,
+        "levels": one.levels,
+        "horizons": one.target.horizons if isinstance(one.target, Event) else (),
         "pairs": len(one.truth),
         "subjects": len(one.subjects),
         "compared": compared(metrics[0]),
@@ -122,8 +123,18 @@ def _target(run: Run, one: Outcomes, drawn: dict[str, Pen], name: str) -> dict:
         "forest": [values(metrics[0], drawn, name), *(panel for panel in panels if panel)],
         "metrics": metric_tables.metrics(one.target.name, metrics, run.floors),
         "shown": shown,
-        **(_of_event if one.target.horizons else _of_variable)(run, one, shown, drawn, name),
+        **_figures(run, one, shown, drawn, name),
     }
+
+
+def _figures(run: Run, one: Outcomes, shown: str, drawn: dict[str, Pen], name: str) -> dict:
+    match one.target:
+        case Number() | Categorical():
+            return _of_variable(run, one, shown, drawn, name)
+        case Event():
+            return _of_event(run, one, shown, drawn, name)
+        case _:
+            assert_never(one.target)
 
 
 def _of_variable(run: Run, one: Outcomes, shown: str, drawn: dict[str, Pen], name: str) -> dict:

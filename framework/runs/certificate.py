@@ -106,7 +106,7 @@ def _design(examples: Examples, known: Examples, splits: list[Split]) -> Iterato
     ):
         yield _check(name, [found[name]] if name in found else [], otherwise)
     query, visit = examples.asked.query, examples.asked.visit
-    events = any(target.horizons for target in examples.layout.targets)  # which are asked about at the origin itself
+    events = bool(examples.layout.events)  # which are asked about at the origin itself
     early = np.asarray(query.valid) & (visit < query.origin + (examples.ask != "now" and not events))
     yield _check(
         "questions", [Leak("later visits", f"{early.sum()} questions")] if early.any() else [], _asked(examples)

@@ -41,7 +41,7 @@ def examples_of(config: DictConfig) -> Examples:
     cohort = cohort_of(config)
     told = events_of(config)
     shape = layout(cohort.schema, list(config.data.targets), list(config.data.hidden), told, resolution_of(config))
-    return Examples(cohort, shape, config.ask, events={t.name: told[t.name] for t in shape.targets if t.horizons})
+    return Examples(cohort, shape, config.ask, events={t.name: told[t.name] for t in shape.events})
 
 
 def events_of(config: DictConfig) -> dict[str, Happening]:

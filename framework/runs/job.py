@@ -37,7 +37,7 @@ from framework.runs.model_results import Tested
 from framework.runs.progress import Training
 from framework.train.mesh import is_first
 from framework.train.optimizer import Dynamic
-from framework.types import Interval
+from framework.types import Event, Interval, Target
 
 Plan = Callable[[Splitter, Cohort], Sequence[Sequence[Split]]]  # the folds of each repeat
 
@@ -297,14 +297,14 @@ def _found(
 
 def _outcomes(
     examples: Examples,
-    target,
+    target: Target,
     rows: np.ndarray,
     fold: np.ndarray,
     follow_up: np.ndarray,
     told: Mapping[str, np.ndarray],
 ) -> Outcomes:
     query, truth = jax.tree.map(np.asarray, (examples.asked.query, examples.asked.truth[target.name]))
-    if target.horizons:  # subjects who were never at risk are none of its subjects
+    if isinstance(target, Event):  # subjects who were never at risk are none of its subjects
         asked = truth.observed[rows].any(1)
         rows, fold, follow_up = rows[asked], fold[:, asked], follow_up[:, asked]
         told = {name: numbers[:, asked] for name, numbers in told.items()}
@@ -347,9 +347,9 @@ def _write_history(examples: Examples, found: Sequence[Outcomes], run: Path) -> 
         rows = csv.writer(file)
         rows.writerow(("subject", "visit", "time", "target", "value"))
         for one in found:
-            if one.target.horizons:
+            if isinstance(one.target, Event):
                 continue  # an event is no variable
-            column, levels = one.target.index, one.target.levels
+            column, levels = one.target.index, one.levels
             for subject in one.subjects:
                 i = place[subject]
                 for j in np.flatnonzero(cohort.observed[i, :, column]):

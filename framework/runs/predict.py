@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ from framework.runs.identity import digest_of
 from framework.runs.job import forecaster_of
 from framework.runs.new_data import data_of
 from framework.tadpole.submission import submission
-from framework.types import Layout, Query, Target
+from framework.types import Categorical, Event, Layout, Number, Query, Target
 
 LEGEND = (
     "origin: the subject's last visit, from which it is forecast; ahead: years from there to the time asked about; "
@@ -120,7 +121,13 @@ def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, dict[s
 
 def _units(target: Target) -> str:
     """In what the numbers of a forecast are; a number without a unit is 1."""
-    return "probability" if target.levels or target.horizons else target.units
+    match target:
+        case Number():
+            return target.units
+        case Categorical() | Event():
+            return "probability"
+        case _:
+            assert_never(target)
 
 
 def _read(table: Path) -> pd.DataFrame:
@@ -172,5 +179,5 @@ def _table(
         "units": _units(target),
         "beyond_follow_up": exceeds((np.asarray(query.time) - origin).ravel(), follow_up),
     }
-    names = ("survival",) if target.horizons else answer_names(target)
+    names = ("survival",) if isinstance(target, Event) else answer_names(target)
     return pd.DataFrame(columns | dict(zip(names, numbers.reshape(-1, numbers.shape[-1]).T, strict=True)))

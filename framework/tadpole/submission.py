@@ -29,7 +29,7 @@ from framework.tadpole.score import (
     score,
 )
 from framework.tadpole.split import marked
-from framework.types import LEVELS, Layout, Query
+from framework.types import LEVELS, Categorical, Layout, Query
 
 MONTHS, BOARD_MONTHS = 60, 84  # of the challenge, from 2018-01 on; of its leaderboard, from 2010-05 on
 BOARD, TESTED = "leaderboard", "LB2"
@@ -87,7 +87,8 @@ def evaluate(config: DictConfig) -> None:
 def _asked_for(shape: Layout) -> None:
     targets = {target.name: target for target in shape.targets}
     absent = [name for name in ("diagnosis", *NUMBERS) if name not in targets]
-    if absent or targets["diagnosis"].levels != DIAGNOSES:
+    diagnosis = targets.get("diagnosis")
+    if absent or not (isinstance(diagnosis, Categorical) and diagnosis.levels == DIAGNOSES):
         raise UserError(
             f"the run forecasts {list(targets)}; a TADPOLE submission needs diagnosis ({', '.join(DIAGNOSES)}), "
             f"{' and '.join(NUMBERS)}: fit with data=tadpole"

@@ -16,7 +16,7 @@ from framework.data.simulate.course import SEXES, Parameters, draw_person, follo
 from framework.errors import UserError
 from framework.evaluate import outcomes
 from framework.evaluate.outcomes import Outcomes
-from framework.types import LEVELS, Target
+from framework.types import LEVELS, Number
 
 P = Parameters()
 COUNT = 8
@@ -61,7 +61,7 @@ def queries(store: str, rows) -> Outcomes:
     last, years = volume[row, origin], cohort.times[row, later] - cohort.times[row, origin]
     medians = {"last_visit": last, "slope": last + 0.3 * years}
     return Outcomes(
-        target=Target("ventricles", cohort.column("ventricles"), "mL"),
+        target=Number("ventricles", cohort.column("ventricles"), "mL"),
         subjects=tuple(cohort.subjects[row] for row in rows),
         subject=subject,
         fold=np.zeros((1, len(pairs)), int),

@@ -13,7 +13,7 @@ from framework.data.ingest.rhythm import Rhythm
 from framework.errors import UserError
 from framework.evaluate import outcomes
 from framework.evaluate.outcomes import Outcomes
-from framework.types import LEVELS, Target
+from framework.types import LEVELS, Number
 
 NAMES = ("last_visit", "minimal_rnn", "ridge", "gru_d", "ssm")
 
@@ -37,7 +37,7 @@ def queried(store) -> Outcomes:
     forecasts = {name: (truth + 5 - place)[None, :, None] + spread for place, name in enumerate(NAMES)}
     fold = np.zeros((1, len(truth)), int)
     times = cohort.times[subject, later - 1], cohort.times[subject, later]
-    target = Target("activity", column, "points")
+    target = Number("activity", column, "points")
     return Outcomes(target, cohort.subjects, subject, fold, later - 1, *times, truth, forecasts)
 
 

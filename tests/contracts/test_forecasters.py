@@ -17,7 +17,7 @@ from framework.forecast.deep.forecaster import Deep
 from framework.forecast.predict import answers
 from framework.forecast.references import LastVisit
 from framework.history import asked_at_origin
-from framework.types import Classes, Event
+from framework.types import Classes, SurvivalForecast
 from tests.cohorts import examples
 from tests.contracts import forecaster_laws as laws
 from tests.contracts.forecaster_laws import KEYS, SPLITS
@@ -113,7 +113,7 @@ def test_forecasts_are_forecasts(fitted, study):
     for forecast in fitted.predict(batch.visits, batch.query).values():
         if isinstance(forecast, Classes):
             np.testing.assert_allclose(np.asarray(forecast.probs).sum(-1), 1, rtol=1e-5)
-        elif isinstance(forecast, Event):
+        elif isinstance(forecast, SurvivalForecast):
             falls(fitted, batch)
         else:
             assert np.isfinite(forecast.quantiles).all()

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from framework.evaluate.outcomes import Outcomes
-from framework.types import Target
+from framework.types import Categorical, Measured, Number
 
-MMSE = Target("MMSE", 0, "points")
-CDR = Target("CDR", 1, "1", ("0.0", "0.5", "1.0", "2.0"), ordered=True, positive_from="0.5")
-NWBV = Target("nWBV", 2, "fraction of eTIV")
+MMSE = Number("MMSE", 0, "points")
+CDR = Categorical("CDR", 1, ("0.0", "0.5", "1.0", "2.0"), ordered=True, positive_from="0.5")
+NWBV = Number("nWBV", 2, "fraction of eTIV")
 Z = np.array([-1.645, -0.674, 0.0, 0.674, 1.645])  # of LEVELS, under a normal law
 SKILL = {"last_visit": 1.0, "slope": 1.25, "cnn_gru": 0.8}
 
@@ -37,10 +37,10 @@ def outcomes(subjects: int = 40, repeats: int = 5, seed: int = 0) -> list[Outcom
     def column(name: str, place: np.ndarray) -> np.ndarray:
         return np.array([people[i][2][name][j] for i, j in zip(subject, place, strict=True)], float)
 
-    def forecast(target: Target, skill: float) -> np.ndarray:
+    def forecast(target: Measured, skill: float) -> np.ndarray:
         last, truth = column(target.name, origin), column(target.name, later)
         noise = rng.normal(0, 0.5, (repeats, len(rows)))
-        if target.levels:
+        if isinstance(target, Categorical):
             middle = truth + skill * noise if skill < 1 else last + 0.1 * noise
             scores = -((np.arange(len(target.levels)) - middle[..., None]) ** 2)
             return np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)

@@ -1,3 +1,4 @@
+import json
 from dataclasses import fields, replace
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from framework.errors import UserError
 from framework.evaluate import outcomes as kept
+from framework.types import Categorical, Event, Number
 
 
 def same(a, b) -> bool:
@@ -28,6 +30,30 @@ def test_what_is_written_is_read(study, tmp_path):
     for one, other in zip(before, after, strict=True):
         for field in fields(kept.Outcomes):
             assert same(getattr(one, field.name), getattr(other, field.name)), field.name
+
+
+@pytest.mark.parametrize(
+    ("target", "written"),
+    [
+        (Number("volume", 2, "mL", bounds=(0.0, None), scale="log"), {"levels": [], "horizons": [], "ordered": False}),
+        (Categorical("stage", 1, ("a", "b"), True, "b", seen=False), {"units": "1", "bounds": [None, None]}),
+        (Event("death", (1.0, 2.5)), {"index": -(2**31), "units": "years", "levels": [], "seen": False}),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_a_target_of_any_kind_is_read_as_it_was_written(study, tmp_path, target, written):
+    """Also as earlier versions wrote it, with the fields of the other kinds beside its own."""
+    one = study()[0]
+    count = len(kept.answer_names(target))
+    forecasts = {model: np.resize(told, (*told.shape[:2], count)) for model, told in one.forecasts.items()}
+    shape = (len(one.truth), 2) if isinstance(target, Event) else len(one.truth)
+    before = replace(one, target=target, truth=np.resize([0.0, 1.0], shape), forecasts=forecasts)
+    kept.write([before], tmp_path)
+    after = kept.read(tmp_path)[0]
+    assert after.target == target
+    data = before.dataset()
+    earlier = json.loads(json.dumps(written | data.attrs["target"]))
+    assert kept.Outcomes.from_dataset(data.assign_attrs(target=earlier)).target == target
 
 
 def test_the_table_says_the_same_in_words(study, tmp_path):

@@ -12,10 +12,10 @@ from framework.digests import seal
 from framework.evaluate.outcomes import answer_names
 from framework.files import lock_folder
 from framework.runs import predict as module
-from framework.types import Target
+from framework.types import Number
 from tests.experiments.conftest import call, runs_of
 
-NUMBERS = answer_names(Target("score", 0, ""))
+NUMBERS = answer_names(Number("score", 0, ""))
 
 
 @pytest.fixture

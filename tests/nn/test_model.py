@@ -16,7 +16,7 @@ from framework.nn.encoders.base import Encoder
 from framework.nn.encoders.plain import Plain
 from framework.nn.model import Model
 from framework.nn.outputs import OrdinalOutput
-from framework.types import LEVELS, Scans
+from framework.types import LEVELS, Categorical, Scans
 from tests.cohorts import examples
 from tests.contracts.recipes import config, instantiate
 
@@ -153,7 +153,7 @@ def test_a_forecast_starts_from_the_last_observation_else_from_the_mean(model, b
     told = model.forecast(raw)
     visits, query = batch.visits, batch.query
     for target in model.layout.targets:
-        if target.levels:
+        if isinstance(target, Categorical):
             np.testing.assert_array_equal(told[target.name].probs, jax.nn.softmax(raw[target.name][0]))
             continue
         place = model.layout.targets.index(target)
@@ -331,7 +331,8 @@ def test_a_target_that_training_never_shows_teaches_its_output_nothing(model, ba
 def test_ordered_levels_get_cumulative_logits_where_they_are_asked_for(made, batch):
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
     for ordinal in (False, True):
-        layout = with_(made.layout, targets=tuple(with_(t, ordered=bool(t.levels)) for t in made.layout.targets))
+        ordered = (with_(t, ordered=True) if isinstance(t, Categorical) else t for t in made.layout.targets)
+        layout = with_(made.layout, targets=tuple(ordered))
         fresh = nnx.jit(partial(Model, layout, None, recipe, 4, ordinal=ordinal))(rngs=nnx.Rngs(0))
         assert isinstance(fresh.outputs["stage"], OrdinalOutput) is ordinal
         ask = jax.jit(lambda visits, query, fresh=fresh: fresh.forecast(fresh(visits, query)))

@@ -90,7 +90,7 @@ def fill(run: Path, subjects: int = 40) -> Path:
         "repeats: 5\nseed: 0\n"
         "fitted:\n  cnn_gru:\n    _target_: framework.nn.heads.gru.GRU\n    features: 32\n"
     )
-    levels = made[1].target.levels
+    levels = made[1].levels
     history = [
         (subject, f"v{j}", time, target, levels[int(values[j])] if target == "CDR" else values[j])
         for subject, times, columns in STUDY["courses"](subjects, 0)

@@ -21,7 +21,7 @@ from framework.report.sections import (
     trajectories,
 )
 from framework.report.svg import COLOURS, NEUTRALS, pens
-from framework.types import Target
+from framework.types import Event
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_a_score_has_one_interval_wherever_it_stands(study):
     until = np.where(mmse.truth > np.median(mmse.truth), np.inf, 1.0)
     event = replace(
         mmse,
-        target=Target("e", -1, "years", horizons=(1.5,)),
+        target=Event("e", (1.5,)),
         truth=np.stack([np.where(until < 2, 1.0, 2.0), until], 1),
         forecasts={"m": np.random.default_rng(0).uniform(size=(5, len(until), 1))},
     )

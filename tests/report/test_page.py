@@ -14,7 +14,7 @@ from framework.digests import seal
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes
 from framework.report import page as html
-from framework.types import Target
+from framework.types import Categorical
 
 VOID = {"meta", "input", "br"}
 
@@ -134,9 +134,13 @@ def test_words_from_the_run_are_never_markup(folder):
             one,
             subjects=(*(f"{evil}{i}" for i in range(20)), *one.subjects[20:]),
             forecasts={rename.get(m, m): f for m, f in one.forecasts.items()},
-            target=replace(one.target, units=evil),
+            target=target,
         )
-        for one in (mmse, replace(cdr, target=replace(cdr.target, levels=(evil, "0.5", "1.0", "2.0"))), nwbv)
+        for one, target in (
+            (mmse, replace(mmse.target, units=evil)),
+            (cdr, replace(cdr.target, levels=(evil, "0.5", "1.0", "2.0"))),
+            (nwbv, replace(nwbv.target, units=evil)),
+        )
     ]
     outcomes.write(made, folder)
     leaderboard.write(leaderboard.leaderboard(made, ["slope"], resamples=20), 20, folder)
@@ -174,7 +178,7 @@ def test_parts_that_are_absent_are_left_out_and_named(folder):
 def test_floors_alone_and_classes_without_order(folder):
     mmse, cdr, _ = outcomes.read(folder)
     last = {"last_visit": mmse.forecasts["last_visit"]}
-    diagnosis = Target("DX", 3, "1", ("CN", "MCI", "AD", "other"))
+    diagnosis = Categorical("DX", 3, ("CN", "MCI", "AD", "other"))
     made = [
         replace(mmse, forecasts=last),
         replace(cdr, target=diagnosis, forecasts={"last_visit": cdr.forecasts["slope"]}),

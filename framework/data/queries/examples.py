@@ -13,7 +13,7 @@ from framework.data.cohort.store import Cohort
 from framework.data.queries.events import Happening, since_origin
 from framework.data.queries.origins import EVERY, Origins
 from framework.errors import UserError
-from framework.types import Arr, Interval, Layout, Query, Targets, Truth, pytree
+from framework.types import Arr, Event, Interval, Layout, Measured, Query, Targets, Truth, pytree
 
 ASKS = ("later", "next", "now", "ahead")
 
@@ -49,7 +49,7 @@ class Examples:
             raise UserError(
                 f"what is planned for {planned[0]!r} would be its answer: hide it with data.hidden={planned}"
             )
-        seen = [target.name for target in self.layout.targets if target.seen]
+        seen = [target.name for target in self.layout.measured if target.seen]
         if self.ask == "now" and seen:
             raise UserError(f"ask=now would read the answer from the inputs: hide it with data.hidden={seen}")
         if self.ask != "ahead" and not self.asked.query.valid.any():
@@ -76,14 +76,14 @@ class Examples:
     @cached_property
     def taught(self) -> "Questions":
         """Queries that a forecaster is trained on: those evaluated, and the present state of targets it cannot see."""
-        unseen = any(not target.seen and not target.horizons for target in self.layout.targets)
+        unseen = any(not target.seen for target in self.layout.measured)
         every = self.cohort.valid
         return self._questions(self.ask == "now" or unseen, every, every)
 
     def _questions(self, now: bool, origins: Bool[np.ndarray, "n t"], about: Bool[np.ndarray, "n t"]) -> "Questions":
         ahead = {"later": lambda count: combinations(range(count), 2), "next": lambda count: pairwise(range(count))}
-        events = [bool(target.horizons) for target in self.layout.targets]
-        asks, ends = ahead.get("none" if all(events) else self.ask, lambda count: ()), any(events)
+        asks = ahead.get(self.ask if self.layout.measured else "none", lambda count: ())
+        ends = bool(self.layout.events)
         pairs = [
             [
                 (j, k)
@@ -106,8 +106,8 @@ class Examples:
             visit=visit,
             truth={
                 t.name: self._event(t.name, origin, valid & (visit == origin))
-                if t.horizons
-                else self._truth(t.index, origin, visit, stands, t.seen)
+                if isinstance(t, Event)
+                else self._truth(t, origin, visit, stands)
                 for t in self.layout.targets
             },
         )
@@ -146,16 +146,16 @@ class Examples:
 
     def _truth(
         self,
-        column: int,
+        target: Measured,
         origin: Int[np.ndarray, "n q"],
         visit: Int[np.ndarray, "n q"],
         valid: Bool[np.ndarray, "n q"],
-        seen: bool,
     ) -> Truth:
-        observed = np.take_along_axis(self.cohort.observed[..., column], visit, 1) & valid
-        if seen:
+        values, there = self.cohort.values[..., target.index], self.cohort.observed[..., target.index]
+        observed = np.take_along_axis(there, visit, 1) & valid
+        if target.seen:
             observed &= visit > origin  # what the inputs hold is no question
-        return Truth(np.where(observed, np.take_along_axis(self.cohort.values[..., column], visit, 1), 0), observed)
+        return Truth(np.where(observed, np.take_along_axis(values, visit, 1), 0), observed)
 
 
 @pytree

@@ -6,9 +6,7 @@ from dataclasses import replace
 from framework.data.cohort.schema import Schema, Variable
 from framework.data.queries.events import Happening
 from framework.errors import UserError
-from framework.types import RESOLUTION, Column, Layout, Target
-
-NOWHERE = -(2**31)  # the column of an event: it has none
+from framework.types import RESOLUTION, Categorical, Column, Event, Layout, Measured, Number
 
 
 def layout(
@@ -46,9 +44,7 @@ def layout(
         static=tuple(_column(i, v) for i, v in enumerate(schema.static) if "input" in v.roles and v.name not in hidden),
         known=tuple(_column(i, v) for i, v in places if "known_ahead" in v.roles and v.name in seen),
         targets=tuple(
-            Target(name, NOWHERE, "years", seen=False, horizons=tuple(events[name].horizons))
-            if name in events
-            else _target(schema, name, name in seen)
+            Event(name, tuple(events[name].horizons)) if name in events else _measured(schema, name, name in seen)
             for name in targets
         ),
         modalities=tuple(m.name for m in schema.modalities if m.name not in hidden),
@@ -78,7 +74,9 @@ def without(layout: Layout, hidden: Sequence[str]) -> Layout:
         inputs=kept(layout.inputs),
         static=kept(layout.static),
         known=layout.known,
-        targets=tuple(replace(t, seen=t.seen and t.name not in hidden) for t in layout.targets),
+        targets=tuple(
+            t if isinstance(t, Event) else replace(t, seen=t.seen and t.name not in hidden) for t in layout.targets
+        ),
         modalities=tuple(modality for modality, _ in scans),
         grids=tuple(grid for _, grid in scans),
         resolution=layout.resolution,
@@ -98,17 +96,9 @@ def _column(index: int, variable: Variable) -> Column:
     return Column(variable.name, index, len(variable.levels), variable.per_year, variable.ordered, variable.scale)
 
 
-def _target(schema: Schema, name: str, seen: bool) -> Target:
+def _measured(schema: Schema, name: str, seen: bool) -> Measured:
     variable = schema.variable(name)
     index = schema.variables.index(variable)
-    return Target(
-        name,
-        index,
-        variable.units,
-        variable.levels,
-        variable.ordered,
-        variable.positive_from,
-        seen,
-        bounds=variable.bounds,
-        scale=variable.scale,
-    )
+    if variable.levels:
+        return Categorical(name, index, variable.levels, variable.ordered, variable.positive_from, seen)
+    return Number(name, index, variable.units, seen, variable.bounds, variable.scale)

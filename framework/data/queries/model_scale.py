@@ -41,7 +41,7 @@ def query_on_model_scale(query: Query, layout: Layout) -> Query:
 
 def _logged(layout: Layout) -> tuple[list[int], list[int], list[int]]:
     """Places of the logarithmic variables among those of visits, of subjects, and known ahead."""
-    visit = {column.index for column in (*layout.inputs, *layout.targets) if column.scale == "log"}
+    visit = {column.index for column in (*layout.inputs, *layout.numbers) if column.scale == "log"}
     static = {column.index for column in layout.static if column.scale == "log"}
     known = [place for place, column in enumerate(layout.known) if column.scale == "log"]
     return sorted(visit), sorted(static), known

@@ -56,7 +56,7 @@ def _asks(batch: Batch) -> Iterator[tuple[int, np.ndarray]]:
 
 def _changes(examples: Examples) -> list[tuple[str, Change]]:
     schema, layout = examples.cohort.schema, examples.layout
-    targets = np.isin(np.arange(len(schema.variables)), [t.index for t in layout.targets if not t.horizons])
+    targets = np.isin(np.arange(len(schema.variables)), [target.index for target in layout.measured])
     late = np.array(["hindsight" in v.roles for v in schema.variables], bool)
     late_static = np.array(["hindsight" in v.roles for v in schema.static], bool)
     now = examples.ask == "now"  # then the answer stands at the origin itself

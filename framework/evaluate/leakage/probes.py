@@ -95,7 +95,7 @@ def twins(examples: Examples, splits: Sequence[Split]) -> tuple[list[Leak], Near
 def _of_test_subjects(probe: "_Probe") -> list[Leak]:
     """The change that tells most names the leak: whoever trains on test subjects would answer to all of them."""
     cohort, test = probe.examples.cohort, probe.split.test
-    columns = [target.index for target in probe.examples.layout.targets if not target.horizons]
+    columns = [target.index for target in probe.examples.layout.measured]
     if not probe.same(probe.fit(_nudged(cohort, test, columns)), CLOSE):
         return [Leak("training")]
     for shuffle in range(4):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import assert_never
 
 import jax
 import numpy as np
@@ -17,7 +18,22 @@ from framework.forecast.calibration.correctors import Calibrator, Params
 from framework.forecast.ensembles.ensemble import random_of
 from framework.forecast.predict import answers
 from framework.train.optimizer import Dynamic
-from framework.types import LEVELS, Answer, Classes, Event, Forecast, Layout, Query, Target, Truth, Values, Visits
+from framework.types import (
+    LEVELS,
+    Answer,
+    Categorical,
+    Classes,
+    Event,
+    Forecast,
+    Layout,
+    Number,
+    Query,
+    SurvivalForecast,
+    Target,
+    Truth,
+    Values,
+    Visits,
+)
 
 
 @dataclass(frozen=True)
@@ -78,9 +94,15 @@ class Calibrated(Forecaster):
 
     def corrects(self, target: Target) -> Calibrator | None:
         """What corrects a target; survival is left as it is."""
-        if target.horizons:
-            return None
-        return self.classes if target.levels else self.numbers
+        match target:
+            case Number():
+                return self.numbers
+            case Categorical():
+                return self.classes
+            case Event():
+                return None
+            case _:
+                assert_never(target)
 
     def _learn(self, fitted: Fitted, examples: Examples, aside: Bool[np.ndarray, " n"]) -> dict[str, Params]:
         rows, asked = np.flatnonzero(aside), examples.asked
@@ -95,7 +117,7 @@ class Calibrated(Forecaster):
             if not len(i):
                 raise UserError(f"{target.name} is known of none of the {len(rows)} subjects set aside to calibrate by")
             came = np.asarray(truth.value, np.float64)[rows][i, q]
-            kept = slice(None if target.levels else len(LEVELS))  # of a number its quantiles
+            kept = slice(None if isinstance(target, Categorical) else len(LEVELS))  # of a number its quantiles
             params[target.name] = calibrator.fit(told[target.name][i, q, kept], came, i)
         return params
 
@@ -128,7 +150,7 @@ class FittedCalibrated(Fitted):
 
     def _one(self, target: Target, told: Answer) -> Answer:
         calibrator = self.recipe.corrects(target)
-        if calibrator is None or isinstance(told, Event):
+        if calibrator is None or isinstance(told, SurvivalForecast):
             return told
         params = self.params[target.name]
         if isinstance(told, Classes):

@@ -20,7 +20,7 @@ from framework.forecast.calibration.horizon import HeldOut, HorizonCalibration, 
 from framework.forecast.tabular.cross_validation import Left, held_out_answers, turns
 from framework.history import asked_at_origin, at_origin, exceeds
 from framework.train.optimizer import Dynamic
-from framework.types import MEDIAN, Answer, Arr, Forecast, Layout, Query, Target, Values, Visits
+from framework.types import MEDIAN, Answer, Arr, Forecast, Layout, Number, Query, Values, Visits
 
 FILE = "intervals.json"
 LARGEST = 80.0  # logarithm beyond which a forecast on the log scale goes no further: float32 ends at 88
@@ -106,7 +106,7 @@ class WithIntervals(Forecaster):
         examples = on_model_scale(examples)
         members: Sequence[Fitted | UserError]
         found: Sequence[Mapping[str, HeldOut] | UserError]
-        if not self.calibrate or self.member.calibrates or not _numbers(layout):
+        if not self.calibrate or self.member.calibrates or not layout.numbers:
             members = fit(examples, splits, keys, dynamics, folder, log)
             found = [{}] * len(splits)
         elif self.member.forecasts_held_out:
@@ -203,8 +203,7 @@ class FittedIntervals(Fitted):
     def predict(self, history: Visits, query: Query) -> Forecast:
         layout = self.layout
         told = self._on_model_scale(history, query)
-        numbers = _numbers(layout)
-        if not numbers:
+        if not layout.numbers:
             return told
         horizon = _horizon(history, query)
         quantiles = self._calibrated(told, jnp.minimum(horizon, self.follow_up))
@@ -216,7 +215,7 @@ class FittedIntervals(Fitted):
             for name, inside in quantiles.items():
                 outside = _median(told[name]) + growth * (ends[name] - _median(there[name]))
                 quantiles[name] = jnp.where(jnp.asarray(beyond)[..., None], outside, inside)
-        return {**told, **{t.name: _in_units(t, quantiles[t.name], told[t.name]) for t in numbers}}
+        return {**told, **{t.name: _in_units(t, quantiles[t.name], told[t.name]) for t in layout.numbers}}
 
     def save(self, path: Path) -> None:
         self.member.save(path)
@@ -242,10 +241,6 @@ def _or_raise(fitted: Fitted | UserError) -> Fitted:
     if isinstance(fitted, UserError):
         raise fitted
     return fitted
-
-
-def _numbers(layout: Layout) -> list[Target]:
-    return [target for target in layout.targets if not target.levels and not target.horizons]
 
 
 def _calibrations(found: Mapping[str, HeldOut] | UserError) -> tuple[dict[str, HorizonCalibration], list[str]]:
@@ -277,14 +272,14 @@ def _median(told: Answer) -> Float[Array, "b q 1"]:
     return jnp.asarray(told.quantiles)[..., MEDIAN, None]
 
 
-def _in_units(target: Target, quantiles: Float[Array, "b q l"], told: Answer) -> Values:
+def _in_units(target: Number, quantiles: Float[Array, "b q l"], told: Answer) -> Values:
     """In original units, within the bounds."""
     assert isinstance(told, Values)
     fit = partial(_bounded, target)
     return Values(fit(quantiles), None if told.point is None else fit(jnp.asarray(told.point)))
 
 
-def _bounded(target: Target, values: Array) -> Array:
+def _bounded(target: Number, values: Array) -> Array:
     if target.scale == "log":
         values = jnp.exp(jnp.clip(values, -LARGEST, LARGEST))
     return jnp.clip(values, *target.bounds)

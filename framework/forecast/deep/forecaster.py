@@ -36,7 +36,7 @@ from framework.train.cost.throughput import Cost
 from framework.train.loop import Fail, Training, stop, train
 from framework.train.optimizer import Dynamic
 from framework.train.step import Program
-from framework.types import Column, Forecast, Interval, Layout, Query, Target, Visits
+from framework.types import Column, Event, Forecast, Interval, Layout, Query, Target, Truth, Visits
 
 FILLS = 6e6  # bytes made by a step above which lanes side by side are no cheaper on a CPU (framework/DESIGN.md)
 
@@ -276,7 +276,7 @@ def _moments(
 ) -> tuple[np.ndarray, np.ndarray]:
     mean, scale = np.zeros(len(columns), np.float32), np.ones(len(columns), np.float32)
     for place, column in enumerate(columns):
-        if isinstance(column, Target) and column.horizons:
+        if isinstance(column, Event):
             continue  # an event has no values
         some = values[..., column.index][observed[..., column.index]]
         if len(some):
@@ -293,9 +293,10 @@ def _rate(truth: Interval, rows: Bool[np.ndarray, " n"]) -> float:
 
 def _change(examples: Examples, target: Target, rows: Bool[np.ndarray, " n"], spread: float) -> float:
     """The spread of a value's change from its last observation to what is asked about; its own spread failing that."""
-    truth = examples.asked.truth[target.name]
-    if isinstance(truth, Interval):
+    if isinstance(target, Event):
         return spread
+    truth = examples.asked.truth[target.name]
+    assert isinstance(truth, Truth)
     cohort, asked = examples.cohort, examples.asked
     observed = (cohort.observed & cohort.valid[..., None])[rows, :, target.index, None]
     value, has, _ = last_observed(cohort.values[rows, :, target.index, None], observed, cohort.times[rows])

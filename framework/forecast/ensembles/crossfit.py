@@ -175,7 +175,7 @@ class CrossFit(Forecaster):
         """The mean of the best candidate's lanes for each target."""
         layout = read_by(examples.layout, {str(c): turns[0] for c, turns in enumerate(lanes)})
         each = jnp.eye(len(lanes))
-        judged = losses(examples, layout.targets, outs, lanes)
+        judged = losses(examples, layout.measured, outs, lanes)
         best = {name: int(np.argmin([loss(one) for one in each])) for name, loss in judged.items()}
         places = [(c, turn) for c in sorted(set(best.values())) for turn in range(len(outs))]
         members = {f"{c:03d}-{turn:02d}": lanes[c][turn] for c, turn in places}

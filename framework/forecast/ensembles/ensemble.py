@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import assert_never
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,21 @@ from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.predict import numbers as numbers_of
 from framework.train.optimizer import Dynamic
-from framework.types import LEVELS, Answer, Classes, Event, Forecast, Layout, Query, Target, Values, Visits
+from framework.types import (
+    LEVELS,
+    Answer,
+    Categorical,
+    Classes,
+    Event,
+    Forecast,
+    Layout,
+    Number,
+    Query,
+    SurvivalForecast,
+    Target,
+    Values,
+    Visits,
+)
 
 COMBINATIONS = ("mean", "median")
 
@@ -146,11 +161,15 @@ class FittedEnsemble(Fitted):
             whole = jnp.mean(numbers, axis=0)
         else:
             whole = jnp.tensordot(jnp.asarray(self.weights[target.name], float), numbers, 1)
-        if target.horizons:
-            return Event(whole)
-        if target.levels:
-            return Classes(whole / whole.sum(-1, keepdims=True))
-        return Values(jnp.sort(whole[..., : len(LEVELS)], axis=-1), whole[..., -1])
+        match target:
+            case Number():
+                return Values(jnp.sort(whole[..., : len(LEVELS)], axis=-1), whole[..., -1])
+            case Categorical():
+                return Classes(whole / whole.sum(-1, keepdims=True))
+            case Event():
+                return SurvivalForecast(whole)
+            case _:
+                assert_never(target)
 
 
 def each(

@@ -61,7 +61,7 @@ class Stacking(Forecaster):
             members = {name: lanes[start] for name, lanes in fitted.items()}
             left = {name: lanes[start + 1 : start + 1 + len(turn)] for name, lanes in fitted.items()}
             layout = read_by(examples.layout, members)
-            judged = losses(examples, layout.targets, turn, [*left.values()])
+            judged = losses(examples, layout.measured, turn, [*left.values()])
             weights = {name: least(loss, len(left)).tolist() for name, loss in judged.items()}
             made.append(FittedEnsemble(layout, members, "mean", weights))
         return made

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from framework.baselines.mixed.mixed_effects import LEAST
 from framework.data.queries.examples import Examples
 from framework.errors import UserError
 from framework.history import last_observed
-from framework.types import Arr, Column, Layout, Query, Target, Visits, pytree
+from framework.types import Arr, Categorical, Column, Layout, Measured, Number, Query, Visits, pytree
 
 
 @pytree
@@ -44,8 +45,8 @@ class Design:
     @property
     def places(self) -> dict[str, np.ndarray]:
         """Where each target's numbers stand among the outcomes."""
-        ends = np.cumsum([numbers(target) for target in self.layout.targets])
-        return {t.name: np.arange(end - numbers(t), end) for t, end in zip(self.layout.targets, ends, strict=True)}
+        ends = np.cumsum([numbers(target) for target in self.layout.measured])
+        return {t.name: np.arange(end - numbers(t), end) for t, end in zip(self.layout.measured, ends, strict=True)}
 
     def effects(
         self, scales: Scales, times: Float[Arr, "b t"], covariates: Float[Arr, "b t c"], has: Bool[Arr, "b t c"]
@@ -72,7 +73,7 @@ class Design:
         """The targets as numbers, and where they were seen."""
         shape = np.shape(history.valid)
         values, masks = [jnp.zeros((*shape, 0))], [jnp.zeros((*shape, 0), bool)]
-        for target in self.layout.targets:
+        for target in self.layout.measured:
             seen = jnp.asarray(history.observed)[..., target.index] & jnp.asarray(history.valid)
             value = jnp.where(seen, jnp.asarray(history.values)[..., target.index], 0)
             count = numbers(target)
@@ -116,9 +117,15 @@ class Design:
         return jnp.concatenate(values, -1), jnp.concatenate(masks, -1)
 
 
-def numbers(target: Target) -> int:
+def numbers(target: Measured) -> int:
     """How many numbers a target is modelled as."""
-    return len(target.levels) if len(target.levels) > 2 and not target.ordered else 1
+    match target:
+        case Number():
+            return 1
+        case Categorical():
+            return len(target.levels) if len(target.levels) > 2 and not target.ordered else 1
+        case _:
+            assert_never(target)
 
 
 def collapse(target: str) -> str:
@@ -126,7 +133,7 @@ def collapse(target: str) -> str:
     return f"{target}: no noise was left to estimate; it was held at {LEAST} of the target's spread"
 
 
-def known_of_two(examples: Examples, targets: Sequence[Target], learns: Bool[np.ndarray, " n"], who: str) -> None:
+def known_of_two(examples: Examples, targets: Sequence[Measured], learns: Bool[np.ndarray, " n"], who: str) -> None:
     """Raise UserError for a target that fewer than two of those who are learnt from ever showed."""
     seen = np.asarray(examples.cohort.observed & examples.cohort.valid[..., None])[learns]
     for target in targets:

@@ -23,7 +23,19 @@ from framework.forecast.mixed.design import Design, Scales, collapse, history_of
 from framework.forecast.target_kinds import without_events
 from framework.train.array_io import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
-from framework.types import LEVELS, Arr, Classes, Forecast, Layout, Query, Target, Truth, Values, Visits, pytree
+from framework.types import (
+    LEVELS,
+    Arr,
+    Categorical,
+    Classes,
+    Forecast,
+    Layout,
+    Query,
+    Truth,
+    Values,
+    Visits,
+    pytree,
+)
 
 CHUNK = 256  # subjects whose training questions are answered at once
 
@@ -87,21 +99,21 @@ class MixedEffects(Forecaster):
         return Design(layout, self.trends, self.covariates, self.known)
 
     def _learn(self, examples: Examples, layout: Layout, learns: Bool[np.ndarray, " n"], key: Key[Array, ""]) -> Learnt:
-        known_of_two(examples, layout.targets, learns, "mixed effects need")
+        known_of_two(examples, layout.measured, learns, "mixed effects need")
         design, history = self._design(layout), history_of(examples)
         scales = design.scales(history, learns)
         learnt = Learnt(scales, _fit(design, scales, history, learns.astype(np.float32)), {})
-        levels = [target for target in layout.targets if target.levels]
-        told = _in_chunks(design, learnt, history, examples.taught.query) if levels else ()
+        told = _in_chunks(design, learnt, history, examples.taught.query) if layout.categoricals else ()
         return replace(
-            learnt, levels={t.name: self._calibrated(examples, design, t, told, learns, key) for t in levels}
+            learnt,
+            levels={t.name: self._calibrated(examples, design, t, told, learns, key) for t in layout.categoricals},
         )
 
     def _calibrated(
         self,
         examples: Examples,
         design: Design,
-        target: Target,
+        target: Categorical,
         told: Sequence[np.ndarray],
         learns: np.ndarray,
         key: Key[Array, ""],
@@ -117,7 +129,7 @@ class MixedEffects(Forecaster):
     def _blank(self, layout: Layout) -> Learnt:
         """Parameters of the right shapes."""
         width, effects = self._design(layout).width, 1 + self.trends
-        outcomes = sum(map(numbers, layout.targets))
+        outcomes = sum(map(numbers, layout.measured))
         scales = Scales(jnp.zeros(2), jnp.zeros((2, width)), jnp.zeros((2, outcomes)))
         p = 2 + width
         models = Mixed(
@@ -129,13 +141,13 @@ class MixedEffects(Forecaster):
             jnp.zeros(outcomes, bool),
         )
 
-        def blank(target: Target) -> PyTree:
+        def blank(target: Categorical) -> PyTree:
             x = jnp.zeros((1, len(target.levels)))
             rows = (x, jnp.ones(x.shape, bool), jnp.zeros(1, int), jnp.ones(1))
             shapes = jax.eval_shape(lambda: _levels(target).fit(*rows, key=jax.random.key(0)))
             return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-        return Learnt(scales, models, {t.name: blank(t) for t in layout.targets if t.levels})
+        return Learnt(scales, models, {t.name: blank(t) for t in layout.categoricals})
 
 
 @dataclass(frozen=True)
@@ -149,13 +161,15 @@ class FittedMixedEffects(Fitted):
     @property
     def notes(self) -> Sequence[str]:
         models, told = self.learnt.models, []
-        for target in self.layout.targets:
+        for target in self.layout.measured:
             places = self.design.places[target.name]
             if np.asarray(models.collapsed)[places].any():
                 told.append(collapse(target.name))
             if not np.asarray(models.converged)[places].all():
                 told.append(f"{target.name}: mixed effects did not converge; leave out trends or covariates")
-            if target.levels and (short := _levels(target).shortfall(self.learnt.levels[target.name])):
+            if not isinstance(target, Categorical):
+                continue
+            if short := _levels(target).shortfall(self.learnt.levels[target.name]):
                 told.append(f"{target.name}: {short}")
         return told
 
@@ -171,9 +185,9 @@ class FittedMixedEffects(Fitted):
 def _forecast(design: Design, learnt: Learnt, history: Visits, query: Query) -> Forecast:
     mean, variance = _conditional(design, learnt, history, query)
     places, told = design.places, {}
-    for target in design.layout.targets:
+    for target in design.layout.measured:
         own = mean[..., places[target.name]]
-        if target.levels:
+        if isinstance(target, Categorical):
             x = _clues(target, own, variance[..., places[target.name]]).reshape(-1, len(target.levels))
             probs = _levels(target).predict(learnt.levels[target.name], x, jnp.ones(x.shape, bool))
             told[target.name] = Classes(probs.reshape(*own.shape[:-1], len(target.levels)))
@@ -203,7 +217,7 @@ def _conditional(
     x, z = design.effects(scales, history.times, *design.at_visits(history))
     x_asked, z_asked = design.effects(scales, query.time, *design.at_queries(history, query))
     y, seen = design.outcomes(history)
-    seen = seen & jnp.array([t.seen for t in design.layout.targets for _ in range(numbers(t))])
+    seen = seen & jnp.array([t.seen for t in design.layout.measured for _ in range(numbers(t))])
     y = (y - scales.outcomes[0]) / scales.outcomes[1]
     until = visits <= jnp.asarray(query.origin)[..., None]  # (b, q, t)
 
@@ -218,7 +232,7 @@ def _conditional(
     return scales.outcomes[0] + scales.outcomes[1] * mean, scales.outcomes[1] ** 2 * variance
 
 
-def _clues(target: Target, mean: Float[Array, "b q k"], variance: Float[Array, "b q k"]) -> Float[Array, "b q d"]:
+def _clues(target: Categorical, mean: Float[Array, "b q k"], variance: Float[Array, "b q k"]) -> Float[Array, "b q d"]:
     """What probabilities are learnt from: of one number, how likely the normal makes it round to each level (log)."""
     if numbers(target) > 1:
         return mean
@@ -228,7 +242,7 @@ def _clues(target: Target, mean: Float[Array, "b q k"], variance: Float[Array, "
     return jnp.log(jnp.maximum(jnp.diff(edges, axis=-1), 1e-3))
 
 
-def _levels(target: Target) -> Prepared:
+def _levels(target: Categorical) -> Prepared:
     return Prepared(Logistic(len(target.levels)))
 
 

@@ -26,12 +26,11 @@ from framework.train.optimizer import Dynamic
 from framework.types import (
     LEVELS,
     Classes,
-    Event,
     Forecast,
     Interval,
     Layout,
     Query,
-    Target,
+    SurvivalForecast,
     Values,
     Visits,
     pytree,
@@ -106,7 +105,7 @@ class DiseaseProgression(Forecaster):
         return Reading(layout, self.trends, self.covariates, self.known, self.nodes)
 
     def _learn(self, examples: Examples, reading: "Reading", learns: Bool[np.ndarray, " n"]) -> Learnt:
-        known_of_two(examples, (*reading.numbers, *reading.classes), learns, "a progression model needs")
+        known_of_two(examples, reading.layout.measured, learns, "a progression model needs")
         history, weight = history_of(examples), learns.astype(np.float32)
         scales = reading.design.scales(history, learns)
         course, ends = reading.course(scales, history, every=True), reading.ends(examples, float(scales.time[1]))
@@ -125,46 +124,36 @@ class Reading:
     nodes: int
 
     @property
-    def numbers(self) -> tuple[Target, ...]:
-        return tuple(target for target in self.layout.targets if not target.levels and not target.horizons)
-
-    @property
-    def classes(self) -> tuple[Target, ...]:
-        return tuple(target for target in self.layout.targets if target.levels)
-
-    @property
-    def events(self) -> tuple[Target, ...]:
-        return tuple(target for target in self.layout.targets if target.horizons)
-
-    @property
     def levels(self) -> tuple[tuple[str, int, bool], ...]:
         """Of each class target its name, how many levels it has, and whether one gain of the stage tells them all."""
-        return tuple((t.name, len(t.levels), t.ordered or len(t.levels) == 2) for t in self.classes)
+        return tuple((t.name, len(t.levels), t.ordered or len(t.levels) == 2) for t in self.layout.categoricals)
 
     @property
     def design(self) -> Design:
         """The columns of the numbers' model."""
-        return Design(replace(self.layout, targets=self.numbers), self.trends, self.covariates, self.known)
+        return Design(replace(self.layout, targets=self.layout.numbers), self.trends, self.covariates, self.known)
 
     def course(self, scales: Scales, history: Visits, every: bool = False) -> Course:
         """What was seen of the targets that are inputs, or of `every` one."""
         x, z = self.design.effects(scales, history.times, *self.design.at_visits(history))
         y, seen = self.design.outcomes(history)
-        seen = seen & (every | np.array([target.seen for target in self.numbers], bool))
+        seen = seen & (every | np.array([target.seen for target in self.layout.numbers], bool))
         observed = jnp.asarray(history.observed) & jnp.asarray(history.valid)[..., None]
-        told = {t.name: observed[..., t.index] & (every or t.seen) for t in self.classes}
+        told = {t.name: observed[..., t.index] & (every or t.seen) for t in self.layout.categoricals}
         values = jnp.asarray(history.values)
-        levels = {t.name: jnp.where(told[t.name], values[..., t.index], 0).astype(int) for t in self.classes}
+        levels = {
+            t.name: jnp.where(told[t.name], values[..., t.index], 0).astype(int) for t in self.layout.categoricals
+        }
         y = jnp.where(seen, (jnp.asarray(y) - scales.outcomes[0]) / scales.outcomes[1], 0)
         return Course(jnp.asarray(history.times) / scales.time[1], x, z, y, seen, levels, told)
 
     def ends(self, examples: Examples, unit: float) -> Ends:
         """Each event as it was told from the first visit at which it was at risk."""
         count, query = len(examples.subjects), examples.taught.query
-        parts = np.zeros((4, count, len(self.events)), np.float32)
-        for place, event in enumerate(self.events):
+        parts = np.zeros((4, count, len(self.layout.events)), np.float32)
+        for place, event in enumerate(self.layout.events):
             truth = examples.taught.truth[event.name]
-            assert isinstance(truth, Interval)  # what targets with horizons have
+            assert isinstance(truth, Interval)
             first = np.arange(count), np.asarray(truth.observed).argmax(1)
             since = examples.cohort.times[first[0], np.asarray(query.origin)[first]]
             parts[:, :, place] = since / unit, truth.lo[first] / unit, truth.hi[first] / unit, truth.observed[first]
@@ -174,12 +163,12 @@ class Reading:
         """Parameters of the right shapes."""
         width, one = self.design.width, jnp.zeros((1, 1))
         names = {name: (jnp.zeros((1, 1), int), jnp.zeros((1, 1), bool)) for name, *_ in self.levels}
-        numbers, events = (jnp.zeros((1, 1, len(some))) for some in (self.numbers, self.events))
+        numbers, events = (jnp.zeros((1, 1, len(some))) for some in (self.layout.numbers, self.layout.events))
         levels, told = ({name: pair[at] for name, pair in names.items()} for at in (0, 1))
         x, z = jnp.zeros((1, 1, 2 + width)), jnp.zeros((1, 1, 1 + self.trends))
         course = Course(one, x, z, numbers, numbers > 0, levels, told)
         ends = Ends(events[0], events[0], events[0], events[0] > 0)
-        scales = Scales(jnp.zeros(2), jnp.zeros((2, width)), jnp.zeros((2, len(self.numbers))))
+        scales = Scales(jnp.zeros(2), jnp.zeros((2, width)), jnp.zeros((2, len(self.layout.numbers))))
         begun = progression.begin(course, ends, jnp.ones(1), columns=width, levels=self.levels)
         return Learnt(scales, begun, jnp.array(False))
 
@@ -195,7 +184,7 @@ class FittedProgression(Fitted):
     @property
     def notes(self) -> Sequence[str]:
         flat = np.asarray(progression.collapsed(self.learnt.model))
-        names = [target.name for target, none in zip(self.reading.numbers, flat, strict=True) if none]
+        names = [target.name for target, none in zip(self.layout.numbers, flat, strict=True) if none]
         told = [collapse(name) for name in names]
         if not self.learnt.converged:
             told.append("the progression model did not converge; give more model.steps, or fewer targets")
@@ -232,9 +221,9 @@ def _forecast(reading: Reading, learnt: Learnt, history: Visits, query: Query) -
     quantiles, chances, lasting = lax.map(of_subject, each)  # one subject at a time is all the memory it takes
     quantiles = scales.outcomes[0][:, None] + scales.outcomes[1][:, None] * quantiles
     return {
-        **{target.name: Values(quantiles[:, :, place]) for place, target in enumerate(reading.numbers)},
-        **{target.name: Classes(chances[target.name]) for target in reading.classes},
-        **{target.name: Event(lasting[..., place]) for place, target in enumerate(reading.events)},
+        **{target.name: Values(quantiles[:, :, place]) for place, target in enumerate(reading.layout.numbers)},
+        **{target.name: Classes(chances[target.name]) for target in reading.layout.categoricals},
+        **{event.name: SurvivalForecast(lasting[..., place]) for place, event in enumerate(reading.layout.events)},
     }
 
 

@@ -15,7 +15,7 @@ from framework.forecast.base import Fitted
 from framework.forecast.calibration.horizon import HeldOut
 from framework.forecast.ensembles.ensemble import random_of
 from framework.forecast.predict import answers
-from framework.types import LEVELS, Target, Truth
+from framework.types import LEVELS, Categorical, Measured, Truth
 
 LEAST = 1e-6  # probability, as the metric clips it
 
@@ -48,10 +48,9 @@ def held_out_answers(fitted: Fitted, examples: Examples, out: Left) -> dict[str,
         examples.cohort.times, np.asarray(asked.query.origin), 1
     )
     found = {}
-    for target in fitted.layout.targets:
+    for target in fitted.layout.numbers:
         truth = asked.truth[target.name]
-        if target.levels or not isinstance(truth, Truth):
-            continue
+        assert isinstance(truth, Truth)
         i, q = np.nonzero(np.asarray(truth.observed)[rows])
         found[target.name] = HeldOut(
             quantiles=told[target.name][i, q, : len(LEVELS)] if len(rows) else np.empty((0, len(LEVELS))),
@@ -63,7 +62,7 @@ def held_out_answers(fitted: Fitted, examples: Examples, out: Left) -> dict[str,
 
 
 def losses(
-    examples: Examples, targets: Sequence[Target], outs: Sequence[Left], members: Sequence[Sequence[Fitted]]
+    examples: Examples, targets: Sequence[Measured], outs: Sequence[Left], members: Sequence[Sequence[Fitted]]
 ) -> dict[str, Loss]:
     """For each target the loss (log loss, pinball) of a weighted mean of k members on the subjects left out.
 
@@ -78,16 +77,18 @@ def losses(
             truth = examples.asked.truth[target.name]
             assert isinstance(truth, Truth)  # classes and numbers; events are not judged so
             asked = np.asarray(truth.observed)[rows]
-            kept = slice(None if target.levels else len(LEVELS))  # of a number the quantiles, not the point forecast
+            kept = slice(
+                None if isinstance(target, Categorical) else len(LEVELS)
+            )  # of a number the quantiles, not the point forecast
             told[target.name].append(np.stack([one[target.name][asked][..., kept] for one in said]))
             came[target.name].append(np.asarray(truth.value)[rows][asked])
     return {t.name: _loss(t, np.concatenate(told[t.name], 1), np.concatenate(came[t.name])) for t in targets}
 
 
-def _loss(target: Target, told: Float[np.ndarray, "k n p"], came: Float[np.ndarray, " n"]) -> Loss:
+def _loss(target: Measured, told: Float[np.ndarray, "k n p"], came: Float[np.ndarray, " n"]) -> Loss:
     if not len(came):
         raise UserError(f"{target.name} is known of no training subject; some are needed to judge by")
-    return partial(_log_loss if target.levels else _pinball, jnp.asarray(told), jnp.asarray(came))
+    return partial(_log_loss if isinstance(target, Categorical) else _pinball, jnp.asarray(told), jnp.asarray(came))
 
 
 def _log_loss(told: Float[Array, "k n c"], came: Float[Array, " n"], weights: Float[Array, " k"]) -> Float[Array, ""]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ from framework.nn.encoders.base import Encoder
 from framework.nn.model import encoders
 from framework.train.array_io import load_arrays, save_arrays
 from framework.train.optimizer import Dynamic
-from framework.types import Arr, Classes, Forecast, Layout, Query, Target, Values, Visits
+from framework.types import Arr, Categorical, Classes, Forecast, Layout, Measured, Number, Query, Values, Visits
 
 WEIGHS = ("pair", "subject")
 MANY = 10_000  # rows from which on the memory of a fit is estimated beforehand
@@ -104,11 +104,11 @@ class Tabular(Forecaster):
         self._afford(examples, layout if frozen is None else frozen.layout(layout))
         table = tabulate(examples, layout, frozen)
         made: list[tuple[Fitted, Mapping[str, HeldOut]]] = []
-        fits = Fits(log, len(splits) * sum(map(self._fits, layout.targets)))
+        fits = Fits(log, len(splits) * sum(map(self._fits, layout.measured)))
         for member, (split, key) in enumerate(zip(splits, keys, strict=True)):
             learns = split.train | split.validation
             learnt, held_out = {}, {}
-            for place, target in enumerate(layout.targets):
+            for place, target in enumerate(layout.measured):
                 own = self._learn(table, target, learns, jax.random.fold_in(key, place), partial(fits.done, member))
                 learnt[target.name], left_out = own
                 if left_out is not None:
@@ -127,7 +127,7 @@ class Tabular(Forecaster):
         layout, told = self._reads(layout), json.loads(file.read_text())
         frozen = None if self.encoder is None else Embeddings(encoders(self.encoder, layout, nnx.Rngs(0)))
         features = len(feature_names(layout if frozen is None else frozen.layout(layout)))
-        blank = {t.name: self._blank(t, told, features, path) for t in layout.targets}
+        blank = {t.name: self._blank(t, told, features, path) for t in layout.measured}
         like = ({name: one.params for name, one in blank.items()}, {} if frozen is None else frozen.weights)
         finite = all(one.program.estimator.FINITE for one in blank.values())
         params, weights = load_arrays(path / "params", like, finite)
@@ -158,9 +158,9 @@ class Tabular(Forecaster):
         if rows < MANY:
             return
         table = rows * features * 5  # a number in single precision, and whether it was observed
-        kinds = {target.levels if target.levels else None: target for target in layout.targets}
+        kinds = {target.levels if isinstance(target, Categorical) else None: target for target in layout.measured}
         for target in kinds.values():
-            part = "classifier" if target.levels else "regressor"
+            part = "classifier" if isinstance(target, Categorical) else "regressor"
             try:
                 fit = max(program.bytes(rows, features) for program in self._programs(target))
             except UserError as error:
@@ -172,17 +172,23 @@ class Tabular(Forecaster):
                     "machine has so much, hide variables (data.hidden), or ask less (ask=next)"
                 )
 
-    def _programs(self, target: Target) -> list[Program]:
-        return (self.classifier if target.levels else self.regressor).programs(len(target.levels))
+    def _programs(self, target: Measured) -> list[Program]:
+        match target:
+            case Number():
+                return self.regressor.programs(0)
+            case Categorical():
+                return self.classifier.programs(len(target.levels))
+            case _:
+                assert_never(target)
 
-    def _fits(self, target: Target) -> int:
+    def _fits(self, target: Measured) -> int:
         """How many fits a target takes: every candidate on all folds, and the best one."""
         return sum(len(program.settings) for program in self._programs(target)) * self.folds + 1
 
     def _learn(
         self,
         table: Table,
-        target: Target,
+        target: Measured,
         learns: Bool[np.ndarray, " s"],
         key: Key[Array, ""],
         done: Callable[[int], None],
@@ -197,12 +203,20 @@ class Tabular(Forecaster):
             weight /= np.maximum(np.bincount(table.subject, usable), 1)[table.subject]
         fold = folds(table.subject, weight, min(self.folds, count), key)
         truth = table.truth[target.name]
-        middle = 0.0 if target.levels else float(np.average(truth, weights=np.where(usable, weight, 0)))
-        start = _start(*table.last[target.name], middle) if self._differs(target) else np.full(len(truth), middle)
-        spread = 1.0 if target.levels else float((truth - start)[usable].std()) or 1.0
-        y = (truth - start) / spread
-        scorer = (ClassLoss if target.levels else NumberLoss)(usable, y, weight)
-        y = jnp.asarray(y, jnp.int32 if target.levels else jnp.float32)
+        match target:
+            case Number():
+                middle = float(np.average(truth, weights=np.where(usable, weight, 0)))
+                start = np.full(len(truth), middle)
+                if self._differs(target):
+                    start = _start(*table.last[target.name], middle)
+                spread = float((truth - start)[usable].std()) or 1.0
+                scorer = NumberLoss(usable, (truth - start) / spread, weight)
+            case Categorical():
+                middle, start, spread = 0.0, np.zeros(len(truth)), 1.0
+                scorer = ClassLoss(usable, truth, weight)
+            case _:
+                assert_never(target)
+        y = jnp.asarray(scorer.truth, jnp.int32 if isinstance(target, Categorical) else jnp.float32)
         rows = Rows(table.x, table.observed, y, weight, fold)
         choice = choose(self._programs(target), rows, scorer.loss, key, done)
         params = jax.block_until_ready(choice.program.fit(choice.candidate, rows, key))
@@ -219,15 +233,15 @@ class Tabular(Forecaster):
             scores=choice.scores,
             spread=spread,
         )
-        if target.levels:
+        if isinstance(target, Categorical):
             return learnt, None
         told = np.asarray(learnt.quantiles(choice.left_out[usable], start[usable]))
         return learnt, HeldOut(told, truth[usable], table.subject[usable], table.horizon[usable])
 
-    def _differs(self, target: Target) -> bool:
-        return self.residual and target.seen and not target.levels
+    def _differs(self, target: Measured) -> bool:
+        return self.residual and target.seen and isinstance(target, Number)
 
-    def _blank(self, target: Target, told: Mapping, features: int, path: Path) -> Learnt:
+    def _blank(self, target: Measured, told: Mapping, features: int, path: Path) -> Learnt:
         """What was learnt, less its parameters, whose shapes stand in their place."""
         if target.name not in told:
             raise UserError(f"the model at {path} was fitted on {list(told)}, not on {target.name}; name another run")
@@ -266,7 +280,7 @@ class FittedTabular(Fitted):
     def predict(self, history: Visits, query: Query) -> Forecast:
         history = replace(history, scans={}) if self.frozen is None else self.frozen.visits(history)
         x, observed = history_features(history, query, self._features)
-        return {t.name: self._one(t, x, observed, history, query) for t in self.layout.targets}
+        return {t.name: self._one(t, x, observed, history, query) for t in self.layout.measured}
 
     def save(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
@@ -274,7 +288,7 @@ class FittedTabular(Fitted):
         save_arrays(path / "params", ({name: one.params for name, one in self.learnt.items()}, weights))
         (path / "chosen.json").write_text(json.dumps({name: one.facts() for name, one in self.learnt.items()}))
 
-    def _one(self, target: Target, x: Array, observed: Array, history: Visits, query: Query) -> Classes | Values:
+    def _one(self, target: Measured, x: Array, observed: Array, history: Visits, query: Query) -> Classes | Values:
         learnt, shape = self.learnt[target.name], x.shape[:2]
         start = jnp.full(shape, learnt.middle)
         if learnt.differs:
@@ -282,7 +296,7 @@ class FittedTabular(Fitted):
         flat, seen, start = (a.reshape(-1, *a.shape[2:]) for a in (x, observed, jnp.asarray(start)))
         told = learnt.told(flat, seen, start)
         told = told.reshape(*shape, told.shape[-1])
-        return Classes(told) if target.levels else Values(told)
+        return Classes(told) if isinstance(target, Categorical) else Values(told)
 
 
 def _start(value: Arr, has: Arr, middle: float) -> Float[Arr, "..."]:

@@ -14,7 +14,7 @@ from framework.data.queries.examples import Examples
 from framework.forecast.deep.embeddings import Embeddings
 from framework.forecast.tabular.history_features import feature_names, history_features, last_value
 from framework.history import at_origin
-from framework.types import Arr, Interval, Layout
+from framework.types import Arr, Event, Interval, Layout, Truth
 
 CHUNK = 256  # subjects whose histories are tabulated at once
 
@@ -61,16 +61,18 @@ def tabulate(examples: Examples, layout: Layout, frozen: Embeddings | None = Non
         found["horizon"] = np.asarray(batch.query.time) - np.asarray(at_origin(batch.visits.times, batch.query))
         for target in layout.targets:
             truth = batch.truth[target.name]
-            if isinstance(truth, Interval):
+            if isinstance(target, Event):
+                assert isinstance(truth, Interval)
                 found[f"ends {target.name}"] = truth.lo, truth.hi, truth.observed
                 continue
+            assert isinstance(truth, Truth)
             found[f"truth {target.name}"] = truth.value, truth.observed
             found[f"last {target.name}"] = last_value(batch.visits, batch.query, target.index)
         parts.append(jax.tree.map(lambda a, asks=asks: np.asarray(a)[asks], found))
     whole = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-    measured = [target.name for target in layout.targets if not target.horizons]
+    measured = [target.name for target in layout.measured]
     truth = {name: whole[f"truth {name}"] for name in measured}
-    ends = {t.name: whole[f"ends {t.name}"] for t in layout.targets if t.horizons}
+    ends = {t.name: whole[f"ends {t.name}"] for t in layout.events}
     return Table(
         x=jnp.asarray(x),
         observed=jnp.asarray(observed),

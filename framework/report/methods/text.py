@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from framework.evaluate.metrics.registry import metrics_for
 from framework.evaluate.outcomes import Outcomes
 from framework.report.finished_run import Run
 from framework.report.methods.method_phrases import clauses, vocabulary, wording
 from framework.report.sections import participants
-from framework.types import LEVELS, Target
+from framework.types import LEVELS, Categorical, Event, Number, Target
 
 ASKS = {
     "later": "of every later visit {origins} before it",
@@ -49,8 +50,21 @@ def section(run: Run) -> list[Part]:
 
 def kinds(targets: Sequence[Target]) -> list[str]:
     """Which of numbers, classes and events there are."""
-    found = {"events" if one.horizons else "classes" if one.levels else "numbers" for one in targets}
-    return [kind for kind in ("numbers", "classes", "events") if kind in found]
+    found = {kind(target) for target in targets}
+    return [each for each in ("numbers", "classes", "events") if each in found]
+
+
+def kind(target: Target) -> str:
+    """What targets of its kind are called."""
+    match target:
+        case Number():
+            return "numbers"
+        case Categorical():
+            return "classes"
+        case Event():
+            return "events"
+        case _:
+            assert_never(target)
 
 
 def _participants(run: Run) -> str:
@@ -97,22 +111,26 @@ def _outcomes(run: Run) -> str:
 def outcome(one: Outcomes, run: Run) -> str:
     """One target as a methods section has it."""
     target = one.target
-    if target.horizons:
-        event = ((run.settings.get("data") or {}).get("events") or {}).get(target.name)
-        what = f": {wording(event)}" if event else ""
-        return f"{target.name} (time to event{what}; survival at {listed([f'{h:g}' for h in target.horizons])} years)"
-    if target.levels:
-        event = "" if target.positive is None else f"; the event is {target.levels[target.positive]}"
-        event += " or beyond" if target.positive is not None and target.ordered and len(target.levels) > 2 else ""
-        return f"{target.name} ({', '.join(target.levels)}{event})"
-    unit = "" if target.units == "1" else f"{target.units}, "
-    return f"{target.name} ({unit}forecast by its {', '.join(f'{100 * level:.0f}' for level in LEVELS)}% quantiles)"
+    match target:
+        case Number():
+            unit, levels = "" if one.units is None else f"{one.units}, ", ", ".join(f"{100 * p:.0f}" for p in LEVELS)
+            return f"{target.name} ({unit}forecast by its {levels}% quantiles)"
+        case Categorical():
+            event = "" if target.positive is None else f"; the event is {target.levels[target.positive]}"
+            event += " or beyond" if target.positive is not None and target.ordered and len(target.levels) > 2 else ""
+            return f"{target.name} ({', '.join(target.levels)}{event})"
+        case Event():
+            event = ((run.settings.get("data") or {}).get("events") or {}).get(target.name)
+            what, years = f": {wording(event)}" if event else "", listed([f"{h:g}" for h in target.horizons])
+            return f"{target.name} (time to event{what}; survival at {years} years)"
+        case _:
+            assert_never(target)
 
 
 def _forecasts(run: Run) -> str:
     counts = listed([f"{len(one.truth)} of {one.target.name} ({len(one.subjects)} subjects)" for one in run.outcomes])
     origins = run.settings.get("origins")
-    events = all(one.target.horizons for one in run.outcomes)  # which are asked about at the origin itself
+    events = all(isinstance(one.target, Event) for one in run.outcomes)  # which are asked about at the origin itself
     asked = "{origins}" if events else ASKS.get(run.settings.get("ask", ""), "")
     where = asked.format(origins=wording(origins) if origins else "from each visit")
     seen = "Each saw the visits up to its origin and nothing later."
@@ -155,7 +173,7 @@ def _models(run: Run) -> str:
 
 def _intervals(run: Run) -> list[str]:
     """How predictive intervals of numbers came about; nothing where none was forecast."""
-    numbers = [one.target for one in run.outcomes if not one.target.levels and not one.target.horizons]
+    numbers = [one.target for one in run.outcomes if isinstance(one.target, Number)]
     settings = run.settings.get("intervals")
     if not numbers or not settings:
         return []

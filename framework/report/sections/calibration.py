@@ -12,21 +12,21 @@ from framework.evaluate.outcomes import Outcomes
 from framework.report.spread import Resampling
 from framework.report.svg import INK, MUTED, Panel, Pen, panel
 from framework.report.tables import Cell, Table, estimates, interval, words
-from framework.types import LEVELS
+from framework.types import LEVELS, Categorical
 
 BINS = np.linspace(0, 1, 6)
 
 
 def calibration(one: Outcomes, pens: dict[str, Pen], name: str, how: Resampling) -> list[Panel]:
     """For quantiles one panel with all models; for classes one a model, with the counts."""
-    if one.target.levels:
+    if isinstance(one.target, Categorical):
         return [_probabilities(one, pens[model], f"{name}-{pens[model].index}", how) for model in one.forecasts]
     return [_quantiles(one, pens, name, how)]
 
 
 def table(one: Outcomes, how: Resampling) -> Table:
     """The same in numbers: truths below each quantile, or how often each bin of a probability came true."""
-    return _table_of_bins(one, how) if one.target.levels else _table_of_quantiles(one, how)
+    return (_table_of_bins if isinstance(one.target, Categorical) else _table_of_quantiles)(one, how)
 
 
 def below(one: Outcomes, model: str) -> Float[np.ndarray, "q l"]:
@@ -74,6 +74,7 @@ def _table_of_quantiles(one: Outcomes, how: Resampling) -> Table:
 
 def probability(one: Outcomes, model: str) -> tuple[Float[np.ndarray, "r q"], Float[np.ndarray, "r q"], str]:
     """A probability that was given, whether it came true, and of what it was: the event, else the class called."""
+    assert isinstance(one.target, Categorical)  # nothing else is forecast by probabilities of levels
     forecast, event = one.forecasts[model], one.target.positive
     if event is not None:
         came = np.broadcast_to(one.truth >= event, forecast.shape[:2])

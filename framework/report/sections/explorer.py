@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from framework.evaluate.outcomes import Outcomes
-from framework.types import LEVELS
+from framework.types import LEVELS, Event
 
 MOST = 400_000  # numbers of a page; some 2 MB
 
@@ -18,7 +18,7 @@ def explorer(outcomes: Sequence[Outcomes], history: pd.DataFrame | None, shown: 
     A page that would grow too large keeps the model of each target in `shown` alone, then leaves out the last
     subjects; `left_out` counts them. Events have no course to draw.
     """
-    some = [(one, model) for one, model in zip(outcomes, shown, strict=True) if not one.target.horizons]
+    some = [(one, model) for one, model in zip(outcomes, shown, strict=True) if not isinstance(one.target, Event)]
     if history is None or not some:
         return None
     subjects = list(dict.fromkeys(subject for one, _ in some for subject in one.subjects))
@@ -52,7 +52,7 @@ def _target(one: Outcomes, shown: str, models: Sequence[str], seen: pd.DataFrame
     place = {subject: i for i, subject in enumerate(kept)}
     own = [place.get(subject, -1) for subject in one.subjects]
     some = np.flatnonzero(np.array(own)[one.subject] >= 0)
-    levels = list(one.target.levels)
+    levels = list(one.levels)
     known = (
         []
         if seen is None
@@ -65,7 +65,7 @@ def _target(one: Outcomes, shown: str, models: Sequence[str], seen: pd.DataFrame
     drawn = one.forecasts.__getitem__ if levels else one.quantiles
     return {
         "name": one.target.name,
-        "units": "" if levels or one.target.units == "1" else one.target.units,
+        "units": one.units or "",
         "classes": levels,
         "shown": shown,
         "seen": known,

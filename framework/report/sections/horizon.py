@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import assert_never
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,17 +14,24 @@ from framework.evaluate.outcomes import Outcomes
 from framework.report.spread import Resampling
 from framework.report.svg import Panel, Pen, panel
 from framework.report.tables import Cell, Table, estimates, interval, places_of, words
+from framework.types import Categorical, Event, Number
 
 FEWEST = 10  # pairs in a bin; a smaller one is joined to the one before
 
 
 def error(one: Outcomes, model: str) -> Float[np.ndarray, "r q"]:
     """The absolute error of the point forecast, or the log loss."""
-    if not one.target.levels:
-        return np.abs(one.points(model) - one.truth)
-    forecast = one.forecasts[model]
-    given = np.take_along_axis(forecast, one.truth.astype(int)[None, :, None], axis=2)[..., 0]
-    return -np.log(np.maximum(given, CLIP))
+    match one.target:
+        case Number():
+            return np.abs(one.points(model) - one.truth)
+        case Categorical():
+            forecast = one.forecasts[model]
+            given = np.take_along_axis(forecast, one.truth.astype(int)[None, :, None], axis=2)[..., 0]
+            return -np.log(np.maximum(given, CLIP))
+        case Event():
+            raise TypeError(f"got the event {one.target.name!r}, expected a variable; fix: survival.horizons")
+        case _:
+            assert_never(one.target)
 
 
 def edges(ahead: Float[np.ndarray, " q"]) -> list[float]:
@@ -59,7 +67,7 @@ def horizons(one: Outcomes, how: Resampling) -> Horizons:
         return how.means(each, inside.astype(float), one.subject, len(one.subjects), fold, (0.0, np.inf))
 
     names = [f"{a:g}–{b:g}" for a, b in pairwise(ends)]
-    measure = "log loss (nats)" if one.target.levels else f"absolute error ({one.target.units})"
+    measure = f"absolute error ({one.target.units})" if isinstance(one.target, Number) else "log loss (nats)"
     return Horizons(measure, names, inside.sum(0), {model: errors(model) for model in one.forecasts})
 
 

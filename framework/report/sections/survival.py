@@ -20,7 +20,7 @@ from framework.report.sections.horizon import Horizons
 from framework.report.spread import Found, Resampling, intervals
 from framework.report.svg import INK, MUTED, Panel, Pen, panel
 from framework.report.tables import Cell, Table, interval, words
-from framework.types import Arr
+from framework.types import Arr, Event
 
 GROUPS = ("lowest third of risk", "middle third", "highest third")
 COUNT = 6
@@ -40,7 +40,7 @@ def curves(one: Outcomes, model: str, floors: list[str], pens: dict[str, Pen], n
 
 
 def _curve(one: Outcomes, q: int, model: str, floors: list[str], pens: dict[str, Pen], name: str) -> Panel:
-    years = np.r_[0, one.target.horizons]
+    years = np.r_[0, _times(one)]
     lo, hi = one.truth[q]
 
     def draw(axes: Axes) -> None:
@@ -72,7 +72,7 @@ class Thirds:
 
 def thirds(one: Outcomes, model: str, how: Resampling) -> Thirds:
     """Thirds of the forecasts by risk; one group where a model tells everybody the same."""
-    told, times = one.forecasts[model][0], np.array(one.target.horizons)
+    told, times = one.forecasts[model][0], _times(one)
     order = np.argsort(np.argsort(risk(one, model), kind="stable"), kind="stable")
     alike = np.ptp(risk(one, model)) < 1e-9
     group = np.zeros(len(order), int) if alike else order * len(GROUPS) // len(order)
@@ -110,7 +110,7 @@ def calibration_table(one: Outcomes, how: Resampling) -> Table:
         for model in one.forecasts
         for found in [thirds(one, model, how)]
         for k, group in enumerate(found.names)
-        for years, said, came in zip(one.target.horizons, found.said[k], found.came[:, k].T, strict=True)
+        for years, said, came in zip(_times(one).tolist(), found.said[k], found.came[:, k].T, strict=True)
     ]
     return Table(
         f"calibration-{one.target.name}",
@@ -128,7 +128,7 @@ def calibration_table(one: Outcomes, how: Resampling) -> Table:
 
 def horizons(one: Outcomes, how: Resampling) -> Horizons:
     """The Brier score of every model at each horizon, weighted for those who were not followed so long."""
-    survival, times = truths(one.truth), np.array(one.target.horizons)
+    survival, times = truths(one.truth), _times(one)
 
     def errors(model: str) -> Float[np.ndarray, "3 h"]:
         said, of = one.forecasts[model], {"subjects": len(one.subjects), "resamples": how.resamples}
@@ -185,6 +185,12 @@ def _left(
         return jax.vmap(jax.vmap(one))(counts[:, None, jnp.asarray(subject)] * jnp.asarray(inside))
 
     return resampled(score, subjects, resamples, key, inside.size)
+
+
+def _times(one: Outcomes) -> Float[np.ndarray, " h"]:
+    """The horizons of an event."""
+    assert isinstance(one.target, Event)  # nothing else is forecast as survival
+    return np.array(one.target.horizons)
 
 
 def _shares(axes: Axes) -> None:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from framework.evaluate.outcomes import Outcomes
 from framework.report.sections.horizon import error
 from framework.report.svg import INK, MUTED, PAPER, Panel, Pen, panel
-from framework.types import MEDIAN
+from framework.types import MEDIAN, Categorical
 
 COUNT = 6
 
@@ -71,11 +71,11 @@ def trajectories(
         times, values = _seen(one, example, history)
 
         def draw(axes: Axes, queries=example.queries, times=times, values=values) -> None:
-            if one.target.levels:
+            if isinstance(one.target, Categorical):
                 _discs(axes, one, queries, pens[model])
             else:
                 _fan(axes, one, queries, times[-1:], values[-1:], pens[model], dashed)
-            face = "none" if one.target.levels else PAPER
+            face = "none" if isinstance(one.target, Categorical) else PAPER
             axes.plot(times, values, "o-", color=INK, linewidth=0.9)
             axes.plot(
                 one.time[queries], one.truth[queries], "o", color=INK, markerfacecolor=face, markersize=5, zorder=5
@@ -91,7 +91,7 @@ def trajectories(
 
 def _seen(one: Outcomes, example: Example, history: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Times and values of the target that were observed up to the origin."""
-    levels, origin = one.target.levels, one.origin_time[example.queries[0]]
+    levels, origin = one.levels, one.origin_time[example.queries[0]]
     mine = history.loc[(history["target"] == one.target.name) & (history["subject"] == example.subject)]
     points = [
         (float(t), float(levels.index(v) if levels else v)) for t, v in zip(mine["time"], mine["value"], strict=True)
@@ -123,7 +123,7 @@ def _fan(axes: Axes, one: Outcomes, queries, time, value, pen: Pen, dashed: list
     beyond = one.beyond[0, queries]
     axes.plot(one.time[queries][beyond], answers[MEDIAN, len(time) :][beyond], "x", color=pen.colour, markersize=6)
     # a long unit would run over the title
-    axes.set_ylabel(one.target.name if one.target.units == "1" else f"{one.target.name}\n({one.target.units})")
+    axes.set_ylabel(one.target.name if one.units is None else f"{one.target.name}\n({one.units})")
 
 
 def _discs(axes: Axes, one: Outcomes, queries, pen: Pen) -> None:
@@ -131,6 +131,6 @@ def _discs(axes: Axes, one: Outcomes, queries, pen: Pen) -> None:
     for level, probability in enumerate(one.forecasts[pen.model][0, queries].T):
         x, y = one.time[queries], np.full(len(queries), level)
         axes.scatter(x, y, s=220 * probability, color=pen.colour, alpha=0.45, linewidth=0)
-    axes.set_yticks(range(len(one.target.levels)), one.target.levels)
-    axes.set_ylim(-0.6, len(one.target.levels) - 0.4)
+    axes.set_yticks(range(len(one.levels)), one.levels)
+    axes.set_ylim(-0.6, len(one.levels) - 0.4)
     axes.set_ylabel(one.target.name)

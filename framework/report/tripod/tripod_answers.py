@@ -4,12 +4,14 @@ Each takes the run and the titles of the methods that were written of it.
 """
 
 import re
+from typing import assert_never
 
 from framework.evaluate.leaderboard import Estimate
 from framework.evaluate.terminal_table import bracketed, decimals, heading
 from framework.report.finished_run import Run
-from framework.report.methods.text import listed, outcome
+from framework.report.methods.text import kind, listed, outcome
 from framework.report.sections import participants, subgroup_tables
+from framework.types import Categorical, Event, Number
 
 
 def objective(run: Run, methods: set[str]) -> str:
@@ -128,9 +130,8 @@ def balance(run: Run, methods: set[str]) -> str | None:
     """The shares of the classes."""
     told = []
     for one in run.outcomes:
-        levels = one.target.levels
-        if levels:
-            shares = [f"{level} {(one.truth == k).mean():.0%}" for k, level in enumerate(levels)]
+        if one.levels:
+            shares = [f"{level} {(one.truth == k).mean():.0%}" for k, level in enumerate(one.levels)]
             told.append(f"{one.target.name}: {', '.join(shares)}")
     weights = re.search(r"class_weight: (?!null)", run.config or "")
     weighted = "Some models weigh classes (class_weight)." if weights else "No class was drawn more often or weighted."
@@ -149,11 +150,9 @@ def fair(run: Run, methods: set[str]) -> str | None:
 def output(run: Run, methods: set[str]) -> str:
     """What a forecast consists of."""
     given = {"events": "survival at each horizon", "classes": "a probability for each class", "numbers": "quantiles"}
-    kinds = dict.fromkeys(
-        "events" if o.target.horizons else "classes" if o.target.levels else "numbers" for o in run.outcomes
-    )
+    kinds = dict.fromkeys(kind(one.target) for one in run.outcomes)
     called = " Where a class has to be called it is the most probable one." if "classes" in kinds else ""
-    return f"{listed([given[kind] for kind in kinds]).capitalize()}; no risk groups are formed.{called}"
+    return f"{listed([given[each] for each in kinds]).capitalize()}; no risk groups are formed.{called}"
 
 
 def apart(run: Run, methods: set[str]) -> str | None:
@@ -196,9 +195,15 @@ def analysed(run: Run, methods: set[str]) -> str:
     """Subjects, forecasts and events of each target."""
 
     def events(one) -> str:
-        if one.target.horizons:
-            return f", {int((one.truth[:, 1] < float('inf')).sum())} events"
-        return "" if one.target.positive is None else f", {int((one.truth >= one.target.positive).sum())} events"
+        match one.target:
+            case Number():
+                return ""
+            case Categorical(positive=positive):
+                return "" if positive is None else f", {int((one.truth >= positive).sum())} events"
+            case Event():
+                return f", {int((one.truth[:, 1] < float('inf')).sum())} events"
+            case _:
+                assert_never(one.target)
 
     counts = [f"{o.target.name}: {len(o.subjects)} subjects, {len(o.truth)} forecasts{events(o)}" for o in run.outcomes]
     return "; ".join(counts) + "."

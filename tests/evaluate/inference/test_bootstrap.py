@@ -34,7 +34,7 @@ def test_each_resample_is_that_of_a_plain_loop(study, place):
         counts = np.asarray(bootstrap.draw(jax.random.fold_in(KEY, b), 40)).astype(int)
         rows = np.concatenate([np.flatnonzero(one.subject == s) for s in range(40) for _ in range(counts[s])])
         for m, forecast in enumerate(one.forecasts.values()):
-            if not one.target.levels:
+            if not one.levels:
                 expected = np.mean([np.abs(f[rows, 2] - one.truth[rows]).mean() for f in forecast])
             else:
                 expected = np.mean([roc_auc_score(one.truth[rows] >= 1, f[rows, 1:].sum(1)) for f in forecast])

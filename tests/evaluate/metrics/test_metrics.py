@@ -24,11 +24,11 @@ from framework.evaluate.metrics.confusion import (
 from framework.evaluate.metrics.ranking import AUC, AUPRC, MAUC
 from framework.evaluate.metrics.registry import metrics_for
 from framework.evaluate.metrics.regression import CPA, CRPS, MAE, R2, RMSE, WES, Coverage, Pinball, Width
-from framework.types import LEVELS, Target
+from framework.types import LEVELS, Categorical, Number, Target
 
-POINTS = Target("MMSE", 0, "points")
-EVENT = Target("CDR", 1, "1", ("0", "0.5", "1"), positive_from="0.5")
-CLASSES = Target("DX", 2, "1", ("CN", "MCI", "AD"))
+POINTS = Number("MMSE", 0, "points")
+EVENT = Categorical("CDR", 1, ("0", "0.5", "1"), positive_from="0.5")
+CLASSES = Categorical("DX", 2, ("CN", "MCI", "AD"))
 TARGETS = pytest.mark.parametrize("target", [POINTS, EVENT, CLASSES], ids=lambda target: target.name)
 
 
@@ -37,7 +37,7 @@ def cases(target: Target, seed: int = 0, n: int = 60):
     rng = np.random.default_rng(seed)
     subject = np.sort(rng.integers(0, 12, n))
     weight = rng.integers(0, 4, n).astype(float)
-    if target.levels:
+    if isinstance(target, Categorical):
         sixteenths = rng.multinomial(16, [0.4, 0.3, 0.3], n) / 16  # sums of them are exact, so that ties stay ties
         return sixteenths, rng.integers(0, 3, n).astype(float), weight, subject
     return np.sort(rng.normal(25, 3, (n, 5)).round(1), axis=1), rng.normal(25, 3, n).round(1), weight, subject
@@ -53,7 +53,7 @@ def test_headlines():
     assert [metrics_for(t)[0].name for t in (POINTS, EVENT, CLASSES)] == ["MAE", "AUC", "mAUC"]
     assert len({m.name for m in metrics_for(POINTS)}) == len(metrics_for(POINTS))
     assert metrics_for(POINTS)[0].unit == "points"
-    assert metrics_for(Target("nWBV", 0, "1"))[0].unit is None
+    assert metrics_for(Number("nWBV", 0, "1"))[0].unit is None
     assert [m.better for m in metrics_for(POINTS)][4:7] == [0.5, 0.9, "lower"]
 
 

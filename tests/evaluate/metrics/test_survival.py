@@ -11,10 +11,10 @@ from framework.baselines.survival.cox import Survival
 from framework.baselines.survival.kaplan_meier import kaplan_meier, right_censored
 from framework.evaluate.metrics.registry import metrics_for
 from framework.evaluate.metrics.survival import DynamicAUC, Harrell, IntegratedBrier, Uno
-from framework.types import Target
+from framework.types import Event
 
 HORIZONS = (1.0, 2.0, 3.5)
-EVENT = Target("conversion", -1, "years", horizons=HORIZONS)
+EVENT = Event("conversion", HORIZONS)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -16,14 +16,14 @@ from framework.report import page
 from framework.report.methods import bibliography, method_phrases
 from framework.report.methods import text as methods
 from framework.report.spread import Resampling
-from framework.types import Target
+from framework.types import Categorical, Event, Number
 from tests.contracts.recipes import CONF
 
 TARGETS = (
-    Target("n", 0, "1"),
-    Target("c", 0, "1", ("a", "b")),
-    Target("d", 0, "1", ("a", "b", "c")),
-    Target("e", 0, "1", horizons=(1.0, 2.0)),
+    Number("n", 0, "1"),
+    Categorical("c", 0, ("a", "b")),
+    Categorical("d", 0, ("a", "b", "c")),
+    Event("e", (1.0, 2.0)),
 )
 COMPUTED = {"candidates"}  # settings that are counted, not read
 
