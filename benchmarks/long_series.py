@@ -30,7 +30,7 @@ from framework.data.simulate.kalman import forecasts
 from framework.errors import UserError
 from framework.evaluate import leaderboard, outcomes
 from framework.evaluate.outcomes import Outcomes
-from framework.report.sections.horizon import error
+from framework.report.exhibits.horizon import error
 from framework.report.spread import Resampling
 from framework.report.svg import Panel, panel, pens, standalone
 

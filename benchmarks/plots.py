@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from matplotlib.axes import Axes
 
 from benchmarks.cases import CASES
-from framework.report.sections.roofline import Point, roofline
+from framework.report.exhibits.roofline import Point, roofline
 from framework.report.svg import Panel, Pen, logarithmic, panel
 
 

@@ -11,7 +11,7 @@ from framework.evaluate.inference.bootstrap import draw
 from framework.evaluate.leaderboard import Difference, Row
 from framework.report import finished_run as runs
 from framework.report import spread
-from framework.report.sections import (
+from framework.report.exhibits import (
     calibration,
     comparison,
     horizon,

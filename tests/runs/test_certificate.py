@@ -16,7 +16,8 @@ from framework.evaluate.leakage.probes import MEANINGS
 from framework.forecast.base import Part
 from framework.forecast.deep.pretrained import SEEN, digests
 from framework.forecast.references import LastVisit
-from framework.report.page import checks, environment
+from framework.report.page import environment
+from framework.report.sections.certificate import checks
 from framework.runs.certificate import blindness, certificate, digest, uphold, write
 from tests.evaluate.leakage.plants import Own, split, study
 
@@ -47,9 +48,9 @@ def test_it_tells_who_was_where_and_what_was_fitted_on_whom(tmp_path):
     assert told["learnt_from"]["visits"] == told["learnt_from"]["of"] == int(examples.cohort.valid.sum())
     write(told, examples.subjects, [[split()]], tmp_path)
     uphold(tmp_path, [])
-    page = environment().from_string('{% from "parts.html" import shown %}{% include "certificate.html" %}')
-    page = page.render(run={"certificate": told}, checks=checks(told))
-    assert "Every check holds." in page
+    page = environment().from_string('{% include "sections/certificate.html" %}')
+    page = page.render(run={"certificate": told}, content={"checks": checks(told)}, pens=[])
+    assert "Every check passed." in page
     assert fold["test"]["sha256"] in page
     rows = (tmp_path / "roles.csv").read_text().splitlines()
     assert rows[0] == "subject,repeat 0 fold 0"

@@ -6,9 +6,9 @@ from typing import assert_never
 
 from framework.evaluate.metrics.registry import metrics_for
 from framework.evaluate.outcomes import Outcomes
+from framework.report.exhibits import participants
 from framework.report.finished_run import Run
 from framework.report.methods.method_phrases import clauses, vocabulary, wording
-from framework.report.sections import participants
 from framework.types import LEVELS, Categorical, Event, Number, Target
 
 ASKS = {

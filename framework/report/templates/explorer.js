@@ -1,5 +1,5 @@
 // Draws any tested subject from the data in the page. Its state is what the form holds.
-{
+if (document.getElementById("explorer-data")) {
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
   const part = (name) => document.getElementById(`explorer-${name}`);
   const svg = (tag, attributes = {}, ...children) => {

@@ -8,9 +8,9 @@ from typing import assert_never
 
 from framework.evaluate.leaderboard import Estimate
 from framework.evaluate.terminal_table import bracketed, decimals, heading
+from framework.report.exhibits import participants, subgroup_tables
 from framework.report.finished_run import Run
 from framework.report.methods.text import kind, listed, outcome
-from framework.report.sections import participants, subgroup_tables
 from framework.types import Categorical, Event, Number
 
 

@@ -12,9 +12,9 @@ from framework.digests import seal
 from framework.evaluate.inference.corrected_ttest import widening
 from framework.evaluate.metrics.registry import metrics_for
 from framework.report import finished_run as runs
-from framework.report import page
 from framework.report.methods import bibliography, method_phrases
 from framework.report.methods import text as methods
+from framework.report.methods.files import methods_files
 from framework.report.spread import Resampling
 from framework.types import Categorical, Event, Number
 from tests.contracts.recipes import CONF
@@ -136,7 +136,7 @@ def test_what_models_share_is_told_once(folder):
         "one and two: the mean of the forecasts of several models.\n\ntwo: its members gru"
     )
     assert parts["Software"].endswith("seed 3.")
-    files = {name: text for name, _, text in page._methods(methods.section(runs.read(folder)))["files"]}
+    files = {name: text for name, _, text in methods_files(methods.section(runs.read(folder)))}
     assert "[@cho2014]" in files["methods.md"]
     assert r"\cite{cho2014}" in files["methods.tex"]
     assert "@inproceedings{cho2014," in files["references.bib"]

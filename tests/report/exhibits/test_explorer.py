@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from framework.report import finished_run as runs
-from framework.report.sections import explorer
+from framework.report.exhibits import explorer
 
 
 @pytest.fixture(scope="module")

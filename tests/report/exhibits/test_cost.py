@@ -1,4 +1,4 @@
-from framework.report.sections import cost
+from framework.report.exhibits import cost
 from framework.report.svg import pens
 from tests.report.conftest import COSTS
 

@@ -16,7 +16,7 @@ from framework.baselines.survival.kaplan_meier import kaplan_meier
 from framework.evaluate.inference.bootstrap import resampled
 from framework.evaluate.metrics.survival import brier, truths
 from framework.evaluate.outcomes import Outcomes
-from framework.report.sections.horizon import Horizons
+from framework.report.exhibits.horizon import Horizons
 from framework.report.spread import Found, Resampling, intervals
 from framework.report.svg import INK, MUTED, Panel, Pen, panel
 from framework.report.tables import Cell, Table, interval, words

@@ -7,7 +7,7 @@ import pandas as pd
 
 from framework.evaluate.leaderboard import Estimate, Row
 from framework.evaluate.terminal_table import UNESTIMABLE, bracketed, decimals, number
-from framework.report.sections.comparison import includes_zero
+from framework.report.exhibits.comparison import includes_zero
 from framework.report.tables import Cell, Table
 
 ARROWS = {"lower": "↓", "higher": "↑"}
