@@ -1,4 +1,4 @@
-"""A finished run as its folder tells it."""
+"""A finished run, read from its folder."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ READ = (
 
 @dataclass(frozen=True)
 class Run:
-    """What the report is made of; None is a part that the run did not write."""
+    """The parts of a finished run; None for a part that the run did not write."""
 
     manifest: Mapping
     outcomes: Sequence[Outcomes]
@@ -107,8 +107,8 @@ def read(folder: Path) -> Run:
         return as_read(pd.read_csv(path, dtype=str, keep_default_na=False)) if path.is_file() else None
 
     def tree(name: str) -> Mapping | None:
-        told = text(name)
-        return json.loads(told) if told else None
+        content = text(name)
+        return json.loads(content) if content else None
 
     lines = text("metrics.jsonl")
     return Run(

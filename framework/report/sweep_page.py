@@ -24,7 +24,7 @@ MOST = 8  # values of a number that have a median each; more share it with their
 
 @dataclass(frozen=True)
 class Job:
-    """One job: what it set, its validation loss (None where it failed or nobody validated), why it failed."""
+    """One job: its settings, its validation loss (None where it failed or validated on none), the reason of failure."""
 
     number: int
     program: tuple[str, ...]
@@ -38,7 +38,7 @@ class Job:
 
     @property
     def command(self) -> str:
-        """What runs it alone."""
+        """The command that runs the job alone."""
         return shlex.join([*self.program, *self.overrides])
 
 
@@ -129,10 +129,10 @@ def _keys(jobs: Sequence[Job]) -> list[str]:
     return list(dict.fromkeys(key for job in jobs for key in job.settings))
 
 
-def _numbers(told: Sequence[Mapping[str, str]], key: str) -> np.ndarray | None:
+def _numbers(settings_of: Sequence[Mapping[str, str]], key: str) -> np.ndarray | None:
     """A setting as numbers; None where it is not one in each of them."""
     try:
-        return np.array([float(settings[key]) for settings in told])
+        return np.array([float(settings[key]) for settings in settings_of])
     except (KeyError, ValueError):
         return None
 
@@ -143,10 +143,10 @@ def _spans_decades(numbers: np.ndarray) -> bool:
 
 def _parallel(ranked: Sequence[Standing], keys: Sequence[str]) -> Panel:
     """One line a setting through its values to its mean loss, the best in colour."""
-    told = [one.settings for one in ranked]
+    settings_of = [one.settings for one in ranked]
     losses = np.array([one.mean for one in ranked])
     ends = [(0.0, f"{losses.min():.3g}"), (1.0, f"{losses.max():.3g}")]
-    scales = [_heights(told, key) for key in keys] + [((losses - losses.min()) / (np.ptp(losses) or 1.0), ends)]
+    scales = [_heights(settings_of, key) for key in keys] + [((losses - losses.min()) / (np.ptp(losses) or 1.0), ends)]
 
     def draw(axes: Axes) -> None:
         for place in reversed(range(len(ranked))):
@@ -169,18 +169,19 @@ def _parallel(ranked: Sequence[Standing], keys: Sequence[str]) -> Panel:
         axes.spines[:].set_visible(False)
         axes.set(ylim=(-0.1, 1.1), xlim=(-0.3, len(scales) - 0.7))
 
-    says = f"parallel coordinates of {len(ranked)} settings over {', '.join(keys)}; the best is {dict(told[0])}"
+    says = f"parallel coordinates of {len(ranked)} settings over {', '.join(keys)}; the best is {dict(settings_of[0])}"
     note = f"the best {min(BEST, len(ranked))} in colour"
     return panel("parallel", "Every setting", says, draw, (8.2, 2.9), note)
 
 
-def _heights(told: Sequence[Mapping[str, str]], key: str) -> tuple[np.ndarray, list[tuple[float, str]]]:
+def _heights(settings_of: Sequence[Mapping[str, str]], key: str) -> tuple[np.ndarray, list[tuple[float, str]]]:
     """Where each line crosses a setting's axis, and what to write at which height."""
-    numbers = _numbers(told, key)
+    numbers = _numbers(settings_of, key)
     if numbers is None:
-        names = sorted({settings.get(key, "–") for settings in told})
+        names = sorted({settings.get(key, "–") for settings in settings_of})
         order = {name: i / max(1, len(names) - 1) for i, name in enumerate(names)}
-        return np.array([order[settings.get(key, "–")] for settings in told]), [(order[name], name) for name in names]
+        heights = np.array([order[settings.get(key, "–")] for settings in settings_of])
+        return heights, [(order[name], name) for name in names]
     scale = np.log(numbers) if _spans_decades(numbers) else numbers
     height = (scale - scale.min()) / (np.ptp(scale) or 1.0)
     return height, [(0.0, f"{numbers.min():.3g}"), (1.0, f"{numbers.max():.3g}")]
@@ -188,12 +189,12 @@ def _heights(told: Sequence[Mapping[str, str]], key: str) -> tuple[np.ndarray, l
 
 def _response(jobs: Sequence[Job], key: str) -> Panel:
     """The loss against one setting: each job a dot, and medians of each value, or of neighbours where it has many."""
-    losses, told = np.array([job.value for job in jobs], float), [job.settings for job in jobs]
-    numbers = _numbers(told, key)
-    names = sorted({settings.get(key, "–") for settings in told})
+    losses, settings_of = np.array([job.value for job in jobs], float), [job.settings for job in jobs]
+    numbers = _numbers(settings_of, key)
+    names = sorted({settings.get(key, "–") for settings in settings_of})
 
     def draw(axes: Axes) -> None:
-        x = np.array([names.index(s.get(key, "–")) for s in told], float) if numbers is None else numbers
+        x = np.array([names.index(s.get(key, "–")) for s in settings_of], float) if numbers is None else numbers
         axes.plot(x, losses, "o", color=MUTED, markersize=2.5, alpha=0.6, markeredgewidth=0)
         middle = np.array([(np.median(x[some]), np.median(losses[some])) for some in _neighbours(x)])
         if numbers is None:

@@ -45,7 +45,7 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell says, what it sorts by where that is not its text, and how it stands out: "best", "zero" or not."""
+    """A cell: its text, the key it sorts by where that is not its text, and its emphasis: "best", "zero" or none."""
 
     text: str
     sort: str = ""
@@ -56,7 +56,7 @@ class Cell:
 class Table:
     """Rows under a head; the first `words` columns hold words, the others numbers.
 
-    With `grouped` the first column names groups of rows, each told once. `data` is the same, unrounded, a row a number
+    With `grouped` the first column names groups of rows, each named once. `data` is the same, unrounded, a row a number
     with its interval rather than a row a model: what a program would read.
     """
 

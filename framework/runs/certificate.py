@@ -48,7 +48,7 @@ def certificate(
         "checks": checks,
         "learnt_from": _learnt_from(examples.cohort, known.cohort),
         "fitted": [_part(name, part) for name, part in parts],
-        "untold": [name for name, one in forecasters.items() if not one.parts()],
+        "unrecorded": [name for name, one in forecasters.items() if not one.parts()],
         "folds": [
             {"repeat": r, "fold": k, **_fold(examples.subjects, split, unions)}
             for r, repeat in enumerate(repeats)

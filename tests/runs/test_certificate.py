@@ -39,7 +39,7 @@ def test_it_tells_who_was_where_and_what_was_fitted_on_whom(tmp_path):
     told = certified(examples, Own())
     assert told["holds"]
     assert all(check["holds"] for check in told["checks"])
-    assert told["untold"] == ["own"]
+    assert told["unrecorded"] == ["own"]
     assert told["fitted"] == [{"model": "last_visit", "part": "parameters", "on": "train"}]
     (fold,) = told["folds"]
     for role in ("train", "validation", "test"):

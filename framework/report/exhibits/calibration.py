@@ -1,4 +1,4 @@
-"""Calibration: whether what was said to be likely came to pass as often."""
+"""Calibration: whether outcomes occur as often as was forecast."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -65,7 +65,7 @@ def _table_of_quantiles(one: Outcomes, how: Resampling) -> Table:
         f"Share of the truths of {one.target.name} below each forecast quantile, with 95% intervals",
         ("Quantile", *found),
         [
-            [Cell(f"{level:.0%}", repr(level)), *(Cell(interval(told[:, k], 3)) for told in found.values())]
+            [Cell(f"{level:.0%}", repr(level)), *(Cell(interval(share[:, k], 3)) for share in found.values())]
             for k, level in enumerate(LEVELS)
         ],
         estimates({"quantile": LEVELS}, list(found), np.stack(list(found.values()))),
@@ -84,7 +84,7 @@ def probability(one: Outcomes, model: str) -> tuple[Float[np.ndarray, "r q"], Fl
 
 @dataclass(frozen=True)
 class Binned:
-    """Of n bins of a probability that were used: where they lie, their mean, how often it came true, the counts."""
+    """The n bins of a probability that were used: their place, mean forecast, observed frequency and counts."""
 
     what: str
     place: Int[np.ndarray, " n"]
@@ -131,8 +131,8 @@ def _table_of_bins(one: Outcomes, how: Resampling) -> Table:
     names = "bin", "forecasts", "said", "came", "low", "high"
     rows = [
         (model, ends[place], count, said, *came)
-        for model, told in found.items()
-        for place, count, said, came in zip(told.place, told.counts, told.said, told.came.T, strict=True)
+        for model, bins in found.items()
+        for place, count, said, came in zip(bins.place, bins.counts, bins.said, bins.came.T, strict=True)
     ]
     what = next(iter(found.values())).what
     return Table(

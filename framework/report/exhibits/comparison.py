@@ -85,7 +85,7 @@ def includes_zero(estimate: Estimate | None) -> bool:
 
 
 def sentence(rows: Sequence[Row], floors: Sequence[str]) -> str:
-    """What the headline metric says, in words that claim no more than the intervals do."""
+    """A sentence about the headline metric that claims no more than the intervals do."""
     best, places = min(rows, key=Row.loss), decimals(rows)
     if best.value is None:
         return f"{reasons([rows])[0]}."
@@ -94,7 +94,7 @@ def sentence(rows: Sequence[Row], floors: Sequence[str]) -> str:
     if best.model in floors:
         return said + (" No model beats this floor." if len(rows) > len(floors) else "")
     for floor, estimate in best.differences.items():
-        verb = "cannot be told apart from" if includes_zero(estimate) else "differs from"
+        verb = "is not statistically distinguishable from" if includes_zero(estimate) else "differs from"
         folds = "" if estimate.over_folds is None else f"; over the folds p = {estimate.over_folds:.2g}"
         said += f" It {verb} {floor}: {bracketed(estimate, places, '+')}{folds}."
     return said

@@ -1,4 +1,4 @@
-"""What each model's training cost, as tables and under the machine's roof."""
+"""The cost of each model's training, as tables and as a roofline."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,12 +70,12 @@ def roof(costs: Mapping[str, Mapping], pens: Mapping[str, Pen]) -> Panel | None:
 
 
 def uncounted(costs: Mapping[str, Mapping]) -> list[str]:
-    """The operations that nobody counted, which the FLOPs lack."""
+    """Operations that are not counted, which the FLOPs lack."""
     return sorted({name for cost in costs.values() for name in cost.get("uncounted") or ()})
 
 
 def device(costs: Mapping[str, Mapping]) -> str | None:
-    """What it was measured on, where the record says so."""
+    """The device of the measurement, where it is recorded."""
     return next((cost["device"] for cost in costs.values() if cost.get("device")), None)
 
 

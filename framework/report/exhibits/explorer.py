@@ -1,4 +1,4 @@
-"""What was forecast for every tested subject, as data that the page draws when a reader asks for one."""
+"""Forecasts of every tested subject, as data that the page draws on request."""
 
 import json
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ def explorer(outcomes: Sequence[Outcomes], history: pd.DataFrame | None, shown: 
         "subjects": kept,
         "left_out": len(subjects) - len(kept),
         "targets": [
-            _target(one, model, told, seen.get(one.target.name), kept)
-            for (one, model), told in zip(some, models, strict=True)
+            _target(one, model, names, seen.get(one.target.name), kept)
+            for (one, model), names in zip(some, models, strict=True)
         ],
     }
 
@@ -45,7 +45,7 @@ def as_script(found: dict) -> str:
 
 
 def _size(outcomes: Sequence[Outcomes], models: Sequence[Sequence[str]]) -> int:
-    return sum(one.forecasts[m][0].size for one, told in zip(outcomes, models, strict=True) for m in told)
+    return sum(one.forecasts[m][0].size for one, names in zip(outcomes, models, strict=True) for m in names)
 
 
 def _target(one: Outcomes, shown: str, models: Sequence[str], seen: pd.DataFrame | None, kept: Sequence[str]) -> dict:
@@ -78,7 +78,7 @@ def _target(one: Outcomes, shown: str, models: Sequence[str], seen: pd.DataFrame
             ]
             for q in some
         ],
-        "told": {model: [[_short(float(x)) for x in row] for row in drawn(model)[0, some]] for model in models},
+        "forecasts": {model: [[_short(float(x)) for x in row] for row in drawn(model)[0, some]] for model in models},
     }
 
 

@@ -47,7 +47,7 @@ def edges(ahead: Float[np.ndarray, " q"]) -> list[float]:
 
 @dataclass(frozen=True)
 class Horizons:
-    """Of h horizons: what each is called, its number of forecasts, and of each model the mean and its 95% interval."""
+    """The h horizons: their names and numbers of forecasts, and each model's mean error with its 95% interval."""
 
     measure: str
     names: Sequence[str]

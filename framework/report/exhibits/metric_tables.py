@@ -25,10 +25,10 @@ def overall(headlines: Mapping[str, Sequence[Row]]) -> Table:
         head += [f"{target}: {some[0].metric} {_arrow(some[0])}", *(["Rank"] if ranked else []), "Group"]
     width = (len(head) - 1) // max(1, len(headlines))
 
-    def cells(told: Mapping[str, Row]) -> list[Cell]:
+    def cells(by_target: Mapping[str, Row]) -> list[Cell]:
         made = []
         for target, some in headlines.items():
-            made += _standing(told[target], some, ranked) if target in told else [Cell("–")] * width
+            made += _standing(by_target[target], some, ranked) if target in by_target else [Cell("–")] * width
         return made
 
     # a model of fewer targets stands behind those of more, then by the mean of its ranks

@@ -1,4 +1,4 @@
-"""Who was studied, as a table: follow-up, then each variable when subjects were first seen with one."""
+"""Characteristics of the subjects as a table: follow-up, then each variable at its first observation."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,9 +11,9 @@ from framework.report.tables import Table, places_of, words
 ROLES = {"known_ahead": "known ahead", "hindsight": "known only afterwards"}
 
 
-def table(told: Mapping) -> Table:
-    """A column a group of subjects; `told` is what participants.json holds."""
-    groups = told["groups"]
+def table(content: Mapping) -> Table:
+    """A column for each group of subjects, from the content of participants.json."""
+    groups = content["groups"]
     names = [group["name"] for group in groups]
     rows = [
         ("Subjects", "", *(f"{group['subjects']}" for group in groups)),
@@ -21,14 +21,14 @@ def table(told: Mapping) -> Table:
         ("Visits of a subject", "median", *(_quarters(group["visits_each"]) for group in groups)),
         ("Years followed", "median", *(_quarters(group["followed"]) for group in groups)),
         ("Years followed", "longest", *(f"{group['longest']:.1f}" for group in groups)),
-        *(row for variable in told["variables"] for row in _variable(variable)),
+        *(row for variable in content["variables"] for row in _variable(variable)),
     ]
     return Table(
         "participants",
         "Characteristics of the subjects when first seen: median [quartiles], or count (share)",
         ("Characteristic", "", *names),
         [words(*row) for row in rows],
-        _data(told),
+        _data(content),
         words=2,
         grouped=True,
     )
@@ -41,11 +41,11 @@ def label(variable: Mapping) -> str:
     return f"{variable['name']}{unit}" + (f"; {', '.join(roles)}" if roles else "")
 
 
-def missing(told: Mapping) -> list[str]:
-    """What lacked values, and of how many, in words."""
+def missing(content: Mapping) -> list[str]:
+    """Variables with missing values, and how many of how many are missing, in words."""
     return [
         f"{one['name']} {one['groups'][0]['missing']} of {one['groups'][0]['of']}"
-        for one in told["variables"]
+        for one in content["variables"]
         if one["groups"][0]["missing"]
     ]
 
@@ -76,13 +76,13 @@ def _quarters(values: Sequence[float] | None) -> str:
     return f"{middle} [{low}, {high}]"
 
 
-def _data(told: Mapping) -> pd.DataFrame:
+def _data(content: Mapping) -> pd.DataFrame:
     """A row for each number."""
     rows = []
-    for place, group in enumerate(told["groups"]):
+    for place, group in enumerate(content["groups"]):
         for name in ("subjects", "visits", "longest"):
             rows.append((group["name"], name, "", group[name]))
-        for one in told["variables"]:
+        for one in content["variables"]:
             own = one["groups"][place]
             counted = zip(one["levels"], own.get("counts", ()), strict=True)
             quarters = zip(("median", "lower quartile", "upper quartile"), own.get("quarters") or (), strict=False)

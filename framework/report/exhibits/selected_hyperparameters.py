@@ -1,4 +1,4 @@
-"""What each model selected while it was fitted, and in how many of its folds."""
+"""Hyperparameters that each model selected while it was fitted, and in how many of its folds."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,23 +11,23 @@ from framework.report.tables import Table, words
 def table(chosen: Mapping[str, Sequence[Mapping]]) -> Table:
     """Models down; `chosen` has for each the choices of every member (a fold of a repeat), by target."""
     rows = [
-        (model, target, told, count, len(members))
+        (model, target, settings, count, len(members))
         for model, members in chosen.items()
         for target in dict.fromkeys(name for member in members for name in member)
-        for told, count in Counter(_told(member[target]) for member in members if target in member).most_common()
+        for settings, count in Counter(_phrase(member[target]) for member in members if target in member).most_common()
     ]
     return Table(
         "chosen",
         "Settings that were selected inside, by how many fits chose them",
         ("Model", "Target", "Settings", "Fits"),
-        [words(model, target, told, f"{count} of {of}") for model, target, told, count, of in rows],
+        [words(model, target, settings, f"{count} of {of}") for model, target, settings, count, of in rows],
         pd.DataFrame(rows, columns=["model", "target", "settings", "fits", "of"]),
         words=3,
         grouped=True,
     )
 
 
-def _told(choice: object) -> str:
+def _phrase(choice: object) -> str:
     if isinstance(choice, Mapping):
-        return ", ".join(f"{name} {_told(value)}" for name, value in choice.items()) or "the only one"
+        return ", ".join(f"{name} {_phrase(value)}" for name, value in choice.items()) or "the only one"
     return f"{choice:g}" if isinstance(choice, float) else str(choice)

@@ -14,12 +14,12 @@ from framework.report.tables import Cell, Table, words
 
 
 def tables(groups: Sequence[Group]) -> list[Table]:
-    """One table a target; bold ("best") marks where a subgroup fares otherwise than all others."""
+    """One table a target; bold ("best") marks a subgroup that differs from the remaining subjects."""
     return [_table(target, list(rows)) for target, rows in groupby(groups, key=lambda row: row.target)]
 
 
 def apart(group: Group) -> bool:
-    """Whether a subgroup fares otherwise than all others, all subgroups of target and model held to one error rate."""
+    """Whether a subgroup differs from the remaining subjects, all of a target and model held to one error rate."""
     return group.p is not None and group.p < ALPHA
 
 
@@ -27,12 +27,12 @@ def _table(target: str, rows: list[Group]) -> Table:
     places = decimals(rows)
 
     def line(row: Group, cells: Sequence[Group]) -> list[Cell]:
-        told = [
+        scores = [
             Cell(bracketed(Estimate(cell.value, cell.low, cell.high), places), mark="best" if apart(cell) else "")
             for cell in cells
         ]
         pairs = [] if row.comparable is None else words(min(cell.comparable or 0 for cell in cells))
-        return [*words(row.by, row.level, row.subjects, row.pairs), *pairs, *told]
+        return [*words(row.by, row.level, row.subjects, row.pairs), *pairs, *scores]
 
     compared = [] if rows[0].comparable is None else ["Comparable pairs"]
     parts = [list(part) for _, part in groupby(rows, key=lambda row: (row.by, row.level))]

@@ -45,8 +45,8 @@ def _curve(one: Outcomes, q: int, model: str, floors: list[str], pens: dict[str,
 
     def draw(axes: Axes) -> None:
         for floor in (floor for floor in floors if floor in one.forecasts and floor != model):
-            told = np.r_[1, one.forecasts[floor][0, q]]
-            axes.plot(years, told, color=pens[floor].colour, linewidth=1, linestyle=(0, (3, 2)))
+            curve = np.r_[1, one.forecasts[floor][0, q]]
+            axes.plot(years, curve, color=pens[floor].colour, linewidth=1, linestyle=(0, (3, 2)))
         axes.plot(years, np.r_[1, one.forecasts[model][0, q]], color=pens[model].colour, marker=pens[model].mark)
         if np.isfinite(hi):
             axes.axvspan(lo, hi, color=MUTED, alpha=0.25, linewidth=0)
@@ -63,7 +63,7 @@ def _curve(one: Outcomes, q: int, model: str, floors: list[str], pens: dict[str,
 
 @dataclass(frozen=True)
 class Thirds:
-    """Of k groups by risk and h horizons: the mean chance told, and what Kaplan and Meier estimate came of it."""
+    """The k groups by risk at h horizons: the mean forecast survival, and its Kaplan-Meier estimate."""
 
     names: Sequence[str]
     said: Float[np.ndarray, "k h"]
@@ -72,13 +72,13 @@ class Thirds:
 
 def thirds(one: Outcomes, model: str, how: Resampling) -> Thirds:
     """Thirds of the forecasts by risk; one group where a model tells everybody the same."""
-    told, times = one.forecasts[model][0], _times(one)
+    survival, times = one.forecasts[model][0], _times(one)
     order = np.argsort(np.argsort(risk(one, model), kind="stable"), kind="stable")
     alike = np.ptp(risk(one, model)) < 1e-9
     group = np.zeros(len(order), int) if alike else order * len(GROUPS) // len(order)
     some = np.unique(group)
     names = ["all alike"] if alike else [GROUPS[k] for k in some]
-    said = np.stack([told[group == k].mean(0) for k in some])
+    said = np.stack([survival[group == k].mean(0) for k in some])
     inside = group == some[:, None]
     left = _left(one.truth, inside, times, one.subject, how.key, subjects=len(one.subjects), resamples=how.resamples)
     return Thirds(names, said, intervals(left, one.fold[:1], (0.0, 1.0)))
@@ -156,7 +156,7 @@ def _brier(
 
     def score(counts: Float[Array, "c n"]) -> Float[Array, "c h"]:
         def one(weight: Float[Array, " q"]) -> Float[Array, " h"]:
-            each = jax.vmap(lambda told: weight @ brier(survival, told, ends, weight))(jnp.asarray(said))
+            each = jax.vmap(lambda forecast: weight @ brier(survival, forecast, ends, weight))(jnp.asarray(said))
             followed = weight @ (survival.time[:, None] > ends) > 0
             return jnp.where(followed, each.mean(0) / weight.sum(), jnp.nan)
 
@@ -175,7 +175,7 @@ def _left(
     subjects: int,
     resamples: int,
 ) -> Found:
-    """Kaplan and Meier's estimate of each group at each horizon; NaN of a group that nobody is in."""
+    """Kaplan and Meier's estimate of each group at each horizon; NaN for an empty group."""
     survival = truths(truth)
 
     def score(counts: Float[Array, "c n"]) -> Float[Array, "c k h"]:

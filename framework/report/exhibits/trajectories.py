@@ -1,4 +1,4 @@
-"""What was forecast for some subjects, and what came to pass."""
+"""Forecasts of some subjects beside their observed outcomes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -30,11 +30,11 @@ class Entry:
     @property
     def plain(self) -> str:
         """Authors (year). Title. Where, volume(number), pages."""
-        told = {name: unbraced(value) for name, value in self.fields.items()}
-        place = next((told[name] for name in WHERE if name in told), "")
-        volume = told.get("volume", "") + (f"({told['number']})" if "number" in told else "")
-        where = ", ".join(part for part in (f"{place} {volume}".strip(), told.get("pages", "")) if part)
-        return f"{_authors(told['author'])} ({told['year']}). {told['title']}. {where}."
+        plain = {name: unbraced(value) for name, value in self.fields.items()}
+        place = next((plain[name] for name in WHERE if name in plain), "")
+        volume = plain.get("volume", "") + (f"({plain['number']})" if "number" in plain else "")
+        where = ", ".join(part for part in (f"{place} {volume}".strip(), plain.get("pages", "")) if part)
+        return f"{_authors(plain['author'])} ({plain['year']}). {plain['title']}. {where}."
 
 
 @cache
@@ -85,10 +85,10 @@ def _authors(names: str) -> str:
     """Families with initials; the first alone and "et al." where there are more than six, or the entry says so."""
     people = names.split(" and ")
     more = people[-1] == "others"
-    told = [_initials(name) for name in people if name != "others"]
-    if len(told) > 6 or more:
-        return f"{told[0]} et al."
-    return told[0] if len(told) == 1 else f"{', '.join(told[:-1])} & {told[-1]}"
+    named = [_initials(name) for name in people if name != "others"]
+    if len(named) > 6 or more:
+        return f"{named[0]} et al."
+    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} & {named[-1]}"
 
 
 def _initials(name: str) -> str:

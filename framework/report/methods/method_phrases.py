@@ -1,4 +1,4 @@
-"""What a configuration's classes are called in a methods section: the clauses of `methods.yaml`, filled in."""
+"""Phrases for the classes of a configuration in a methods section: the clauses of `methods.yaml`, filled in."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +18,13 @@ SETTING = re.compile(r"\{(\w+)\}")
 
 @cache
 def vocabulary() -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """Of each class its wordings, the first whose `when` fits being the one."""
+    """The phrases of each class, of which the first whose `when` fits is taken."""
     text = files("framework.report.methods").joinpath("methods.yaml").read_text(encoding="utf-8")
     return {name: said if isinstance(said, list) else [{"says": said}] for name, said in yaml.safe_load(text).items()}
 
 
 def wording(node: Mapping, kind: str | None = None) -> str:
-    """The clause of one node of a configuration; a class that nobody has put into words is named as it is."""
+    """The clause of one node of a configuration; a class without a phrase is given by its name."""
     known = dict(node)
     if "grid" in node:
         known["candidates"] = prod(len(values) for values in node["grid"].values())
@@ -39,7 +39,7 @@ def fitting(node: Mapping, kind: str | None = None) -> Mapping[str, Any]:
 
 
 def clauses(node: Any, kinds: Sequence[str], kind: str | None = None) -> Iterator[str]:
-    """What a configuration consists of, from the outside in; `kinds` are those of the targets."""
+    """The clauses of a configuration, from the outside in; `kinds` are those of the targets."""
     if isinstance(node, list):
         for child in node:
             yield from clauses(child, kinds, kind)
@@ -54,7 +54,7 @@ def clauses(node: Any, kinds: Sequence[str], kind: str | None = None) -> Iterato
             yield said
         yield from _answers(node, kinds)
         if node.get("pretrained"):
-            rest = ", then learning no more" if node.get("frozen", True) else ""
+            rest = ", then frozen" if node.get("frozen", True) else ""
             yield f"encoders pretrained by reconstructing the scans of training subjects [@hinton2006]{rest}"
     for name, child in node.items():
         own = FOR.get(name, kind)
@@ -62,29 +62,29 @@ def clauses(node: Any, kinds: Sequence[str], kind: str | None = None) -> Iterato
             yield from _of(name, list(clauses(child, kinds, own)), child, kinds, own)
 
 
-def _of(name: str, told: list[str], child: Any, kinds: Sequence[str], kind: str | None) -> Iterator[str]:
+def _of(name: str, said: list[str], child: Any, kinds: Sequence[str], kind: str | None) -> Iterator[str]:
     """The clauses of a child, with what it is for."""
     if name == "members":
         parts = [f"{member} ({', '.join(clauses(one, kinds, kind))})" for member, one in child.items()]
         yield "its members " + "; ".join(parts)
-    elif name in FOR and told:
-        yield f"for {FOR[name]} {told[0]}"
-        yield from told[1:]
+    elif name in FOR and said:
+        yield f"for {FOR[name]} {said[0]}"
+        yield from said[1:]
     else:
-        yield from told
+        yield from said
 
 
 def _candidates(node: Mapping, kind: str | None) -> str:
     count = prod(len(values) for values in node["grid"].values())
     said = f"{wording(node['estimator'], kind)} ({count} candidate setting{'s' * (count != 1)})"
     if node.get("prepared"):
-        said += ", features standardised on the training subjects, what is missing standing at their mean"
+        said += ", features standardised on the training subjects, missing values mean-imputed"
         said += " beside an indicator" if node.get("indicators") else ""
     return said
 
 
 def _answers(node: Mapping, kinds: Sequence[str]) -> Iterator[str]:
-    """What a network answers each kind of target with, and a floor an event."""
+    """The output of a network for each kind of target, and of a reference forecast for an event."""
     if node["_target_"] in NETWORKS:
         classes = "OrdinalOutput" if node.get("ordinal") else "ClassOutput"
         of = {"numbers": "QuantileOutput", "classes": classes, "events": "HazardOutput"}

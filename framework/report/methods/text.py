@@ -55,7 +55,7 @@ def kinds(targets: Sequence[Target]) -> list[str]:
 
 
 def kind(target: Target) -> str:
-    """What targets of its kind are called."""
+    """The name of a target's kind."""
     match target:
         case Number():
             return "numbers"
@@ -81,23 +81,24 @@ def _participants(run: Run) -> str:
         text += f" {everybody['visits_each'][0]:g} visits, the longest for {everybody['longest']:.1f} years."
     if run.ledger is not None:
         out = [(run.accounted(item, "excluded"), item) for item in ("subject", "visit")]
-        told = [f"{count} {item}{'s' * (count > 1)}" for count, item in out if count]
-        text += f" The ingest excluded {listed(told)}."
+        excluded = [f"{count} {item}{'s' * (count > 1)}" for count, item in out if count]
+        text += f" The ingest excluded {listed(excluded)}."
     return text
 
 
 def _outcomes(run: Run) -> str:
-    told = "; ".join(outcome(one, run) for one in run.outcomes)
+    described = "; ".join(outcome(one, run) for one in run.outcomes)
     schema = run.manifest.get("schema")
     if not schema:
-        return f"Outcomes were {told}."
+        return f"Outcomes were {described}."
     hidden = (run.settings.get("data") or {}).get("hidden") or []
     variables = [v for v in (*schema["variables"], *schema["static"]) if v["name"] not in hidden]
     seen = [v["name"] for v in variables if "input" in v["roles"]]
     ahead = [v["name"] for v in variables if "known_ahead" in v["roles"]]
     never = [v["name"] for v in variables if "hindsight" in v["roles"]] + list(hidden)
     text = (
-        f"Outcomes were {told}. Candidate predictors were {listed([*seen, *(m['name'] for m in schema['modalities'])])}"
+        f"Outcomes were {described}. "
+        f"Candidate predictors were {listed([*seen, *(m['name'] for m in schema['modalities'])])}"
     )
     text += ", as observed up to the visit from which a forecast was made"
     text += (
@@ -147,7 +148,7 @@ def _partition(run: Run) -> str:
         text += f", of which one ({split.get('fold', 0)}) was tested"
     elif repeats > 1:
         text += f", {repeats} times over with other seeds"
-    fewer = {model: len(told) for model, told in run.outcomes[0].forecasts.items() if len(told) < repeats}
+    fewer = {model: len(made) for model, made in run.outcomes[0].forecasts.items() if len(made) < repeats}
     if fewer:
         text += f" ({listed([f'{model} in the first {count} alone' for model, count in fewer.items()])})"
     text += ". Whole subjects were assigned, each tested by models that had never seen it"
@@ -156,7 +157,7 @@ def _partition(run: Run) -> str:
 
 
 def _models(run: Run) -> str:
-    """What several models share is told once, before what each has of its own."""
+    """The models; clauses that several models share come once, before those of each model."""
     fitted = run.settings.get("fitted")
     if not fitted:
         return ""
@@ -164,10 +165,10 @@ def _models(run: Run) -> str:
     for name, node in fitted.items():
         for clause in dict.fromkeys(clauses(node, kinds([one.target for one in run.outcomes]))):
             of.setdefault(clause, []).append(name)
-    told: dict[tuple[str, ...], list[str]] = {}
+    shared: dict[tuple[str, ...], list[str]] = {}
     for clause, names in of.items():
-        told.setdefault(tuple(names), []).append(clause)
-    each = [f"{listed(names)}: {'; '.join(some)}." for names, some in told.items()]
+        shared.setdefault(tuple(names), []).append(clause)
+    each = [f"{listed(names)}: {'; '.join(some)}." for names, some in shared.items()]
     return "\n\n".join([*each, *_intervals(run), _gaps(run)])
 
 
@@ -192,9 +193,9 @@ def _intervals(run: Run) -> list[str]:
 
 def _gaps(run: Run) -> str:
     gaps = participants.missing(run.participants) if run.participants else []
-    told = f" ({'; '.join(gaps)})" if gaps else ""
-    stayed = "stayed missing until a model dealt with them as told here; none was filled in before the split"
-    return f"Missing values{told} {stayed}."
+    which = f" ({'; '.join(gaps)})" if gaps else ""
+    stayed = "stayed missing until a model dealt with them as described here; none was filled in before the split"
+    return f"Missing values{which} {stayed}."
 
 
 def _measures(run: Run) -> str:
@@ -214,7 +215,7 @@ def _comparisons(run: Run) -> str:
         text += f" Of {listed(folded)}, distances from an ideal, intervals are percentiles."
     text += " Each interval reaches to its estimate."
     if run.widened > 1:
-        text += f""" Models of different folds share subjects to learn from, which resamples of tested subjects do not
+        text += f""" Models of different folds share training subjects, which resamples of tested subjects do not
             show: ends lie {run.widened:.2f} times as far from the estimate, as the corrected variance of folds asks
             [@nadeau2003]."""
     else:
@@ -222,8 +223,8 @@ def _comparisons(run: Run) -> str:
     text += """ Differences between models are paired on the same resamples; all pairs are held to a family-wise error
         of 5% [@holm1979] and shown as compact letters [@piepho2004]."""
     if any(d.over_folds is not None for row in run.rows for d in row.differences.values()):
-        text += """ Differences of the headline measures to the floors were also tested over the folds by a t-test
-            corrected for the training subjects that folds share [@nadeau2003; @bouckaert2004]."""
+        text += """ Differences of the headline measures to the reference forecasts were also tested over the folds by a
+            t-test corrected for the training subjects that folds share [@nadeau2003; @bouckaert2004]."""
     if run.groups:
         text += """ Subgroups were compared with all other subjects, all of a target and model held to one error rate
             [@holm1979]."""
@@ -235,11 +236,11 @@ def _safeguards(run: Run) -> str:
         return ""
     checks = run.certificate["checks"]
     failed = [check["name"] for check in checks if not check["holds"]]
-    verdict = "all hold" if not failed else f"all hold but {listed(failed)}"
-    untold = run.certificate["untold"]
-    told = f", but for {listed(untold)}, which does not tell" if untold else ""
+    verdict = "all passed" if not failed else f"all passed but {listed(failed)}"
+    unrecorded = run.certificate["unrecorded"]
+    but = f", except for {listed(unrecorded)}, which does not record it" if unrecorded else ""
     return (
-        f"The run's certificate lists what was fitted on which subjects in each fold{told}. "
+        f"The run's certificate lists what was fitted on which subjects in each fold{but}. "
         f"{len(checks)} checks for leakage were run, among them for subjects under two ids, for duplicate scans "
         f"and for forecasts that change with what comes after their origin; {verdict}."
     )
@@ -247,7 +248,7 @@ def _safeguards(run: Run) -> str:
 
 def _software(run: Run) -> str:
     versions = run.manifest["versions"]
-    used = [f"{told} {versions[name]}" for name, told in PACKAGES.items() if name in versions]
+    used = [f"{title} {versions[name]}" for name, title in PACKAGES.items() if name in versions]
     device = run.manifest["device"]
     text = f"Prognax {versions['prognax']}" if "prognax" in versions else "Prognax"
     text += f" (commit {run.manifest['commit'][:12]})" if run.manifest["commit"] else ""

@@ -38,7 +38,7 @@ if (document.getElementById("explorer-data")) {
 
   function refreshModels() {
     const target = chosen().target, kept = part("model").value;
-    options(part("model"), Object.keys(target.told).map((model) => [model, model]), kept in target.told ? kept : target.shown);
+    options(part("model"), Object.keys(target.forecasts).map((model) => [model, model]), kept in target.forecasts ? kept : target.shown);
   }
 
   function draw() {
@@ -61,9 +61,9 @@ if (document.getElementById("explorer-data")) {
 
   function plot(target, queries, seen, model, from) {
     const width = Math.max(300, Math.min(704, part("plot").clientWidth || 640)), height = 300, left = 64, right = 12, top = 12, bottom = 44;
-    const told = queries.map((query) => target.told[model][query.place]);
+    const forecasts = queries.map((query) => target.forecasts[model][query.place]);
     const classes = target.classes.length > 0;
-    const values = [...queries.map((query) => query.truth), ...seen.map((row) => row[2]), ...(classes ? [] : told.flat())];
+    const values = [...queries.map((query) => query.truth), ...seen.map((row) => row[2]), ...(classes ? [] : forecasts.flat())];
     const years = Math.max(...queries.map((query) => query.at)) * 1.04;
     let [low, high] = classes ? [-0.6, target.classes.length - 0.4] : [Math.min(...values), Math.max(...values)];
     if (!classes) [low, high] = [low - 0.06 * (high - low || 1), high + 0.06 * (high - low || 1)];
@@ -85,16 +85,16 @@ if (document.getElementById("explorer-data")) {
     text(14, (top + height - bottom) / 2, label, { "text-anchor": "middle", fill: "var(--ink)", transform: `rotate(-90 14 ${(top + height - bottom) / 2})` });
     line(x(from), top, x(from), height - bottom, { stroke: "var(--muted)", "stroke-dasharray": "2 3" });
     if (classes) {
-      queries.forEach((query, i) => told[i].forEach((share, level) => {
+      forecasts[i].forEach( => queries.forEach((query, i) => forecasts[i].forEach( => forecasts[i].forEach((share, level) => {
         page.append(svg("circle", { cx: x(query.at), cy: y(level), r: 14 * Math.sqrt(share), fill: colour(model), "fill-opacity": 0.45 }));
       }));
     } else {
       const last = seen.length ? [[seen.at(-1)[1], seen.at(-1)[2]]] : [];
-      const course = (k) => [...last, ...queries.map((query, i) => [query.at, told[i][k]])].map(([time, value]) => `${x(time)},${y(value)}`);
+      const course = (k) => [...last, ...queries.map((query, i) => [query.at, forecasts[i][k]])].map(([time, value]) => `${x(time)},${y(value)}`);
       const middle = (data.levels.length - 1) / 2;
       for (let k = 0; k < middle; k++) {
         page.append(svg("polygon", { points: [...course(k), ...course(data.levels.length - 1 - k).reverse()].join(" "), fill: colour(model), "fill-opacity": 0.16 + 0.1 * k }));
-        queries.forEach((query, i) => line(x(query.at), y(told[i][k]), x(query.at), y(told[i][data.levels.length - 1 - k]), { stroke: colour(model), "stroke-width": 1 + 2 * k }));
+        forecasts[i].forEach( => queries.forEach((query, i) => forecasts[i].forEach( => line(x(query.at), y(forecasts[i][k]), x(query.at), y(forecasts[i][data.levels.length - 1 - k]), { stroke: colour(model), "stroke-width": 1 + 2 * k }));
       }
       page.append(svg("polyline", { points: course(middle).join(" "), fill: "none", stroke: colour(model), "stroke-width": 2 }));
     }
@@ -106,7 +106,7 @@ if (document.getElementById("explorer-data")) {
 
   function table(target, queries, model) {
     const names = target.classes.length ? target.classes.map((level) => `chance of ${level}`) : data.levels.map((level) => `${100 * level}%`);
-    const heads = ["Years since the first visit", "Came to pass", ...names, "Beyond the follow-up in training"].map((words) => {
+    const heads = ["Years since the first visit", "Observed outcome", ...names, "Beyond the follow-up in training"].map((words) => {
       const head = document.createElement("th");
       head.scope = "col";
       head.className = "number";
@@ -116,8 +116,8 @@ if (document.getElementById("explorer-data")) {
     part("table").tHead.insertRow().append(...heads);
     for (const query of queries) {
       const row = part("table").tBodies[0].insertRow();
-      const told = target.classes.length ? target.classes[query.truth] : plain(query.truth);
-      for (const words of [plain(query.at), told, ...target.told[model][query.place].map(plain), query.beyond ? "yes" : "no"]) {
+      const outcome = target.classes.length ? target.classes[query.truth] : plain(query.truth);
+      for (const words of [plain(query.at), outcome, ...target.forecasts[model][query.place].map(plain), query.beyond ? "yes" : "no"]) {
         const cell = row.insertCell();
         cell.className = "number";
         cell.textContent = words;

@@ -1,4 +1,4 @@
-"""What a run tells of itself, item by item of a reporting checklist; None where it cannot know.
+"""Answers of a run to the items of a reporting checklist; None where the run cannot know.
 
 Each takes the run and the titles of the methods that were written of it.
 """
@@ -50,16 +50,14 @@ def eligibility(run: Run, methods: set[str]) -> str | None:
     out = run.ledger.loc[run.ledger["status"] == "excluded"]
     reasons = [f"{reason} ({count})" for reason, count in out["reason"].value_counts().head(5).items()]
     if not reasons:
-        return "Nobody in the source was excluded by the ingest."
+        return "No subject of the source was excluded by the ingest."
     return f"Excluded by the ingest, with the commonest reasons: {'; '.join(reasons)}."
 
 
 def preparation(run: Run, methods: set[str]) -> str:
-    """What was checked of every value."""
+    """Checks of every value."""
     found = run.certificate and next((c for c in run.certificate["checks"] if c["name"] == "two ids"), None)
-    checked = (
-        "each value was checked against its variable's levels, or its bounds where declared, when it was brought in"
-    )
+    checked = "each value was checked against its variable's levels, or its bounds where declared, when it was ingested"
     return f"By the framework, alike for all subjects: {checked}." + (f" Twins: {found['found']}." if found else "")
 
 
@@ -72,12 +70,12 @@ def predictors(run: Run, methods: set[str]) -> str | None:
     """Each with its unit, role and description."""
     if not run.participants:
         return None
-    told = [
+    described = [
         participants.label(v) + (f": {v['description']}" if v["description"] else "")
         for v in run.participants["variables"]
         if {"input", "known_ahead"} & set(v["roles"])
     ]
-    return "; ".join(told) + "."
+    return "; ".join(described) + "."
 
 
 def size(run: Run, methods: set[str]) -> str:
@@ -85,11 +83,11 @@ def size(run: Run, methods: set[str]) -> str:
     counts = [
         f"{len(one.subjects)} subjects with {len(one.truth)} forecasts of {one.target.name}" for one in run.outcomes
     ]
-    return f"As many as the cohort has: {listed(counts)}; what they suffice for is told by the widths of the intervals."
+    return f"As many as the cohort has: {listed(counts)}; the widths of the intervals show what they suffice for."
 
 
 def missing(run: Run, methods: set[str]) -> str | None:
-    """What lacked values."""
+    """Variables with missing values."""
     if not run.participants:
         return None
     gaps = participants.missing(run.participants)
@@ -97,15 +95,15 @@ def missing(run: Run, methods: set[str]) -> str | None:
 
 
 def selected(run: Run, methods: set[str]) -> str | None:
-    """Where models and their choices are told."""
-    told = "In the methods: Models" + ("; What was selected inside." if run.chosen else ".")
-    return told if "Models" in methods else None
+    """The paragraph that describes models and the selection of hyperparameters."""
+    where = "In the methods: Models" + ("; Hyperparameters selected by inner validation." if run.chosen else ".")
+    return where if "Models" in methods else None
 
 
 def clusters(run: Run, methods: set[str]) -> str | None:
-    """By what performance is told."""
+    """Groups by which performance is reported."""
     by = _by(run)
-    return f"Performance is told by {listed(by)}." if by else None
+    return f"Performance is reported by {listed(by)}." if by else None
 
 
 def updating(run: Run, methods: set[str]) -> str | None:
@@ -128,27 +126,27 @@ def calculated(run: Run, methods: set[str]) -> str:
 
 def balance(run: Run, methods: set[str]) -> str | None:
     """The shares of the classes."""
-    told = []
+    described = []
     for one in run.outcomes:
         if one.levels:
             shares = [f"{level} {(one.truth == k).mean():.0%}" for k, level in enumerate(one.levels)]
-            told.append(f"{one.target.name}: {', '.join(shares)}")
+            described.append(f"{one.target.name}: {', '.join(shares)}")
     weights = re.search(r"class_weight: (?!null)", run.config or "")
     weighted = "Some models weigh classes (class_weight)." if weights else "No class was drawn more often or weighted."
-    return f"Shares of the classes among the truths: {'; '.join(told)}. {weighted}" if told else None
+    return f"Shares of the classes: {'; '.join(described)}. {weighted}" if described else None
 
 
 def fair(run: Run, methods: set[str]) -> str | None:
-    """What was compared between groups."""
+    """The comparison between groups."""
     by = _by(run)
     if not by:
         return None
-    told = f"Performance in subgroups by {listed(by)}, each against all others with a correction for multiplicity"
-    return f"{told}; no model was fitted to be fair."
+    compared = f"Performance in subgroups by {listed(by)}, each against all others with a correction for multiplicity"
+    return f"{compared}; no model was fitted to be fair."
 
 
 def output(run: Run, methods: set[str]) -> str:
-    """What a forecast consists of."""
+    """The parts of a forecast."""
     given = {"events": "survival at each horizon", "classes": "a probability for each class", "numbers": "quantiles"}
     kinds = dict.fromkeys(kind(one.target) for one in run.outcomes)
     called = " Where a class has to be called it is the most probable one." if "classes" in kinds else ""
@@ -219,13 +217,13 @@ def specified(run: Run, methods: set[str]) -> str:
 
 def performance(run: Run, methods: set[str]) -> str:
     """The headline metric of the model shown."""
-    told = []
+    described = []
     for one in run.outcomes:
         rows = run.metrics(one.target.name)[0]
         best = next(row for row in rows if row.model == run.shown(one.target.name))
         value = bracketed(Estimate(best.value, best.low, best.high), decimals(rows))
-        told.append(f"{one.target.name}: {heading(best)} {value} ({best.model})")
-    return f"{'; '.join(told)}; all metrics of all models, calibration and errors by horizon are in the tables."
+        described.append(f"{one.target.name}: {heading(best)} {value} ({best.model})")
+    return f"{'; '.join(described)}; all metrics of all models, calibration and errors by horizon are in the tables."
 
 
 def heterogeneity(run: Run, methods: set[str]) -> str | None:
@@ -235,10 +233,10 @@ def heterogeneity(run: Run, methods: set[str]) -> str | None:
         return None
     odd = dict.fromkeys(f"{g.by} {g.level} ({g.target})" for g in groups if subgroup_tables.apart(g))
     if not odd:
-        return "No subgroup fares otherwise than all others by any model, as far as these subjects tell."
-    return f"Subgroups that fare otherwise than all others by some model: {listed(list(odd))}."
+        return "No subgroup differs from the remaining subjects by any model, as far as these subjects show."
+    return f"Subgroups that differ from the remaining subjects by some model: {listed(list(odd))}."
 
 
 def _by(run: Run) -> list[str]:
-    """What subjects are told apart by."""
+    """The variables that define subgroups of subjects."""
     return list(dict.fromkeys(group.by for group in run.groups if group.by != "years ahead"))

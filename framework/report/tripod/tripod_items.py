@@ -1,6 +1,6 @@
 """TRIPOD+AI (Collins et al. 2024, BMJ 385:e078378) as far as a run can fill it in by itself; the rest is the author's.
 
-Topics are told in words of our own: an author works from the published checklist.
+Topics are paraphrased: an author works from the published checklist.
 """
 
 from collections.abc import Callable
@@ -31,24 +31,26 @@ def table(run: Run, methods: list[Part]) -> Table:
     """All items; `methods` are the paragraphs that some of them lead to."""
     titles = {part.title for part in methods}
     rows = [(group, item, item.filled(run, titles)) for group, items in ITEMS.items() for item in items]
-    told = [(group, item.number, item.topic, said or "", item.owed if said else AUTHOR) for group, item, said in rows]
+    answers = [
+        (group, item.number, item.topic, said or "", item.owed if said else AUTHOR) for group, item, said in rows
+    ]
     return Table(
         "tripod-ai",
-        f"TRIPOD+AI: {sum(said is not None for *_, said in rows)} of {len(rows)} items that this run can tell of",
-        ("Part", "Item", "Topic", "What the run tells", "What is left"),
+        f"TRIPOD+AI: {sum(said is not None for *_, said in rows)} of {len(rows)} items that this run can answer",
+        ("Part", "Item", "Topic", "Answer of the run", "For the author"),
         [
             [*words(group, number, topic, said), Cell(owed, mark="" if said else "owed")]
-            for group, number, topic, said, owed in told
+            for group, number, topic, said, owed in answers
         ],
-        pd.DataFrame(told, columns=["part", "item", "topic", "told", "left"]),
+        pd.DataFrame(answers, columns=["part", "item", "topic", "answer", "open"]),
         words=5,
         grouped=True,
     )
 
 
-def _of(title: str, told: str = "") -> Filled:
+def _of(title: str, paragraph: str = "") -> Filled:
     """That a paragraph of the methods tells it, where there is one."""
-    return lambda run, methods: f"In the methods: {told or title}." if title in methods else None
+    return lambda run, methods: f"In the methods: {paragraph or title}." if title in methods else None
 
 
 ITEMS: dict[str, list[Item]] = {

@@ -20,8 +20,8 @@ def test_every_subject_and_forecast_is_there(run):
     found = explorer.explorer(run.outcomes, run.history, shown(run))
     for one, target in zip(run.outcomes, found["targets"], strict=True):
         assert [found["subjects"][row[0]] for row in target["asked"]] == [one.subjects[i] for i in one.subject]
-        assert set(target["told"]) == set(one.forecasts)
-        assert np.allclose(target["told"]["slope"], one.forecasts["slope"][0], rtol=1e-3, atol=1e-9)
+        assert set(target["forecasts"]) == set(one.forecasts)
+        assert np.allclose(target["forecasts"]["slope"], one.forecasts["slope"][0], rtol=1e-3, atol=1e-9)
         assert np.allclose([row[4] for row in target["asked"]], one.truth)
         mine = [row for row in target["seen"] if row[0] == 0]
         rows = run.history[
@@ -34,7 +34,7 @@ def test_a_page_does_not_grow_without_bound(run, monkeypatch):
     size = explorer._size(run.outcomes, [["slope"]] * 3)
     monkeypatch.setattr(explorer, "MOST", size)
     found = explorer.explorer(run.outcomes, run.history, shown(run))
-    assert [list(target["told"]) for target in found["targets"]] == [[name] for name in shown(run)]
+    assert [list(target["forecasts"]) for target in found["targets"]] == [[name] for name in shown(run)]
     assert found["left_out"] == 0
     monkeypatch.setattr(explorer, "MOST", size // 2)
     found = explorer.explorer(run.outcomes, run.history, shown(run))
