@@ -85,7 +85,7 @@ if (document.getElementById("explorer-data")) {
     text(14, (top + height - bottom) / 2, label, { "text-anchor": "middle", fill: "var(--ink)", transform: `rotate(-90 14 ${(top + height - bottom) / 2})` });
     line(x(from), top, x(from), height - bottom, { stroke: "var(--muted)", "stroke-dasharray": "2 3" });
     if (classes) {
-      forecasts[i].forEach( => queries.forEach((query, i) => forecasts[i].forEach( => forecasts[i].forEach((share, level) => {
+      queries.forEach((query, i) => forecasts[i].forEach((share, level) => {
         page.append(svg("circle", { cx: x(query.at), cy: y(level), r: 14 * Math.sqrt(share), fill: colour(model), "fill-opacity": 0.45 }));
       }));
     } else {
@@ -94,7 +94,7 @@ if (document.getElementById("explorer-data")) {
       const middle = (data.levels.length - 1) / 2;
       for (let k = 0; k < middle; k++) {
         page.append(svg("polygon", { points: [...course(k), ...course(data.levels.length - 1 - k).reverse()].join(" "), fill: colour(model), "fill-opacity": 0.16 + 0.1 * k }));
-        forecasts[i].forEach( => queries.forEach((query, i) => forecasts[i].forEach( => line(x(query.at), y(forecasts[i][k]), x(query.at), y(forecasts[i][data.levels.length - 1 - k]), { stroke: colour(model), "stroke-width": 1 + 2 * k }));
+        queries.forEach((query, i) => line(x(query.at), y(forecasts[i][k]), x(query.at), y(forecasts[i][data.levels.length - 1 - k]), { stroke: colour(model), "stroke-width": 1 + 2 * k }));
       }
       page.append(svg("polyline", { points: course(middle).join(" "), fill: "none", stroke: colour(model), "stroke-width": 2 }));
     }
