@@ -1,4 +1,4 @@
-"""What an estimator is: a pure function from a weighted table to parameters, and from parameters to answers."""
+"""Interface of estimators: pure functions from a weighted table to parameters, and from parameters to predictions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ E = TypeVar("E", bound="Estimator")
 
 @configurable("estimator")
 class Estimator(ABC):
-    """A recipe: a frozen dataclass whose fields named in DYNAMIC may be traced, so that a whole grid is one program.
+    """A frozen dataclass whose fields named in DYNAMIC may be traced, so that a whole grid is one program.
 
     `classes` is the number of the target's levels, 0 for a number. A row of weight zero changes nothing: folds are
-    weights. What lies where `observed` is False is never read. All of it traces: jit, and vmap over weights, keys and
-    DYNAMIC.
+    weights. Values where `observed` is False are never read. All methods can be traced: jit, and vmap over weights,
+    keys and DYNAMIC.
     """
 
     classes: int
@@ -46,8 +46,9 @@ class Estimator(ABC):
         """A probability for each of p = `classes` levels; for a number p = 1, or one for each quantile asked of it."""
 
     def shortfall(self, params: PyTree) -> str:
-        """What these parameters (of one fit, or of several) fall short of, in words; nothing where they solve the
-        problem posed. A fit is pure: whoever asked for it says so.
+        """Return a message where these parameters (of one fit, or of several) do not solve the problem, else "".
+
+        A fit is pure: its caller reports the message.
         """
         return ""
 

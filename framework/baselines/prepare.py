@@ -1,4 +1,4 @@
-"""Features made fit for models that measure distances: filled in, centred, of unit spread."""
+"""Standardisation of features, for models that measure distances: imputed, centred, of unit variance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from framework.types import Arr, pytree
 
 @pytree
 class Moments:
-    """Of each feature where it was observed in rows that weigh something; `gaps` says that some of these lacked it."""
+    """Mean and scale of each feature over its observed rows of positive weight; `gaps`: some of these rows lack it."""
 
     mean: Float[Array, "*m f"]
     scale: Float[Array, "*m f"]
@@ -23,7 +23,7 @@ class Moments:
 
 @pytree
 class PreparedParams:
-    """What the features were like, and what the wrapped estimator learnt from them."""
+    """Moments of the features, and the wrapped estimator's parameters."""
 
     moments: Moments
     inner: PyTree
@@ -52,13 +52,13 @@ def moments(x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], weight: Float[Arr,
 
 @dataclass(frozen=True)
 class Prepared(Estimator):
-    """An estimator that is given standardised features, what is missing standing at the training mean, which is 0.
+    """An estimator on standardised features, missing values imputed by the training mean, which is 0.
 
     `indicators` appends for each feature whether it is missing (1 or 0; always 0 where no training row lacked it).
     Every fit has the moments of its own rows. In `fit_many` fits of equal weights (a fold's candidates) are
     standardised once and handed to the wrapped estimator's `fit_many` together, which may share more (kernel
-    matrices, decompositions). The folds are told apart by looking at the weights: inside a trace, or where no two
-    fits have the same, there is nothing to tell, and the fits are mapped one by one.
+    matrices, decompositions). Folds are recognised by their weights: inside a trace, or where no two fits have
+    the same, the fits are mapped one by one.
     """
 
     inner: Estimator
@@ -135,7 +135,7 @@ class Prepared(Estimator):
         return replace(self, inner=self.inner.given(settings))
 
     def features(self, of: Moments, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> Float[Array, "n p"]:
-        """What the wrapped estimator is given."""
+        """Features of the wrapped estimator."""
         z = jnp.where(observed, (jnp.where(observed, x, 0) - of.mean) / of.scale, 0)
         return jnp.concatenate([z, (~observed & of.gaps).astype(z.dtype)], 1) if self.indicators else z
 

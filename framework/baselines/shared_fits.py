@@ -1,4 +1,4 @@
-"""Which of many fits see the same rows, so that what depends on the rows alone is computed once."""
+"""Grouping of fits to the same rows, so that whatever depends on the rows alone is computed once."""
 
 from collections.abc import Callable, Mapping
 
@@ -28,7 +28,7 @@ def by_group(
     keys: Key[Array, " m"],
     settings: Settings,
 ) -> PyTree:
-    """`fit(weight, keys, settings)` for each group; what it answers, lanes leading, put back in their places."""
+    """Return `fit(weight, keys, settings)` of every group, lanes leading, in the order of the lanes."""
     parts = [
         fit(weights[at[0]], keys[at], {name: jnp.asarray(value)[at] for name, value in settings.items()}) for at in some
     ]

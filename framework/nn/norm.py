@@ -1,4 +1,4 @@
-"""Group normalisation with what follows it (activation, pooling), in as few passes over memory as there can be."""
+"""Group normalisation fused with the activation and pooling that follow it, to pass over memory as little as can be."""
 
 from functools import partial
 
@@ -102,5 +102,5 @@ def max_pool(x: Float[Arr, "n *space c"], window: int | Window) -> Float[Array, 
         cut = cut.reshape(*x.shape[:axis], x.shape[axis] // side, side, *x.shape[axis + 1 :])
         x, *others = (jax.lax.index_in_dim(cut, i, axis + 1, keepdims=False) for i in range(side))
         for other in others:
-            x = jnp.where((other <= x) | jnp.isnan(x), x, other)  # what is no number stays so
+            x = jnp.where((other <= x) | jnp.isnan(x), x, other)  # NaN stays NaN
     return x

@@ -70,11 +70,11 @@ class Checkpoints:
                 leaves = [_as_was(held[f"arr_{i}"], leaf) for i, leaf in enumerate(wanted)]
                 if len(held.files) != len(wanted) + 1:
                     raise ValueError(f"it holds {len(held.files) - 1} arrays, not {len(wanted)}")
-                told, arrays = json.loads(str(held["reader"])), [held[f"arr_{i}"] for i in range(len(wanted))]
-            if (told["step"], told["digest"]) != (step, digest_of(arrays)):
+                record, arrays = json.loads(str(held["reader"])), [held[f"arr_{i}"] for i in range(len(wanted))]
+            if (record["step"], record["digest"]) != (step, digest_of(arrays)):
                 raise ValueError("it is not what was saved then")
             if reader is not None:
-                reader.set_state(told["reader"])
+                reader.set_state(record["reader"])
         except UNREADABLE as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"the checkpoint of step {step} cannot be read ({reason}); delete {file}") from error
@@ -101,11 +101,11 @@ class Checkpoints:
                 raise failure
 
     def _write(self, step: int, arrays: Sequence[np.ndarray], place: Any) -> None:
-        """What the thread does; a failure is raised where the next save, or the end, waits for it."""
+        """Write in the thread; a failure is raised where the next save, or the end, waits for it."""
         try:
-            told = json.dumps({"step": step, "digest": digest_of(arrays), "reader": place})
+            record = json.dumps({"step": step, "digest": digest_of(arrays), "reader": place})
             with open_atomic(self._file(step), "wb") as new:
-                np.savez(new, *arrays, allow_pickle=False, reader=np.array(told))
+                np.savez(new, *arrays, allow_pickle=False, reader=np.array(record))
             for old in sorted(self._held())[:-2]:
                 self._file(old).unlink(missing_ok=True)
         except BaseException as error:
@@ -132,7 +132,7 @@ def _on_host(leaf: jax.Array | np.ndarray) -> np.ndarray:
 
 
 def _as_was(held: np.ndarray, like: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
-    """What was held in the kind of array that it was."""
+    """Return a stored array in the kind of array that it was."""
     data = jax.eval_shape(jax.random.key_data, like) if _is_key(like) else like
     if held.dtype.kind == "V":  # types that NumPy does not know are written as bytes
         held = held.view(data.dtype)

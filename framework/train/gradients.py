@@ -1,4 +1,4 @@
-"""From a batch to the gradient of its loss: at once, or part by part in less memory."""
+"""Gradients of the loss of a batch: at once, or part by part in less memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

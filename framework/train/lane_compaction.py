@@ -1,18 +1,18 @@
-"""Members that have stopped leave the program: those that go on are gathered into a smaller one."""
+"""Removal of stopped members from a compiled program: the remaining ones are gathered into a smaller one."""
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Int, PyTree
 
-SAVED = {"cpu": 1e11}  # FLOPs, some ten seconds of small steps, that it must save to be worth compiling anew
+SAVED = {"cpu": 1e11}  # FLOPs, some ten seconds of small steps, that must be saved to make recompilation worthwhile
 ELSEWHERE = 1e13
 
 
 def narrowed(active: Bool[np.ndarray, " m"], flops: float, steps: int) -> Int[np.ndarray, " w"] | None:
-    """The places to go on with, half of them or a quarter and so on; None where that does not pay.
+    """Return the lanes to continue with, half of them or a quarter and so on; None where compaction does not pay.
 
-    `flops` are those of a step of all places, of which `steps` are left at most. It hangs on nothing that differs
-    between a run and the same run gone on with, so that both end bit-equal.
+    `flops` are those of a step of all lanes, of which `steps` are left at most. The result depends on nothing that
+    differs between a run and the same run after resumption, so that both end bit-equal.
     """
     width, left = len(active), int(active.sum())
     while left and -(-width // 2) >= left and width > 1:
@@ -25,33 +25,33 @@ def narrowed(active: Bool[np.ndarray, " m"], flops: float, steps: int) -> Int[np
 
 @jax.jit
 def taken(tree: PyTree, places: Int[Array | np.ndarray, " w"]) -> PyTree:
-    """Those places of every array's first axis."""
+    """Return the given places of every array's first axis."""
     return jax.tree.map(lambda x: x[places], tree)
 
 
 @jax.jit
 def put(whole: PyTree, part: PyTree, places: Int[Array | np.ndarray, " w"]) -> PyTree:
-    """The whole, with a part of it put back in its places."""
+    """Return `whole` with `part` put back in its places."""
     return jax.tree.map(lambda x, new: x.at[places].set(new), whole, part)
 
 
 class Lanes:
-    """Who of all members is in the program under way, and what it is told of them."""
+    """The members in the current program, and the program's arguments for them."""
 
-    def __init__(self, places: Int[np.ndarray, " w"], members: int, told: PyTree):
-        self.places, self._members, self._all = places, members, told
+    def __init__(self, places: Int[np.ndarray, " w"], members: int, arguments: PyTree):
+        self.places, self._members, self._all = places, members, arguments
         self._full = len(places) == members
-        self.told = told if self._full else taken(told, places)
+        self.arguments = arguments if self._full else taken(arguments, places)
 
     @property
     def padded(self) -> Int[np.ndarray, " m"]:
-        """The places with room for all members, -1 where there is none."""
+        """The places, padded to the number of members with -1."""
         return np.pad(self.places, (0, self._members - len(self.places)), constant_values=-1)
 
-    def only(self, some: Int[np.ndarray, " v"]) -> "Lanes":
-        """Some of these alone."""
-        return Lanes(self.places[some], self._members, self._all)
+    def only(self, lanes: Int[np.ndarray, " v"]) -> "Lanes":
+        """Return the given ones of these lanes."""
+        return Lanes(self.places[lanes], self._members, self._all)
 
     def of(self, batch: PyTree, axis: int = 0) -> PyTree:
-        """A batch of theirs; `axis` is that of the members."""
+        """Return the part of a batch that belongs to these members; `axis` is that of the members."""
         return batch if self._full else jax.tree.map(lambda x: np.take(x, self.places, axis), batch)

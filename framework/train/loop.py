@@ -38,11 +38,11 @@ REMEDY = "lower optimizer.learning_rate, or look at their data"
 @configurable("optimizer")
 @dataclass(frozen=True)
 class Training:
-    """How fast, how long and on how much.
+    """Hyperparameters of training and its memory and checkpoint options.
 
     Batches of up to `batch` subjects, each in `accumulate` parts; `steps` at most, a validation every `round` steps,
     stopping after `patience` rounds without a better one. The rate warms up for `warmup` steps, then follows
-    `schedule`; `clip` is the largest gradient norm. With `ema`, a decay, the moving average of the parameters is what
+    `schedule`; `clip` is the largest gradient norm. With `ema`, a decay, the moving average of the parameters
     validates and forecasts. Prepared scans are kept in memory up to `cache_bytes`; modalities that fit whole into
     `device_cache_bytes` stay on the device. A run that is killed loses at most `checkpoint_seconds`, or
     `checkpoint_steps`.
@@ -106,9 +106,9 @@ class Training:
 
 @pytree
 class Progress:
-    """All that a run needs to go on: the members, the best parameters of each for each target so far, for how
-    many rounds no target of a member has got better, and the losses of the round under way. `lanes` are the
-    places of the members in the program under way, then -1.
+    """State that a run needs to resume: the members, the best parameters of each for each target so far, for how
+    many rounds no target of a member has improved, and the losses of the current round. `lanes` are the
+    places of the members in the current program, then -1.
     """
 
     members: Member
@@ -120,19 +120,19 @@ class Progress:
 
     @property
     def places(self) -> Int[np.ndarray, " w"]:
-        """Of the members in the program under way."""
+        """The members in the current program."""
         return self.lanes[self.lanes >= 0]
 
     def under_way(self) -> "Progress":
-        """What the program is told of these: all, until some have left."""
+        """Return the state of the members in the current program: all, until some have left."""
         return self if len(self.places) == len(self.lanes) else self.only(self.places, self.lanes)
 
-    def only(self, some: Int[np.ndarray, " w"], lanes: Int[np.ndarray, " m"]) -> "Progress":
-        """Some of these, which are called `lanes` among all."""
-        return self._of(taken(self._state, some), self.losses[:, some], lanes)
+    def only(self, places: Int[np.ndarray, " w"], lanes: Int[np.ndarray, " m"]) -> "Progress":
+        """Return the state of the members at `places`, which are `lanes` among all."""
+        return self._of(taken(self._state, places), self.losses[:, places], lanes)
 
     def within(self, whole: "Progress") -> "Progress":
-        """All members, those in the program under way as they are here."""
+        """Return `whole` with the members in the current program as they are here."""
         if len(self.places) == len(self.lanes):
             return self
         losses = np.zeros(whole.losses.shape, np.float32)
@@ -145,12 +145,11 @@ class Progress:
 
     def _of(self, state: tuple[PyTree, ...], losses: np.ndarray, lanes: np.ndarray) -> "Progress":
         members, best, best_loss, waited = state
-        told = {"members": members, "best": best, "best_loss": best_loss, "waited": waited}
-        return replace(self, **told, losses=losses, lanes=lanes)
+        return replace(self, members=members, best=best, best_loss=best_loss, waited=waited, losses=losses, lanes=lanes)
 
 
 def stop(member: int, why: str) -> None:
-    """One member's failure is everybody's."""
+    """Raise UserError: the failure of one member ends the training of all."""
     raise UserError(why)
 
 
@@ -170,10 +169,11 @@ def train(
 
     Targets overfit at different times, so each keeps the parameters of its own best round.
 
-    With a folder the run is checkpointed there and goes on from its last checkpoint. A member whose loss is no number
-    is told to `fail(member, why)`, which raises UserError (the last healthy checkpoint stays); where it returns, the
-    member stays as it was and the others go on. Raises UserError where a checkpoint cannot be written, or a split
-    holds no answer to learn from or judge by; SystemExit on SIGTERM, after the step under way and its checkpoint.
+    With a folder the run is checkpointed there and goes on from its last checkpoint. A member whose loss is not finite
+    is reported to `fail(member, why)`, which raises UserError (the last healthy checkpoint stays); where it returns,
+    the member stays as it was and the others go on. Raises UserError where a checkpoint cannot be written, or a split
+    holds no observed target for training or validation; SystemExit on SIGTERM, after the current step and its
+    checkpoint.
     """
     meter = Meter()
     _answerable(loader, splits)
@@ -200,7 +200,7 @@ def train(
         while step < total and active.any():
             with meter.waiting():
                 batches = mesh.batch(lanes.of(next(reader), axis=1))
-            members, loss = meter.time(advance, progress.members, active, *lanes.told, tables, batches)
+            members, loss = meter.time(advance, progress.members, active, *lanes.arguments, tables, batches)
             progress = _stepped(progress, members, np.asarray(loss), step % training.round)
             for lane, why in _lost(np.asarray(loss), active, step, feed, loader, lanes.places).items():
                 fail(int(lanes.places[lane]), why)
@@ -208,7 +208,7 @@ def train(
             step += feed.chunk
             if step % training.round == 0:
                 shown = (mesh.batch(lanes.of(batch)) for batch in feed.validation())
-                validation = _validate(losses, members, *lanes.told, tables, shown) if validates else None
+                validation = _validate(losses, members, *lanes.arguments, tables, shown) if validates else None
                 for lane, why in _misjudged(validation, active, step).items():
                     fail(int(lanes.places[lane]), why)
                     progress, active = _retired(progress, lane, training.patience), active.at[lane].set(False)
@@ -219,7 +219,7 @@ def train(
                 if on is not None:
                     whole, lanes = progress.within(whole), lanes.only(on)
                     progress, active = progress.only(on, lanes.padded), active[on]
-                    meter.anew()
+                    meter.recompile()
             asked = mesh.agreed(termination.asked)
             if checkpoints and (asked or mesh.agreed(checkpoints.due(step))):
                 checkpoints.save(step, progress.within(whole), reader)
@@ -239,8 +239,8 @@ def _answerable(loader: Loader, splits: Sequence[Split]) -> None:
         examples.learnable(split.train)
         if split.validation.any() and not asked[split.validation].any():
             raise UserError(
-                f"none of {split.validation.sum()} validation subjects has an observed target to judge by; "
-                "raise split.validation, or train without: split.validation=0"
+                f"none of {split.validation.sum()} validation subjects has an observed target; "
+                "fix: raise split.validation, or train without: split.validation=0"
             )
 
 
@@ -266,7 +266,8 @@ def _resumed(
     step, progress = found
     if reader.get_state()["next_index"] * chunk != step:
         raise UserError(
-            f"the checkpoint of step {step} stands elsewhere in the data; other settings made it: delete its folder"
+            f"the checkpoint of step {step} was written at another place in the data, under other settings; "
+            "fix: delete its folder"
         )
     return progress, step
 
@@ -291,20 +292,20 @@ def _lost(
     loader: Loader,
     places: Int[np.ndarray, " m"],
 ) -> dict[int, str]:
-    """What to tell of each member whose loss is no number: the first step and the subjects it was on."""
-    told: dict[int, str] = {}
+    """Return a message for each member whose loss is not finite: the first such step and its subjects."""
+    messages: dict[int, str] = {}
     for place, member in np.argwhere(~np.isfinite(loss) & np.asarray(active)).tolist():
         subjects = [loader.examples.subjects[row] for row in feed.rows(step + place, int(places[member]))]
-        why = f"the loss is no number at step {step + place + 1}, on subjects {', '.join(subjects)}; {REMEDY}"
-        told.setdefault(member, why)
-    return told
+        why = f"the loss is not finite at step {step + place + 1}, on subjects {', '.join(subjects)}; {REMEDY}"
+        messages.setdefault(member, why)
+    return messages
 
 
 def _misjudged(validation: Float[Array, "m k"] | None, active: Bool[Array, " m"], step: int) -> dict[int, str]:
     if validation is None:
         return {}
     lost = ~np.isfinite(np.asarray(validation)).all(1) & np.asarray(active)
-    why = f"the loss of the validation subjects is no number at step {step}; {REMEDY}"
+    why = f"the loss of the validation subjects is not finite at step {step}; {REMEDY}"
     return dict.fromkeys(np.flatnonzero(lost).tolist(), why)
 
 
@@ -315,13 +316,12 @@ def _retired(progress: Progress, member: int, patience: int) -> Progress:
 def _validate(
     losses: Callable, members: Member, statistics: PyTree, dynamics: Dynamic, tables: Tables, batches: Iterable[Drawn]
 ) -> Float[Array, "m k"]:
-    told = (losses(members.judged, statistics, dynamics, tables, batch) for batch in batches)
-    sums, counts = zip(*told, strict=True)
+    sums, counts = zip(*(losses(members.judged, statistics, dynamics, tables, batch) for batch in batches), strict=True)
     return sum(sums) / jnp.maximum(sum(counts), 1)
 
 
 def _judge(progress: Progress, validation: Array | None, active: Bool[Array, " m"]) -> Progress:
-    """Keep what is the best so far; without validation that is the latest."""
+    """Keep the best parameters so far; without validation the latest."""
     latest, kept = progress.members.judged, (progress.best, progress.best_loss, progress.waited)
     if validation is None:
         return replace(progress, best=_for_each(latest, progress.best_loss.shape[1]))

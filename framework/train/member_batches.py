@@ -15,12 +15,12 @@ AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # chunks; each
 
 
 class Feed:
-    """Whom each member trains on and is validated by; `chunk` steps are handed over together.
+    """Training and validation batches of every member; `chunk` steps are read together.
 
     A member's batches depend on its own subjects and key alone. They are padded to one shape for all. With
-    `parts` above 1 a step is that many batches of as many fewer subjects. What is known and asked of the cohort stays
-    on the device, in `tables`, and so do modalities that fit `device_bytes` whole. Sizes are rounded up to a
-    `multiple`, the devices that share a batch.
+    `parts` above 1 a step is that many batches of as many fewer subjects. Visits and queries of the cohort stay on the
+    device, in `tables`, and so do modalities that fit `device_bytes` whole. Sizes are rounded up to a `multiple`, the
+    devices that share a batch.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class Feed:
         return iter(chunks.to_iter_dataset(AHEAD))
 
     def rows(self, step: int, member: int) -> list[int]:
-        """Whom a member sees in a step, counted from 0."""
+        """Return the rows of a member's subjects in a step, counted from 0."""
         order = self._orders[member]
         return [row for part in range(self._parts) for row in order[step * self._parts + part]]
 
     def validation(self) -> Iterator[Drawn]:
-        """Batches (members, ...) that together show each member its validation subjects once."""
+        """Yield batches (members, ...) that together hold each member's validation subjects once."""
         for place in range(max(map(len, self._validation))):
             rows = [own[place] if place < len(own) else [] for own in self._validation]
             yield _stack([self._drawn(some) for some in rows])

@@ -1,4 +1,4 @@
-"""Encoders that need less memory: their arithmetic in fewer bits, their activations forgotten and made again."""
+"""Encoders that need less memory: arithmetic in fewer bits, and rematerialised activations."""
 
 from dataclasses import dataclass
 
@@ -18,10 +18,10 @@ KINDS = ("float32", "bfloat16")
 @configurable("economy")
 @dataclass(frozen=True)
 class Economy:
-    """How encoders run; their parameters, and all that is not an encoder, stay float32.
+    """Memory options of encoders; their parameters, and all other parts of a model, stay float32.
 
     `compute` is the type of their arithmetic. With `at_once` they take so many scans at a time and keep none of
-    their activations for the backward pass, which makes them again (Chen et al. 2016).
+    their activations for the backward pass, which recomputes them (Chen et al. 2016).
     """
 
     compute: str
@@ -34,7 +34,7 @@ class Economy:
             raise UserError(f"optimizer.economy.at_once is {self.at_once}; expected 1 scan or more, or null for all")
 
     def __call__(self, model: Model) -> Model:
-        """The same model, its encoders run so."""
+        """Return the same model, its encoders with these options."""
         if self.compute != "float32" or self.at_once is not None:
             for name, encoder in list(model.encoders.items()):
                 model.encoders[name] = _Sparing(encoder, jnp.dtype(self.compute), self.at_once)

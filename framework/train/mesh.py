@@ -1,9 +1,9 @@
-"""Where training lies: on one device, or shared by several, of one host or of many.
+"""Placement of training on devices: on one, or shared by several, of one host or of many.
 
-A mesh places three things: what goes on from step to step (parameters, momenta, averages, the best so far), batches,
-and what every device needs whole (statistics, tables). The step itself is the same program: GSPMD keeps its
-meaning over the whole batch, so that the devices hold the very parameters one device would, within rounding. Kernels
-that GSPMD cannot see into (the native ones on a CPU) it runs whole on every device: right, but none the faster.
+A mesh places three things: the state carried from step to step (parameters, momenta, averages, the best so far),
+batches, and arrays that every device needs whole (statistics, tables). The step itself is the same program: GSPMD
+keeps its meaning over the whole batch, so that the parameters equal those of one device, within rounding. Kernels
+opaque to GSPMD (the native ones on a CPU) run whole on every device: correct, but no faster.
 """
 
 import re
@@ -58,11 +58,11 @@ class Single:
         return jax.jit(losses)
 
     def state(self, tree: Tree) -> Tree:
-        """Place what goes on from step to step; NumPy arrays stay on the host."""
+        """Place the state carried from step to step; NumPy arrays stay on the host."""
         return tree
 
     def whole(self, tree: Tree) -> Tree:
-        """Place what every device needs whole."""
+        """Place arrays that every device needs whole."""
         return tree
 
     def batch(self, batch: Drawn) -> Drawn:
@@ -70,11 +70,11 @@ class Single:
         return batch
 
     def fetched(self, tree: Tree) -> Tree:
-        """What was placed, whole again on this process's own first device."""
+        """Return placed arrays, whole again on this process's first device."""
         return tree
 
     def agreed(self, asked: bool) -> bool:
-        """Whether any process asks for it."""
+        """Whether `asked` is true in any process."""
         return asked
 
 
@@ -106,10 +106,10 @@ class Data(Single):
         step = self.count * parts
         if batch % step:
             below = batch - batch % step
-            told = " or ".join(str(size) for size in (below, below + step) if size)
+            sizes = " or ".join(str(size) for size in (below, below + step) if size)
             into = f" in {parts} parts" if parts > 1 else ""
             raise UserError(
-                f"optimizer.batch={batch}{into} is not divisible by {self.count} devices; use optimizer.batch={told}"
+                f"optimizer.batch={batch}{into} is not divisible by {self.count} devices; use optimizer.batch={sizes}"
             )
 
     def advancing(self, advance: Callable, members: PyTree) -> Callable:
@@ -161,7 +161,7 @@ class Fsdp(Data):
 @configurable("hosts")
 @dataclass(frozen=True)
 class Hosts:
-    """Computers that train together, each told the same command but for its number, `process`.
+    """Computers that train together, each started by the same command but for its number, `process`.
 
     `coordinator` is the address and port of process 0; None with one process. They share the folders of data and runs,
     where the first alone writes beside the checkpoints.
@@ -184,7 +184,7 @@ class Hosts:
             )
 
     def join(self) -> None:
-        """Meet the others; before any computation. Raises UserError where nobody answers at the coordinator."""
+        """Connect to the other processes, before any computation. Raises UserError where the coordinator is silent."""
         if self.processes == 1 or jax.distributed.is_initialized():
             return
         if self.process:
@@ -193,7 +193,7 @@ class Hosts:
         jax.distributed.initialize(self.coordinator, self.processes, self.process, shutdown_timeout_seconds=DAY)
 
     def _await(self) -> None:
-        """Wait for the coordinator, without whom jax would end the process by a signal."""
+        """Wait for the coordinator, without which JAX would end the process by a signal."""
         name, _, port = str(self.coordinator).rpartition(":")
         until = time.monotonic() + PATIENCE
         while True:
@@ -203,7 +203,7 @@ class Hosts:
             except OSError as error:
                 if time.monotonic() > until:
                     raise UserError(
-                        f"nobody answers at hosts.coordinator={self.coordinator} ({error.strerror or error}); "
+                        f"no process answers at hosts.coordinator={self.coordinator} ({error.strerror or error}); "
                         "start hosts.process=0 there, and see that its port can be reached"
                     ) from error
             time.sleep(0.1)
@@ -221,7 +221,7 @@ def is_first() -> bool:
 
 
 def _put(x: jax.Array | np.ndarray, where: NamedSharding) -> jax.Array:
-    """Of an array that every process has whole, each gives its own devices their share."""
+    """Place an array that every process has whole: each process gives its own devices their share."""
     if where.is_fully_addressable:
         return jax.device_put(x, where)
     if isinstance(x, jax.Array) and not x.is_fully_addressable:  # shared already, perhaps otherwise

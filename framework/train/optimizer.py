@@ -15,7 +15,7 @@ from framework.types import pytree
 
 @pytree
 class Dynamic:
-    """What may differ between models trained as one program; arrays, so that it can be vmapped."""
+    """Hyperparameters that may differ between models trained as one program; arrays, so that they can be vmapped."""
 
     learning_rate: Float[Array, "..."]
     weight_decay: Float[Array, "..."]

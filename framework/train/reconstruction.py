@@ -116,7 +116,7 @@ class Shelf:
 @dataclass(frozen=True)
 class Found:
     """A trained encoder: its parameters, its mean squared error on validation scans and that of the `floor`, which
-    answers every scan with the mean of the training scans; None where nobody validates. Voxels are normalised.
+    answers every scan with the mean of the training scans; None without validation subjects. Voxels are normalised.
     """
 
     weights: PyTree
@@ -243,13 +243,13 @@ def _train(program: _Program, shelf: Shelf, judge: Shelf, key: Key[Array, ""], l
             if number % how.round == 0 or number == how.steps:
                 train, losses = float(np.mean(losses)), []
                 shown = judge.batches(size)
-                told = sum(float(error(params, mean, judge.batch(b, size))) for b in shown) / max(len(judge), 1)
-                if not np.isfinite(train + told):
-                    raise UserError(f"the loss is no number any more by step {number}; lower optimizer.learning_rate")
-                judged = told if len(judge) else np.nan
+                validation = sum(float(error(params, mean, judge.batch(b, size))) for b in shown) / max(len(judge), 1)
+                if not np.isfinite(train + validation):
+                    raise UserError(f"the loss is not finite by step {number}; fix: lower optimizer.learning_rate")
+                judged = validation if len(judge) else np.nan
                 log({"member": 0, "step": number, "of": how.steps, "train": train, "validation": judged})
-                if told < lowest or not len(judge):
-                    best, lowest, waited = jax.tree.map(jnp.copy, params), told, 0
+                if validation < lowest or not len(judge):
+                    best, lowest, waited = jax.tree.map(jnp.copy, params), validation, 0
                 else:
                     waited += 1
             if checkpoints and (termination.asked or checkpoints.due(number)):

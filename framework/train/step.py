@@ -81,7 +81,7 @@ class Program:
         return jax.jit(jax.vmap(self._one), compiler_options={"xla_backend_optimization_level": 0})
 
     def bytes_each(self, dynamic: Dynamic, tables: Tables, batch: Drawn) -> int:
-        """No less than what one member needs for a step: all that the step makes, as if nothing were ever let go."""
+        """Return an upper bound of one member's memory for a step: all values that the step makes, none freed."""
         members, statistics = jax.eval_shape(self._fresh, jax.random.split(jax.random.key(0), 1))
         dynamics, batches = jax.tree.map(lambda x: np.asarray(x)[None], (dynamic, batch))
         batches = jax.tree.map(lambda x: x[None], batches)
@@ -104,7 +104,7 @@ class Program:
     ) -> tuple[Member, Float[Array, "steps m"]]:
         """One step of each active member for each batch of the leading axis; batches are (steps, members, ...).
 
-        A step whose loss or gradient is no finite number changes nothing, and its loss is NaN.
+        A step whose loss or gradient is not finite changes nothing, and its loss is NaN.
         """
         step = jax.vmap(partial(_step, self), in_axes=(0, 0, 0, 0, None, 0))
 
@@ -130,11 +130,11 @@ class Program:
 
     def forecast(self, params: PyTree, statistics: PyTree, visits: Visits, query: Query) -> dict[str, Answer]:
         """The forecast of one member, each target by its own parameters (leading axis k)."""
-        told = {}
+        forecasts = {}
         for place, name in enumerate(self.targets):
             model = self.model(jax.tree.map(itemgetter(place), params), statistics)
-            told[name] = model.forecast(model(visits, query))[name]
-        return told
+            forecasts[name] = model.forecast(model(visits, query))[name]
+        return forecasts
 
 
 def _step(

@@ -80,10 +80,10 @@ def test_a_job_that_diverges_is_marked_and_the_others_go_on(tmp_path):
     assert told.out.splitlines()[-1].startswith("sweep: 2 of 3 jobs finished")
     states = {line["failed"] is None: line for line in lines(tmp_path)}
     assert "the loss" in states[False]["failed"]
-    assert "is no number at step" in states[False]["failed"]
+    assert "is not finite at step" in states[False]["failed"]
     found = [json.loads((run / "status.json").read_text()) for run in runs_of(tmp_path, "forecast")]
     assert sorted(one["state"] for one in found) == ["failed", "finished", "finished"]
-    assert any("is no number" in one.get("reason", "") for one in found)
+    assert any("is not finite" in one.get("reason", "") for one in found)
     assert not any((tmp_path / "runs" / "sweeps" / "together").iterdir())
 
 

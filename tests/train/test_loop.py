@@ -174,7 +174,7 @@ def test_a_loss_that_is_no_number_names_step_and_subjects_and_leaves_the_last_ch
     names = ", ".join(trend.subjects[row] for row in rows)
     with monkeypatch.context() as patch:
         spoil(patch, rows[:1])
-        with pytest.raises(UserError, match=f"no number at step 3, on subjects {names}; lower optimizer") as raised:
+        with pytest.raises(UserError, match=f"not finite at step 3, on subjects {names}; lower optimizer") as raised:
             learner.fit(trend, split, KEY, folder=tmp_path / "run")
     assert "\n" not in str(raised.value)
     steps = []
@@ -201,9 +201,9 @@ def test_a_step_whose_loss_is_no_number_changes_nothing(trend, split):
     assert int(moved.step[0]) == 1
 
 
-def test_a_validation_loss_that_is_no_number_is_told_too(trend, split, monkeypatch):
+def test_a_validation_loss_that_is_not_finite_is_reported_too(trend, split, monkeypatch):
     spoil(monkeypatch, np.flatnonzero(split.validation))
-    with pytest.raises(UserError, match="loss of the validation subjects is no number at step 2"):
+    with pytest.raises(UserError, match="loss of the validation subjects is not finite at step 2"):
         recipe().fit(trend, split, KEY)
 
 
@@ -242,7 +242,9 @@ def test_what_forecasts_is_the_moving_average(trend, split):
         np.testing.assert_allclose(one[0], other, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("part", "complaint"), [("train", "to learn from"), ("validation", "to judge by")])
+@pytest.mark.parametrize(
+    ("part", "complaint"), [("train", "to learn from"), ("validation", "validation subjects has an observed target")]
+)
 def test_nothing_to_learn_from_or_to_judge_by_is_told_before_training(trend, split, part, complaint):
     old = trend.cohort
     blank = dataclasses.replace(old, observed=old.observed & ~getattr(split, part)[:, None, None])

@@ -87,7 +87,9 @@ def test_hosts_that_cannot_meet_are_refused_before_they_try(settings, told):
 
 def test_a_coordinator_that_does_not_answer_is_one_line(monkeypatch):
     monkeypatch.setattr("framework.train.mesh.PATIENCE", 0.0)
-    with pytest.raises(UserError, match=r"nobody answers at hosts\.coordinator=localhost:1 .*start hosts.process=0"):
+    with pytest.raises(
+        UserError, match=r"no process answers at hosts\.coordinator=localhost:1 .*start hosts.process=0"
+    ):
         Hosts("localhost:1", 2, 1).join()
 
 

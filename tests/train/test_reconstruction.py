@@ -186,5 +186,5 @@ def test_mistakes_are_told_before_training(cohort):
     with pytest.raises(UserError, match=r"optimizer\.batch is 0"):
         dataclasses.replace(SHORT, batch=0)
     wild = dataclasses.replace(RECIPE, training=dataclasses.replace(SHORT, learning_rate=1e30))
-    with pytest.raises(UserError, match=r"slice: the loss is no number"):
+    with pytest.raises(UserError, match=r"slice: the loss is not finite"):
         wild.fit(cohort, "slice", SPLIT, KEY)

@@ -1,4 +1,4 @@
-"""What the linear models share: their parameters, and coordinates in which float32 is enough."""
+"""Parameters of linear models, and coordinates in which float32 is enough."""
 
 from abc import abstractmethod
 from typing import ClassVar

@@ -97,8 +97,8 @@ def logistic_loss(table: Standard, y: Arr, classes: int) -> tuple[Loss, tuple[in
 
     def loss(at: Array) -> Array:
         at = at.reshape(shape)
-        told = jax.nn.log_softmax(_of_each_class(table.z @ at[1:] + at[0]))
-        return -(table.share[:, None] * truth * told).sum() + (at[0].sum() ** 2 / 2 if columns > 1 else 0)
+        log_probs = jax.nn.log_softmax(_of_each_class(table.z @ at[1:] + at[0]))
+        return -(table.share[:, None] * truth * log_probs).sum() + (at[0].sum() ** 2 / 2 if columns > 1 else 0)
 
     return loss, shape, jnp.zeros(shape, table.z.dtype).reshape(-1)
 

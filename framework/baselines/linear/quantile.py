@@ -84,7 +84,7 @@ def _admm(
     inverse = (vectors / jnp.maximum(values, 1e-6)) @ vectors.T
 
     def pinball(at: Array) -> Array:
-        """What the loss makes of residuals: moved towards 0 from above by level, from below by 1 - level."""
+        """Proximal operator of the loss: residuals moved towards 0, from above by level, from below by 1 - level."""
         return at - jnp.clip(at * stiff, level - 1, level) / stiff
 
     def move(state: tuple) -> tuple:

@@ -1,4 +1,4 @@
-"""Linear mixed effects: each subject has a level and a trend of its own around the population's.
+"""Linear mixed effects: each subject's level and trend around the population's.
 
 y = X b + Z u + e with u ~ N(0, G) for each subject and e ~ N(0, s²) for each visit. With G = s² L L' the likelihood
 depends on L alone once b and s² are put at their best (Bates et al. 2015, §3); everything about a subject then needs
@@ -15,7 +15,7 @@ from framework.baselines.linear.newton import newton
 from framework.types import Arr, pytree
 
 GUARD = 1e-5  # the share added to the diagonal of the fixed effects' normal equations: some may be redundant
-FLOOR = 1e-10  # of the mean square left over, so that outcomes foretold without error have a likelihood
+FLOOR = 1e-10  # of the mean square left over, so that outcomes predicted without error have a likelihood
 LEAST = 1e-3  # the least standard deviation of the noise, in spreads of the outcome: below it a variance has collapsed
 
 
@@ -37,7 +37,7 @@ class Mixed:
 
     @property
     def covariance(self) -> Float[Array, "*m r r"]:
-        """That of the subjects' own effects, G."""
+        """Covariance of the subjects' random effects, G."""
         return self.variance[..., None, None] * self.root @ jnp.swapaxes(self.root, -1, -2)
 
 
@@ -118,8 +118,8 @@ def fit(
 def own_effects(
     model: Mixed, x: Float[Arr, "t p"], z: Float[Arr, "t r"], y: Float[Arr, " t"], seen: Bool[Arr, " t"]
 ) -> tuple[Float[Array, " r"], Float[Array, "r r"], Float[Array, "r p"]]:
-    """What a subject's effects are expected to be given what was seen of it, their covariance over s², and how much
-    they change with the fixed effects (with the sign turned): none, G and none for a subject of whom nothing was seen.
+    """Return a subject's expected effects given its observations, their covariance over s², and minus their derivative
+    with respect to the fixed effects: 0, G and 0 for a subject without observations.
     """
     x, z = (jnp.where(seen[:, None], part, 0) for part in (x, z))
     zl = z @ model.root

@@ -1,4 +1,4 @@
-"""The course of a disease: one stage along which every subject passes, each from a place and at a pace of its own.
+"""Disease progression model: one stage that every subject passes, with a time shift and a pace per subject.
 
 A subject's stage at time t since its first visit is s = a + e^v t (time shift and acceleration: Schiratti et al. 2015;
 the progression score of Jedynak et al. 2012). Number k is y = X b_k + Z u_k + c_k(s) + e, a mixed model around a
@@ -35,8 +35,8 @@ FASTEST = 4.0
 
 @pytree
 class Levels:
-    """Of a target with m levels. Ordered: the first cut, softplus⁻¹ of the steps to the others, one gain of the stage
-    and of each covariate; else of each level but the first its constant and gains.
+    """Parameters of a target with m levels. Ordered: the first cut, softplus⁻¹ of the steps to the others, one gain of
+    the stage and of each covariate; else a constant and gains for each level but the first.
     """
 
     cut: Float[Array, " k"]  # m - 1
@@ -46,7 +46,7 @@ class Levels:
 
 @pytree
 class Progression:
-    """What is shared by all subjects. The stage's unit is the spread of a; noise and steepness are logarithms."""
+    """Parameters shared by all subjects. The stage's unit is the spread of a; noise and steepness are logarithms."""
 
     start: Float[Array, " c"]  # of a, by each covariate at the first visit
     pace: Float[Array, " c"]  # of v
@@ -62,7 +62,9 @@ class Progression:
 
 @pytree
 class Course:
-    """What was seen at each visit: its time, columns of X (the last c of them covariates) and Z, numbers, levels."""
+    """Observations of each visit: its time, columns of X (the last c of them covariates) and Z, numbers, levels;
+    `levels_seen` is the mask of the levels.
+    """
 
     time: Float[Arr, "*n t"]
     x: Float[Arr, "*n t p"]
@@ -70,18 +72,20 @@ class Course:
     y: Float[Arr, "*n t o"]
     seen: Bool[Arr, "*n t o"]
     levels: Mapping[str, Int[Arr, "*n t"]]
-    told: Mapping[str, Bool[Arr, "*n t"]]
+    levels_seen: Mapping[str, Bool[Arr, "*n t"]]
 
     def until(self, last: Int[Arr, ""]) -> "Course":
-        """One subject's, with nothing seen after visit number `last`."""
+        """Return one subject's course, with no observations after visit number `last`."""
         before = jnp.arange(len(self.time)) <= last
-        told = {name: seen & before for name, seen in self.told.items()}
-        return replace(self, seen=self.seen & before[:, None], told=told)
+        levels_seen = {name: seen & before for name, seen in self.levels_seen.items()}
+        return replace(self, seen=self.seen & before[:, None], levels_seen=levels_seen)
 
 
 @pytree
 class Ends:
-    """Of each event: at risk since when, how long after that it had not come, and had, in the unit of `Course.time`."""
+    """Follow-up of each event: start of the risk period, the interval after it in which the event came (infinite `hi`:
+    censored at `lo`), in the unit of `Course.time`.
+    """
 
     since: Float[Arr, "*n e"]
     lo: Float[Arr, "*n e"]
@@ -91,7 +95,9 @@ class Ends:
 
 @pytree
 class Mixture:
-    """What is foretold: numbers normal given (a, v), whose weights sum to one over the grid; chances of levels."""
+    """Predictive distribution: numbers normal given (a, v), whose weights sum to one over the grid; probabilities of
+    levels.
+    """
 
     weight: Float[Array, "*q g"]
     mean: Float[Array, "*q o g"]
@@ -103,10 +109,10 @@ class Mixture:
 def begin(
     course: Course, ends: Ends, weight: Float[Arr, " n"], *, columns: int, levels: tuple[tuple[str, int, bool], ...]
 ) -> Progression:
-    """Where a fit begins: each number's mixed model, levels and events as often as they come, and all of them rising or
-    falling with the stage as they do with time within subjects.
+    """Return the initial values of a fit: each number's mixed model, the frequencies of levels and events, and slopes
+    over the stage with the sign of the slopes over time within subjects.
 
-    `columns` of X are covariates; `levels` gives of each target with levels its name, their count, and their order.
+    `columns` of X are covariates; `levels` gives for each target with levels its name, their count, and their order.
     """
     course, ends = (jax.tree.map(partial(_where, jnp.asarray(weight) > 0), part) for part in (course, ends))
     numbers, events = course.y.shape[-1], ends.lo.shape[-1]
@@ -121,7 +127,7 @@ def begin(
         return jnp.where((share * (course.time - mean) * jnp.where(seen, y, 0)).sum() < 0, -0.3, 0.3)
 
     def of_levels(name: str, count: int, ordered: bool) -> Levels:
-        y, seen = course.levels[name], course.told[name]
+        y, seen = course.levels[name], course.levels_seen[name]
         often = (jax.nn.one_hot(y, count) * (seen * weight[:, None])[..., None]).sum((0, 1)) + 1
         gains = 1 if ordered else count - 1
         ups = [y if ordered else y == level for level in range(1, gains + 1)]
@@ -168,7 +174,7 @@ def fit(
         return _far(made(at))
 
     def look(at: Array) -> tuple[Array, Array, Array]:
-        """What is to be least, its gradient, and its curvature."""
+        """Return the objective, its gradient, and its curvature."""
 
         def block(some: tuple[Course, Ends, Array]) -> tuple[Array, Array, Array]:
             course, ends, weight = some
@@ -208,12 +214,12 @@ def noise(model: Progression) -> Float[Array, " o"]:
 
 
 def collapsed(model: Progression) -> Bool[Array, " o"]:
-    """Which numbers were fitted as if they had no noise."""
+    """Whether each number was fitted as if it had no noise."""
     return jnp.exp(model.noise) < mixed_effects.LEAST
 
 
 def likelihood(model: Progression, course: Course, ends: Ends, nodes: int) -> Float[Array, ""]:
-    """The logarithm of one subject's."""
+    """The log-likelihood of one subject."""
     speed, stage, logs = _seen(model, course, nodes)[:3]
     for place in range(ends.lo.shape[-1]):
         since, lo, hi = ends.since[place], ends.lo[place], ends.hi[place]
@@ -221,15 +227,15 @@ def likelihood(model: Progression, course: Course, ends: Ends, nodes: int) -> Fl
         gone = partial(cumulated, model.hazard[place], stage + speed * since, speed)
         first, more = gone(lo), gone(jnp.where(came, hi, lo + 1)) - gone(lo)
         tiny = jnp.finfo(first.dtype).tiny
-        told = -first + jnp.where(came, jnp.log(-jnp.expm1(-jnp.maximum(more, tiny))), 0)
-        logs = logs + jnp.where(ends.observed[place], told, 0)
+        log_prob = -first + jnp.where(came, jnp.log(-jnp.expm1(-jnp.maximum(more, tiny))), 0)
+        logs = logs + jnp.where(ends.observed[place], log_prob, 0)
     return jax.nn.logsumexp(logs)
 
 
-def foretold(
+def predict(
     model: Progression, course: Course, time: Float[Arr, ""], x: Float[Arr, " p"], z: Float[Arr, " r"], nodes: int
 ) -> Mixture:
-    """Of one subject at a `time` with its columns, given what was seen of it."""
+    """Return the predictive distribution of one subject at a `time` with its columns, given its observations."""
     speed, stage, logs, own, spread = _seen(model, course, nodes)
     weight, stage = jax.nn.softmax(logs), stage + speed * time
     curves = jax.vmap(lambda curve: shape(curve, stage))(model.curve)
@@ -244,7 +250,7 @@ def foretold(
 def survival(
     model: Progression, course: Course, origin: Float[Arr, ""], ahead: Float[Arr, ""], nodes: int
 ) -> Float[Array, " e"]:
-    """How likely each event has not come so long after the origin, given that by then it had not."""
+    """Return the probability that each event has not come `ahead` after the origin, given that it had not by then."""
     speed, stage, logs = _seen(model, course, nodes)[:3]
 
     def of_event(hazard: Array) -> Array:
@@ -293,12 +299,12 @@ def _seen(model: Progression, course: Course, nodes: int) -> tuple[Array, Array,
     for name, levels in model.levels.items():
         chances = jax.vmap(partial(_chances, levels))(stages, course.x)  # (t, m, g)
         came = jnp.take_along_axis(chances, course.levels[name][:, None, None], 1)[:, 0]
-        logs = logs + jnp.where(course.told[name][:, None], came, 0).sum(0)
+        logs = logs + jnp.where(course.levels_seen[name][:, None], came, 0).sum(0)
     return speed, stage, logs, own, spread
 
 
 def _numbers(model: Progression, course: Course, stages: Float[Array, "t g"]) -> tuple[Array, Array, Array]:
-    """Of each number, over the grid: the logarithm of its likelihood, u, and the covariance of u over the noise's."""
+    """Return, for each number over the grid, its log-likelihood, u, and the covariance of u over the noise's."""
 
     def of_number(fixed, root, noise, curve, louder, y, seen):
         root, seen = jnp.tril(root), seen[:, None]
@@ -317,7 +323,7 @@ def _numbers(model: Progression, course: Course, stages: Float[Array, "t g"]) ->
 
 
 def _inverse(matrix: Float[Array, "g r r"]) -> tuple[Float[Array, "g r r"], Float[Array, " g"]]:
-    """Of matrices of one or two rows, and the logarithms of their determinants: no call to a library for each."""
+    """Return the inverses and log-determinants of matrices of one or two rows, without a call to a library for each."""
     if matrix.shape[-1] == 1:
         return 1 / matrix, jnp.log(matrix[:, 0, 0])
     (a, b), (_, d) = jnp.moveaxis(matrix, 0, -1)
@@ -326,7 +332,7 @@ def _inverse(matrix: Float[Array, "g r r"]) -> tuple[Float[Array, "g r r"], Floa
 
 
 def _chances(levels: Levels, stage: Float[Array, " g"], x: Float[Arr, " p"]) -> Float[Array, "m g"]:
-    """The logarithms of the chances of levels."""
+    """The log-probabilities of levels."""
     columns = levels.weights.shape[-1]
     at = levels.gain[:, None] * stage + (levels.weights @ x[len(x) - columns :])[:, None]
     if len(levels.gain) < len(levels.cut) or len(levels.cut) == 1:
@@ -339,7 +345,7 @@ def _chances(levels: Levels, stage: Float[Array, " g"], x: Float[Arr, " p"]) -> 
 
 
 def _far(model: Progression) -> Array:
-    """Minus the logarithm of priors, up to a constant: they hold what a small cohort does not tell."""
+    """Minus the log prior, up to a constant: it determines the parameters that a small cohort leaves open."""
     away = (
         model.start,
         2 * model.pace,
@@ -356,7 +362,7 @@ def _far(model: Progression) -> Array:
 
 
 def _where(counts: Bool[Array, " n"], part: Arr) -> Array:
-    """Nothing of a subject that does not count."""
+    """Return `part` with zeros for subjects that do not count."""
     part = jnp.asarray(part)
     return jnp.where(counts.reshape(-1, *[1] * (part.ndim - 1)), part, jnp.zeros((), part.dtype))
 

@@ -16,7 +16,7 @@ SOURCE = Path(__file__).with_name("boosting.cc")
 
 @cache
 def available() -> bool:
-    """Whether the kernel can be called; compiles and registers it at the first question."""
+    """Whether the kernel can be called; compiles and registers it at the first call."""
     return native.register(SOURCE, ("boosting_grow",))
 
 
@@ -32,7 +32,7 @@ def grow(
     depth: int,
     categories: tuple[int, ...],
 ) -> tuple[Array, ...]:
-    """What `leafwise.grow` answers."""
+    """Return the result of `leafwise.grow`."""
     whole = jax.ShapeDtypeStruct((nodes,), jnp.int32)
     made = [
         whole,

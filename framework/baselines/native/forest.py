@@ -17,7 +17,7 @@ TARGETS = ("forest_edges", "forest_codes", "forest_draw", "forest_grow")
 
 @cache
 def available() -> bool:
-    """Whether the kernels can be called; compiles and registers them at the first question."""
+    """Whether the kernels can be called; compiles and registers them at the first call."""
     return native.register(SOURCE, TARGETS)
 
 
@@ -28,7 +28,7 @@ def edges(x: Float[Arr, "n f"], kept: Bool[Arr, "n f"], bins: int) -> Float[Arra
 
 
 def codes(x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], cuts: Float[Arr, "f e"]) -> UInt8[Array, "n f"]:
-    """Of each number the bin, 255 where it is missing."""
+    """The bin of each number, 255 where it is missing."""
     return _call("codes", jax.ShapeDtypeStruct(x.shape, jnp.uint8), x, observed, cuts)
 
 
@@ -38,7 +38,10 @@ def draw(weight: Float[Arr, " n"], seeds: UInt32[Arr, " m"]) -> UInt8[Array, "m 
 
 
 def grow(*arrays: Arr, nodes: int, levels: int, extra: bool, categories: tuple[int, ...]) -> tuple[Array, ...]:
-    """Trees: feature, threshold, missing_left, left, value, categories, and what each feature gained; see `growing`."""
+    """Trees: feature, threshold, missing_left, left, value, categories, and the gain of each feature.
+
+    See `trees.grow_breadth_first`.
+    """
     columns, m = arrays[0].shape[1], arrays[6].shape[0]
     shape, sets = (m, nodes), 8 * any(categories)
     made = [

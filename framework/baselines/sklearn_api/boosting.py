@@ -13,7 +13,7 @@ LOSSES = {"squared_error": "squared", "absolute_error": "absolute", "quantile": 
 
 
 class _Boosting(Table):
-    """What classifier and regressor share; `n_iter_` of the `max_iter` rounds are kept after early stopping."""
+    """Base of classifier and regressor; `n_iter_` of the `max_iter` rounds are kept after early stopping."""
 
     _gaps = True
 

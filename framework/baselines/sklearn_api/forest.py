@@ -18,7 +18,7 @@ from framework.errors import UserError
 
 
 class _Trees(Table):
-    """What all forests share. Columns are not padded: a node would draw those without values among its features."""
+    """Base of all forests. Columns are not padded: a node would draw those without values among its features."""
 
     _gaps = True
     _static = ("max_depth", "min_samples_leaf")  # they bound how many nodes a tree can have
@@ -87,7 +87,7 @@ class _Trees(Table):
         self.params_ = replace(self.params_, trees=trees)
 
     def _out_of_bag(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Of each row the mean over those trees that did not draw it."""
+        """Return for each row the mean over the trees that did not draw it."""
         return self._ask(x, _oob, weight)
 
     @property

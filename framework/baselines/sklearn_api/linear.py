@@ -8,7 +8,7 @@ from framework.baselines.sklearn_api.table import Classifier, Probable, Regresso
 
 
 class _Line(Regressor):
-    """What is a line in the end."""
+    """Base of linear regressors."""
 
     _dtype = np.float64
 

@@ -21,7 +21,7 @@ from framework.baselines.svm.svm import GIB, SVM
 
 
 class _Machine(Table):
-    """What classifier and regressor share: the kernel's parameters, and what was learnt."""
+    """Base of classifier and regressor: the kernel's parameters, and fitted attributes."""
 
     recipe_: SVM
 
@@ -52,12 +52,12 @@ class _Machine(Table):
         )
 
     def _learn(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray, classes: int) -> None:
-        """Warns at each fit that is approximated, where the estimator does so when it is traced, and but once."""
+        """Fit, and warn of an approximation at each fit; the estimator itself warns once, when it is traced."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the kernel of")
             super()._learn(x, y, weight, classes)
-        if told := self.recipe_.approximated(bucket(len(x), ROWS)):
-            warnings.warn(told, stacklevel=3)
+        if message := self.recipe_.approximated(bucket(len(x), ROWS)):
+            warnings.warn(message, stacklevel=3)
 
     def _gamma(self, x: np.ndarray) -> float:
         """As a number: of the table's own columns, not of those it is padded to."""
@@ -70,7 +70,7 @@ class _Machine(Table):
 
     @property
     def support_(self):
-        """The places of the rows that carry a coefficient."""
+        """The indices of the support vectors."""
         return np.flatnonzero(np.any(np.asarray(self.params_.beta) != 0, axis=0))
 
     @property
@@ -161,7 +161,7 @@ class SVR(_Machine, Regressor):
 
 
 def _decisions(recipe, params, x, observed):
-    """Of two classes their margin; of more, each one's votes, and below one vote its share of all confidences."""
+    """Return the margin of two classes; for more, each one's votes, and below one vote its share of all confidences."""
     pairs = recipe.decision(params, x, observed)
     if recipe.classes == 2:
         return pairs

@@ -39,17 +39,17 @@ def fitted(recipe: Estimator, settings: Mapping, x: Array, observed: Array, y: A
 
 @partial(jax.jit, static_argnums=(0, 1))
 def asked(question: Ask, recipe: Estimator, settings: Mapping, params: PyTree, x: Array, observed: Array, *more: Array):
-    """What a fitted estimator answers, compiled as `fitted` is."""
+    """Return the answer of a fitted estimator to `question`, compiled as `fitted` is."""
     return question(recipe.given(settings), params, x, observed, *more)
 
 
 def probabilities(recipe: Estimator, params: PyTree, x: Array, observed: Array) -> Array:
-    """The question every estimator answers."""
+    """Return the estimator's predictions."""
     return recipe.predict(params, x, observed)
 
 
 class Table(BaseEstimator, ABC):
-    """What classifiers and regressors share; a subclass says which estimator its parameters mean.
+    """Base of classifiers and regressors; a subclass makes the estimator of its parameters.
 
     After `fit`, `recipe_` is that estimator, `settings_` those of its fields that are traced, and `params_` its pytree
     of parameters, at home among all other JAX code: `recipe_.given(settings_).predict(params_, x, observed)`.
@@ -85,7 +85,7 @@ class Table(BaseEstimator, ABC):
     def _learn(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray, classes: int) -> None:
         estimator = self._estimator(x, weight, classes)
         numbers = {name: getattr(estimator, name) for name in estimator.DYNAMIC if name not in self._static}
-        self.settings_ = {name: self._dtype(told) for name, told in numbers.items() if isinstance(told, Real)}
+        self.settings_ = {name: self._dtype(value) for name, value in numbers.items() if isinstance(value, Real)}
         self.recipe_ = _neutral(estimator, self.settings_)
         rows = bucket(len(x), ROWS)
         seed = check_random_state(getattr(self, "random_state", None)).randint(np.iinfo(np.int32).max)
@@ -113,7 +113,7 @@ class Table(BaseEstimator, ABC):
         return self._ask(self._checked(X=X, reset=False), question)
 
     def _ask(self, x: np.ndarray, question: Ask, *more: np.ndarray) -> np.ndarray:
-        """Of each row of a table that was checked; `more` has a number a row, too."""
+        """Return the answer to `question` for each row of a checked table; `more` are further columns."""
         rows = bucket(len(x), ROWS)
         table = *self._padded(x, rows), *(longer(each.astype(self._dtype), rows) for each in more)
         with jax.enable_x64(self._dtype is np.float64):
@@ -139,7 +139,7 @@ class Classifier(ClassifierMixin, Table):
         return self.classes_[best]
 
     def _scores(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Of each class; the greatest is predicted."""
+        """Return a score for each class; the greatest is predicted."""
         return self._answer(X)
 
 
@@ -156,7 +156,7 @@ class Probable(Table):
 
 
 def two_classes(self: Classifier, y: np.ndarray, weight: np.ndarray) -> None:
-    """Refuse, in scikit-learn's words, to tell apart what is not there."""
+    """Raise scikit-learn's error where fewer than two classes have weight."""
     present = np.unique(y[weight > 0])
     if len(present) < 2:
         raise ValueError(

@@ -17,7 +17,7 @@ from framework.types import Arr, pytree
 
 @pytree
 class Survival:
-    """Of each row, how long it was followed (years) and whether the event ended that."""
+    """Follow-up of each row in years, and whether it ended with the event."""
 
     time: Float[Arr, " n"]
     event: Bool[Arr, " n"]

@@ -30,13 +30,13 @@ class Kernel:
             raise UserError(f"degree {self.degree}; a polynomial kernel takes a whole number, 0 or more")
 
     def products(self, x: Float[Arr, "t f"], rows: Float[Arr, "n _"]) -> Float[Array, "t n"]:
-        """What the kernel is a function of: inner products, or for precomputed x itself."""
+        """Arguments of the kernel: inner products, or for precomputed x itself."""
         if self.kind == "precomputed":
             return jnp.asarray(x)
         return jnp.matmul(x, jnp.asarray(rows).T, precision=lax.Precision.HIGHEST)
 
     def centre(self, x: Float[Arr, "n f"], weight: Float[Arr, " n"]) -> Float[Array, " f"]:
-        """What to take from x first: the mean for rbf, whose squared distances cancel the less; else zero."""
+        """The vector to subtract from x: the mean for rbf, against cancellation in squared distances; else zero."""
         if self.kind != "rbf":
             return jnp.zeros(x.shape[1], jnp.float32)
         used = (jnp.asarray(weight) > 0).astype(jnp.float32)

@@ -31,7 +31,7 @@ def solve(
     gamma: Float[Arr, ""],
     problems: Problems,
 ) -> tuple[Float[Array, "p m"], Float[Array, " p"], Float[Array, "p n"], Bool[Array, ""]]:
-    """Of each problem the coefficients over the landmarks, the offset, and the decisions on all rows; whether all are
+    """Return each problem's coefficients over the landmarks, the offset, and the decisions on all rows; whether all are
     solved.
 
     A landmark that is not known (1, else 0) takes no part.

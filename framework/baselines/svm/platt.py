@@ -12,7 +12,7 @@ TINY = 1e-7
 
 
 def folds(key: Key[Array, ""], group: Int[Arr, " n"], weight: Float[Arr, " n"], number: int) -> list[Bool[Array, " n"]]:
-    """Of each fold its rows: weighted ones, drawn so that every group is spread evenly."""
+    """Return the rows of each fold: weighted ones, drawn so that every group is spread evenly."""
     used = jnp.asarray(weight) > 0
     draw = jax.random.uniform(key, used.shape, jnp.float32)[
         jnp.maximum(jnp.cumsum(used) - 1, 0)
@@ -61,7 +61,7 @@ def calibrate(decision: Float[Arr, " n"], positive: Bool[Arr, " n"], weight: Flo
 
 
 def probability(lines: Float[Arr, "p 2"], decisions: Float[Arr, "t p"]) -> Float[Array, "t p"]:
-    """Of the positive side of each pair."""
+    """The probability of the positive class of each pair."""
     return jax.nn.sigmoid(-(decisions * lines[:, 0] + lines[:, 1]))
 
 

@@ -1,7 +1,7 @@
 """Support vector machines: C-SVC one against one with probabilities, and ε-SVR.
 
-The matrix of inner products is made once; the kernel's values come from it as the solver asks, whatever gamma, so that
-a whole grid over C, gamma and folds shares it and is one program.
+The matrix of inner products is computed once; kernel values follow from it for any gamma, so that a whole grid over C,
+gamma and folds shares it and is one program.
 """
 
 import warnings
@@ -30,8 +30,8 @@ Shared: TypeAlias = tuple[Float[Array, " f"], Float[Array, "n n"] | None]
 
 @pytree
 class Machine:
-    """What was learnt: rows (none of a precomputed kernel) and their coefficients in each pair; a line from decision to
-    log-odds; classes seen; whether the conditions of all optima hold to the tolerance.
+    """Fitted parameters: rows (none with a precomputed kernel) and their coefficients in each pair; a line from
+    decision to log-odds; classes seen; whether the conditions of all optima hold to the tolerance.
     """
 
     rows: Float[Array, "n r"]
@@ -122,7 +122,7 @@ class SVM(Estimator):
         return coupled / jnp.maximum(coupled.sum(1, keepdims=True), platt.TINY)
 
     def decision(self, params: Machine, x: Float[Arr, "t f"], observed: Bool[Arr, "t f"]) -> Float[Array, "t p"]:
-        """Of each pair of classes (0,1), (0,2), ..., (1,2), ...; above 0 speaks for the later. Of a number: itself."""
+        """Decision values of the pairs of classes (0,1), (0,2), ..., (1,2), ..., positive for the second; of SVR, y."""
         kernel, norms, used = self._form, lengths(params.rows), (params.beta != 0).any(0)
 
         def some(x):
@@ -134,15 +134,15 @@ class SVM(Estimator):
         return _by_blocks(some, jnp.where(observed, x, 0).astype(jnp.float32))
 
     def shortfall(self, params: Machine) -> str:
-        told = "a support vector machine did not converge; give a smaller C, or standardise the features"
-        return "" if np.all(params.converged) else told
+        message = "a support vector machine did not converge; give a smaller C, or standardise the features"
+        return "" if np.all(params.converged) else message
 
     def labels(self, params: Machine, x: Float[Arr, "t f"], observed: Bool[Arr, "t f"]) -> Int[Array, " t"]:
         """The class with most votes, the first of equals: what libsvm answers."""
         return self.votes(self.decision(params, x, observed), params.seen).argmax(1).astype(jnp.int32)
 
     def votes(self, decisions: Float[Arr, "t p"], seen: Bool[Arr, " c"] | None = None) -> Float[Array, "t c"]:
-        """How many pairs speak for each class; -1 for a class that is told not to have been seen."""
+        """The number of pairs that vote for each class; -1 for a class absent from `seen`."""
         first, second = np.triu_indices(self.classes, 1)
         later = (jnp.asarray(decisions) > 0).astype(jnp.float32)
         votes = jnp.zeros((len(decisions), self.classes), jnp.float32)
@@ -176,13 +176,13 @@ class SVM(Estimator):
         return jax.vmap(one)(weights, keys, own)
 
     def _shared(self, rows: Float[Arr, "n f"], weight: Float[Arr, " n"]) -> Shared:
-        """What all fits to these rows share: what to take from them first, and their inner products if they fit."""
+        """Return the vector subtracted from the rows of all fits, and their inner products if they fit in memory."""
         n, f = rows.shape
         if n == 0 or (self.kernel == "precomputed" and n != f):
             raise UserError(f"{n} rows of {f} numbers; expected 1 row or more, of a precomputed kernel as many as rows")
         centre = self._form.centre(rows, weight)
-        if told := self.approximated(n):
-            warnings.warn(told, stacklevel=3)
+        if message := self.approximated(n):
+            warnings.warn(message, stacklevel=3)
             return centre, None
         return centre, self._form.products(rows - centre, rows - centre)
 
@@ -244,7 +244,7 @@ class SVM(Estimator):
 
 
 def _filled(x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], weight: Float[Arr, " n"]) -> Float[Array, "n f"]:
-    """Zero where nothing was observed, and in rows without weight: what lies there reaches nothing."""
+    """Return x with zeros where nothing was observed, and in rows without weight."""
     return jnp.where(observed & (weight > 0)[:, None], x, 0).astype(jnp.float32)
 
 

@@ -31,9 +31,9 @@ def edges(
 def codes(
     x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], cuts: Float[Arr, "f e"], categories: tuple[int, ...] = ()
 ) -> UInt8[Array, "n f"]:
-    """Of each entry its bin, the number of edges below it: `code <= b` wherever `x <= cuts[b]`; 255 is missing.
+    """The bin of each entry, the number of edges below it: `code <= b` wherever `x <= cuts[b]`; 255 is missing.
 
-    `categories` tells for each column how many categories it has, 0 for a number. A category's code is itself; one
+    `categories` is the number of categories of each column, 0 for a number. A category's code is itself; one
     out of its range, or beyond 254, counts as missing.
     """
     known = within(x, observed, categories)
@@ -50,7 +50,7 @@ def codes(
 def spans(
     x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], weight: Float[Arr, " n"], codes: UInt8[Arr, "n f"], bins: int
 ) -> Float[Array, "f 2 d"]:
-    """Of each of the first d = bins bins the least and the greatest value in rows of positive weight; inf, -inf where
+    """The least and the greatest value of each of the first d = bins bins in rows of positive weight; inf, -inf where
     there is none.
     """
     kept = observed & (weight > 0)[:, None]

@@ -143,7 +143,7 @@ class Boosting(Estimator):
         return jax.lax.map(lambda own: self.given(own).fit(x, observed, y, weight, key=key), dict(settings))
 
     def _recipe(self) -> "Boosting":
-        """What shapes the program."""
+        """Return the settings that shape the program, the traced ones at 0."""
         return self.given(dict.fromkeys(self.DYNAMIC, 0.0))
 
     def criterion(self) -> losses.Loss:

@@ -1,4 +1,4 @@
-"""What is random in a forest: bits that hang on tree, node and step alone, so that both forms of it draw the same."""
+"""Counter-based random numbers of a forest: functions of tree, node and step, the same in both implementations."""
 
 import jax
 import jax.numpy as jnp

@@ -31,7 +31,7 @@ class Grown:
 
 
 class _Table(NamedTuple):
-    """What all trees of a forest are grown on; the target less its `mean`."""
+    """Training data of all trees of a forest; the target less its `mean`."""
 
     codes: Array
     edges: Array

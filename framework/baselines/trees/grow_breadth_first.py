@@ -85,7 +85,7 @@ def _large_enough(table: Table, slot: Array, block: int, depth: Array) -> Array:
 
 
 def _written(table: Table, shape: Shape, found: Found, best: Best, left: Array) -> dict[str, Array]:
-    """What is told of a block's nodes."""
+    """Return the stored fields of a block's nodes."""
     splits = best.feature >= 0
     sets = jnp.where((splits & best.set)[:, None], bits(best.goes), 0)
     return {

@@ -60,9 +60,9 @@ def grow(
     depth: int,
     categories: tuple[int, ...],
 ) -> tuple[Array, ...]:
-    """Of each node: feature (-1 a leaf), last bin to the left, missing_left, left child, set of categories, sums of g
-    and of h; and each row's leaf. `rules` are l2 and the least sum of h, in units of h, and how many rows of the node's
-    average h a side needs.
+    """Return for each node: feature (-1 a leaf), last bin to the left, missing_left, left child, set of categories,
+    sums of g and of h; and each row's leaf. `rules` are l2 and the least sum of h, in units of h, and how many rows of
+    the node's average h a side needs.
     """
     codes, tried, rules = jnp.asarray(codes), jnp.asarray(tried), jnp.asarray(rules)
     pair = jnp.stack([g, h], -1)

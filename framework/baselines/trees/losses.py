@@ -1,4 +1,4 @@
-"""What boosting lessens: losses of raw scores, their derivatives, where they start and what they answer."""
+"""Losses of boosting: values and derivatives at raw scores, initial scores, and predictions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

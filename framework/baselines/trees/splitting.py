@@ -19,7 +19,7 @@ BINS = MISSING + 1
 
 
 class Table(NamedTuple):
-    """What all trees are grown on; `rules`: features a node tries, greatest depth, rows to split, rows in a leaf."""
+    """Training data of all trees; `rules`: features a node tries, greatest depth, rows to split, rows in a leaf."""
 
     codes: Array  # (n, f)
     edges: Array  # (f, e)
@@ -33,7 +33,7 @@ class Table(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What shapes the program."""
+    """Settings that shape the program."""
 
     nodes: int
     levels: int
@@ -42,7 +42,7 @@ class Shape(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Of each node of a block its totals and value; of each row what it adds to its node's histograms."""
+    """Totals and value of each node of a block; the contribution of each row to its node's histograms."""
 
     total: Array  # (b, s)
     value: Array  # (b, p)
@@ -52,7 +52,7 @@ class Found(NamedTuple):
 
 
 class Best(NamedTuple):
-    """Of each node of a block the best split so far; its feature is -1 where none was found."""
+    """The best split so far of each node of a block; its feature is -1 where none was found."""
 
     score: Array  # (b,)
     feature: Array

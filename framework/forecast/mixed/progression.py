@@ -212,7 +212,7 @@ def _forecast(reading: Reading, learnt: Learnt, history: Visits, query: Query) -
             x: Array, z: Array, last: Array, origin: Array, ahead: Array
         ) -> tuple[Array, Mapping[str, Array], Array]:
             known = course.until(last)
-            told = progression.foretold(model, known, origin + ahead, x, z, reading.nodes)
+            told = progression.predict(model, known, origin + ahead, x, z, reading.nodes)
             return _quantiles(told), told.levels, progression.survival(model, known, origin, ahead, reading.nodes)
 
         return jax.vmap(of_query)(*asked)

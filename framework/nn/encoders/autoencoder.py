@@ -116,7 +116,7 @@ class Autoencoder(nnx.Module):
         key: Key[Array, ""] | None = None,
         rate: float = 0.0,
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """The mean squared error of each scan's reconstruction, and what its code costs beside it.
+        """Return the mean squared error of each scan's reconstruction, and the regularisation term of its code.
 
         The decoder draws how a scan differs from the `mean`. A key draws random codes and hides a share `rate` of
         their numbers.
@@ -128,5 +128,5 @@ class Autoencoder(nnx.Module):
 
 
 def _halved(size: Sequence[int], times: int) -> tuple[int, ...]:
-    """What convolutions of stride 2 leave of a map."""
+    """Return the size of a map after convolutions of stride 2."""
     return tuple(-(-n // 2**times) for n in size)

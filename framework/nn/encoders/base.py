@@ -1,4 +1,4 @@
-"""What an image encoder is."""
+"""Interface of image encoders."""
 
 from abc import abstractmethod
 
@@ -27,9 +27,9 @@ class Encoder(nnx.Module):
     def code(
         self, voxels: Float[Arr, "n *space c"], key: Key[Array, ""] | None
     ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        """What a decoder is given of each scan in pretraining, and what giving it costs beside the reconstruction.
+        """Return each scan's code for the decoder in pretraining, and a regularisation term added to the loss.
 
-        A key asks for a random code where the encoder has one; this one has none, and it costs nothing.
+        A key draws a random code from an encoder that has one; this one is deterministic, and the term is 0.
         """
         return self(voxels), jnp.zeros(voxels.shape[0])
 
@@ -40,7 +40,7 @@ def needs(grid: tuple[int, ...], least: int) -> None:
         size = "×".join(map(str, grid[:-1]))
         raise UserError(
             f"this encoder needs scans of at least {least} voxels a side, and they have {size}; "
-            "bring the cohort in on a finer grid, or take fewer stages or another model/encoder"
+            "fix: ingest the cohort on a finer grid, or use fewer stages or another model/encoder"
         )
 
 

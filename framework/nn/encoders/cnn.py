@@ -1,4 +1,4 @@
-"""A small CNN that keeps where things are."""
+"""A small CNN that keeps locations."""
 
 from math import prod
 
@@ -16,10 +16,10 @@ from framework.types import Arr
 class CNN(Encoder):
     """Cubes of 2³ voxels as channels, then stride-2 convolutions down to 4³, then one dense layer; squares in 2-D.
 
-    The last map is flattened, not averaged: a ventricle is told from a sulcus by where it lies. Nothing is
-    normalised on the way, because the size of a structure is what is to be read. The first stage has `width`
-    channels, each later one twice as many. A `symmetric` encoder sees each scan and its mirror image along x
-    (left and right) and averages their maps, so that both halves of the head teach the same weights.
+    The last map is flattened, not averaged: a ventricle is distinguished from a sulcus by its location. Activations
+    are not normalised, because the size of a structure carries the information. The first stage has `width` channels,
+    each later one twice as many. A `symmetric` encoder takes each scan and its mirror image along x (left and right)
+    and averages their maps, so that both halves of the head train the same weights.
     """
 
     def __init__(self, width: int, out_features: int, symmetric: bool, *, grid: tuple[int, ...], rngs: nnx.Rngs):

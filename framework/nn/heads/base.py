@@ -1,4 +1,4 @@
-"""What a sequence head is."""
+"""Interface of sequence heads."""
 
 from abc import abstractmethod
 
@@ -30,8 +30,8 @@ class Head(nnx.Module):
 def years_ahead(sequence: Sequence, query: Query) -> Float[Array, "b q"]:
     """Years from each query's origin to its time.
 
-    A time before the origin counts as the origin: what a visit showed cannot be forgotten again. Padding counts as 0,
-    whatever stands there.
+    A time before the origin counts as the origin: data of a visit cannot be unseen. Padding counts as 0, whatever its
+    value.
     """
     ahead = jnp.asarray(query.time) - at_origin(sequence.times, query)
     return jnp.maximum(jnp.where(query.valid, ahead, 0), 0)

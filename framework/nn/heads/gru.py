@@ -1,4 +1,4 @@
-"""The gated recurrent unit (Cho et al. 2014), told of masks and of the time since the last visit."""
+"""The gated recurrent unit (Cho et al. 2014), with masks and the time since the last visit among its inputs."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ class GRU(Cell):
 
 
 def gated(gates: Dense, candidate: Dense, seen: Float[Array, "b t i"]) -> Steps:
-    """Eqs. 5-8 of Cho et al. 2014, the products with what is `seen` made beforehand."""
+    """Eqs. 5-8 of Cho et al. 2014, the products with the input `seen` computed beforehand."""
     enter, gate_weights = gates.apart(seen)
     offer, candidate_weights = candidate.apart(seen)
 
@@ -44,10 +44,10 @@ def gated(gates: Dense, candidate: Dense, seen: Float[Array, "b t i"]) -> Steps:
 
 
 def inputs(x: Float[Array, "*b d"], observed: Bool[Array, "*b d"], dt: Float[Array, "*b"]) -> Float[Array, "*b i"]:
-    """What a cell without a mechanism of its own for gaps is fed."""
+    """Inputs of a cell without a mechanism for gaps: values, their masks, and log(1 + dt)."""
     return jnp.concatenate([jnp.where(observed, x, 0), observed.astype(x.dtype), jnp.log1p(dt)[..., None]], axis=-1)
 
 
 def after(state: Float[Array, "b q h"], ahead: Float[Array, "b q"]) -> Float[Array, "b q i"]:
-    """A state beside how far ahead the query lies."""
+    """A state concatenated with the horizon of the query."""
     return jnp.concatenate([state, ahead[..., None], jnp.log1p(ahead)[..., None]], axis=-1)

@@ -1,4 +1,4 @@
-"""GRU-D (Che et al. 2018): what was last seen, and the state, decay towards the mean while nothing is seen."""
+"""GRU-D (Che et al. 2018): the last observed values decay towards the mean, and the state towards 0, over gaps."""
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,10 @@ from framework.nn.layers import Dense
 
 
 class GRUD(Cell):
-    """The equations of Che et al. 2018, section "GRU-D"; their names beside the lines.
+    """Equations of Che et al. 2018, section "GRU-D"; comments give their symbols.
 
-    Inputs decay to `mean`, trained from 0, which is the mean of standardised variables. A query takes one step more, at
-    which nothing is seen.
+    Inputs decay to `mean`, trained from 0, which is the mean of standardised variables. A query takes one step more,
+    without observations.
     """
 
     def __init__(self, features: int, *, d_in: int, rngs: nnx.Rngs):
@@ -37,7 +37,7 @@ class GRUD(Cell):
     def beside(
         self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]
     ) -> tuple[Array, ...]:
-        """What of each variable was last seen, and years since."""
+        """The last observed value of each variable, and years since."""
         last, since = self._last(x, observed, dt)
         return jnp.where(observed, x, last), jnp.where(observed, 0, since)
 
@@ -49,14 +49,14 @@ class GRUD(Cell):
     def _last(
         self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]
     ) -> tuple[Float[Array, "b t d"], Float[Array, "b t d"]]:
-        """What of each variable was last seen before each visit, the mean where nothing was, and years since."""
+        """The last value of each variable observed before each visit, the mean where there is none, and years since."""
         last, has, since = before(x, observed, dt)
         return jnp.where(has, last, self.mean[...]), since
 
     def _decayed(
         self, x: Float[Array, "b s d"], observed: Bool[Array, "b s d"], last: Float[Array, "b s d"], since: Array
     ) -> Steps:
-        """What enters a step, and the step: r, z, h̃ and h are those of the GRU on x̂, m and the decayed state."""
+        """The inputs of a step, and the step: r, z, h̃ and h are those of the GRU on x̂, m and the decayed state."""
         fade = jnp.exp(-jax.nn.relu(self.input_decay[...] * since + self.input_offset[...]))  # γ_x
         filled = jnp.where(observed, x, fade * last + (1 - fade) * self.mean[...])  # x̂
         decay = jnp.exp(-jax.nn.relu(self.state_decay(since)))  # γ_h
@@ -71,9 +71,9 @@ class GRUD(Cell):
 def before(
     x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]
 ) -> tuple[Float[Array, "b t d"], Bool[Array, "b t d"], Float[Array, "b t d"]]:
-    """What of each variable was last seen before each visit, whether anything was, and years since (their δ).
+    """The last value of each variable observed before each visit, whether there is one, and years since (their δ).
 
-    Where nothing was seen, years since the first visit.
+    Where nothing was observed, years since the first visit.
     """
     time = jnp.cumsum(dt, axis=1)
     value, has, when = (jnp.pad(part[:, :-1], ((0, 0), (1, 0), (0, 0))) for part in last_observed(x, observed, time))

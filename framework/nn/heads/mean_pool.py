@@ -1,4 +1,4 @@
-"""The mean of what was seen up to the origin: the floor under every head that knows the order of visits."""
+"""The mean of the visits up to the origin: a reference for every head that uses their order."""
 
 import jax.numpy as jnp
 from flax import nnx

@@ -1,4 +1,4 @@
-"""minimalRNN (Chen 2017) month by month, what is missing filled with its own forecast (Nguyen et al. 2020)."""
+"""minimalRNN (Chen 2017) in monthly steps, missing values imputed by its own forecast (Nguyen et al. 2020)."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from framework.types import Arr
 
 @configurable("filling")
 class Filling:
-    """What stands in for a variable that was not seen.
+    """Imputation of a missing variable.
 
-    Of its forecast, its last observed value (0, the mean, before there is one), its value at the visit ahead (the last
-    one, where that visit has none) and the share of the gap that has gone by.
+    A function of its forecast, its last observed value (0, the mean, before there is one), its value at the next visit
+    (the last one, where that visit has none) and the elapsed share of the gap.
     """
 
     @abstractmethod
@@ -30,7 +30,7 @@ class Filling:
 
 @dataclass(frozen=True)
 class Forecast(Filling):
-    """Model filling: the network's own forecast."""
+    """Model filling: the network's forecast."""
 
     def __call__(self, forecast: Array, last: Array, coming: Array, share: Array) -> Array:
         return forecast
@@ -46,18 +46,18 @@ class Forward(Filling):
 
 @dataclass(frozen=True)
 class Linear(Filling):
-    """Linear filling: on the line from the last observed value to the next visit's, which is the past by then."""
+    """Linear interpolation between the last observed value and the next visit's, which lies before the origin."""
 
     def __call__(self, forecast: Array, last: Array, coming: Array, share: Array) -> Array:
         return last + share * (coming - last)
 
 
 class MinimalRNN(Cell):
-    """A step a month (`per_year` 12) from visit to visit, and on to the query with forecasts alone.
+    """One step a month (`per_year` 12) from visit to visit, and on to the query with forecasts alone.
 
-    The carry is (state, the month's filled input, last observed values, what dropout keeps of the state).
-    A gap is walked in the whole months that it has, in one at least and `limit` at most. The forecast of a month is
-    learnt through what is asked of the months it leads to; dropout keeps the same states at all times.
+    The carry is (state, the month's imputed input, last observed values, dropout mask of the state).
+    A gap takes as many steps as it has whole months, at least one and at most `limit`. The forecast of a month is
+    trained through the queries of later months; the dropout mask is the same at all times.
     """
 
     def __init__(self, features: int, fill: Filling, per_year: int, limit: int, *, d_in: int, rngs: nnx.Rngs):
@@ -89,7 +89,7 @@ class MinimalRNN(Cell):
 
     def emit(self, carry: tuple, ahead: Float[Array, "b q"]) -> Float[Array, "b q h"]:
         months = self._months(ahead)
-        # nobody has seen what comes: whatever the filling, the forecast stands in for it
+        # values after the origin are unknown: whatever the imputation, they are replaced by the forecast
         state, x, *_ = self._walk(carry, months, months, carry[2], self.limit, Forecast())
         return jnp.tanh(self.out(after(jnp.concatenate([state, x], -1), ahead)))
 
@@ -108,7 +108,7 @@ class MinimalRNN(Cell):
     def _walk(
         self, carry: tuple, count: Array, gap: Array, coming: Array, most: int, fill: Filling | None = None
     ) -> tuple:
-        """So many of the `most` months, with nothing seen, of a gap of `gap` months."""
+        """Take the first `count` of at most `most` monthly steps without observations, in a gap of `gap` months."""
         fill = fill or self.fill
 
         def month(carry: tuple, number: Array) -> tuple[tuple, None]:

@@ -42,7 +42,7 @@ class ODERNN(Cell):
         return jax.lax.scan(substep, carry, length=self.substeps)[0]
 
     def slope(self, state: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
-        """Of the state, a year."""
+        """The derivative of the state, per year."""
         return jnp.tanh(self.slope_out(jnp.tanh(self.slope_hidden(state))))
 
     def steps(self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]) -> Steps:

@@ -1,4 +1,4 @@
-"""The one scan over time that every recurrent cell shares."""
+"""Recurrent heads: one scan over visits, shared by every recurrent cell."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -28,16 +28,16 @@ class Cell(nnx.Module):
     def initial(self, batch: int) -> Carry: ...
 
     def dropped(self, carry: Carry, key: Key[Array, ""], rate: Float[Arr, ""] | float) -> Carry:
-        """The initial carry of a run with dropout: nothing is dropped, unless the cell says otherwise."""
+        """Return the initial carry with dropout; the same carry, unless the cell overrides this."""
         return carry
 
     def evolve(self, carry: Carry, dt: Float[Array, " b"]) -> Carry:
-        """What happens between visits: nothing, unless the cell says otherwise."""
+        """Return the carry after a gap of `dt` years; the same carry, unless the cell overrides this."""
         return carry
 
     @abstractmethod
     def steps(self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]) -> Steps:
-        """What enters each step, as arrays (b, t, ...), and the step, (carry, *what enters) to carry.
+        """Return the inputs of each step, as arrays (b, t, ...), and the step, a function (carry, *inputs) -> carry.
 
         A cell that multiplies its inputs by weights does so here: one product over all visits takes less time than one
         a visit.
@@ -46,9 +46,9 @@ class Cell(nnx.Module):
     def beside(
         self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]
     ) -> tuple[Array, ...]:
-        """What queries are told of their origin beside the carry, (b, t, ...): nothing, unless the cell says otherwise.
+        """Return arrays (b, t, ...) that `emit` reads at the origin besides the carry; none by default.
 
-        What hangs on no state is not taken through the scan, where it would be copied at every step.
+        They depend on no state, and are kept out of the scan, which would copy them at every step.
         """
         return ()
 
@@ -90,7 +90,7 @@ class Recurrence(Head):
 
 
 def gaps(times: Float[Arr, "b t"], valid: Bool[Arr, "b t"]) -> Float[Array, "b t"]:
-    """Years since the visit before; 0 at the first visit and at padding, whatever time stands there."""
+    """Years since the visit before; 0 at the first visit and at padding, whatever its time."""
     seen = jax.lax.cummax(jnp.where(valid, jnp.arange(valid.shape[1]), -1), axis=1)
     before = jnp.pad(seen[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
     times = jnp.where(valid, times, 0)

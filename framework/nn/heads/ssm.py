@@ -51,8 +51,8 @@ class SSM(Head):
 class Modes(nnx.Module):
     """x' = pace Λx between visits; at a visit part of x is forgotten, and part of Bu enters.
 
-    It enters as an impulse, since how long a finding lasts is not known. Pace, forgetting and entering hang on u
-    (Gu & Dao 2023, Algorithm 2), as a Kalman filter's gain hangs on what was measured, and how long after the last.
+    It enters as an impulse, since the duration of a finding is unknown. Pace, forgetting and entering depend on u
+    (Gu & Dao 2023, Algorithm 2), as a Kalman filter's gain depends on the measured variables and the gap before them.
     """
 
     def __init__(self, features: int, fastest: float, slowest: float, *, rngs: nnx.Rngs):

@@ -1,4 +1,4 @@
-"""The time-aware LSTM (Baytas et al. 2017): what memory holds for the short term fades over a gap."""
+"""The time-aware LSTM (Baytas et al. 2017): the short-term part of memory decays over a gap."""
 
 import jax.numpy as jnp
 from flax import nnx

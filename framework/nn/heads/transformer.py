@@ -16,13 +16,13 @@ from framework.types import Arr, Query, Sequence
 
 
 class Transformer(Head):
-    """Visits attend to themselves and those before; a query goes the same way, as a visit that nobody else sees.
+    """Causal transformer: visits attend to themselves and earlier ones; a query is a visit hidden from all others.
 
     Times enter as rotations of queries and keys, at periods from `shortest` to `longest` years, so that attention sees
     differences of time and no position (rotary encoding, Su et al. 2021, its index replaced by a time), and each head
-    fades over years at a rate that it learns (Press et al. 2022, likewise). A token also says what of each variable
-    was last seen and when, which costs a block to look up. Dropout acts on what attention shares and each
-    layer adds (Vaswani et al. 2017, 5.4).
+    fades over years at a rate that it learns (Press et al. 2022, likewise). A token also holds the last observed
+    value of each variable and its age, which would cost a block to look up. Dropout acts on the attention weights and
+    the output of each layer (Vaswani et al. 2017, 5.4).
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Transformer(Head):
 def tokens(
     x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"], times: Float[Array, "b t"]
 ) -> Float[Array, "b t i"]:
-    """What a cell is fed; of each variable the last value, whether there is one, and log(1 + years since)."""
+    """The inputs of a cell; for each variable its last value, whether there is one, and log(1 + years since)."""
     last, has, since = last_observed(x, observed, times)
     age = jnp.log1p(jnp.where(has, times[..., None] - since, 0))
     return jnp.concatenate([inputs(x, observed, dt), last, has.astype(x.dtype), age], axis=-1)
@@ -116,12 +116,12 @@ class Attention(nnx.Module):
         row: Int[Arr, " b"] | None = None,
     ) -> Float[Array, "b q h"]:
         query = self.turned(self.query(asks), when)
-        told = self.turned(self.key(x), times), self._split(self.value(x)), times
-        keys, values, times = (of_rows(part, row) for part in told)
+        context = self.turned(self.key(x), times), self._split(self.value(x)), times
+        keys, values, times = (of_rows(part, row) for part in context)
         logits = jnp.einsum("bqnd,btnd->bnqt", query, keys) / jnp.sqrt(jnp.asarray(query.shape[-1], x.dtype))
         lag = jnp.where(seen, when[..., None] - times[:, None], 0)
         logits = logits - jnp.exp(self.fade[...])[:, None, None] * lag[:, None]  # Press et al. 2022, section 3
-        # where there is nothing to see, whatever comes out, it is a finite number
+        # where there is nothing to attend to, the result is arbitrary but finite
         share = jax.nn.softmax(jnp.where(seen[:, None], logits, jnp.finfo(x.dtype).min))
         answer = jnp.einsum("bnqt,btnd->bqnd", dropout(share, rate, key), values)
         return self.out(answer.reshape(asks.shape))

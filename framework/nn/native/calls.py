@@ -20,12 +20,12 @@ def convolve(x: Float[Arr, "n x y z c"], w: Float[Arr, "i j k c o"], stride, pad
 
 
 def convolve_data(dy: Arr, w: Arr, shape: tuple[int, ...], stride, pads) -> Array:
-    """Its gradient with respect to the input, whose shape is told."""
+    """Gradient of the convolution with respect to the input, which has the given shape."""
     return _call("convolve_data", shape, dy, w, **_steps(stride, pads))
 
 
 def convolve_weights(x: Arr, dy: Arr, shape: tuple[int, ...], stride, pads) -> Array:
-    """Its gradient with respect to the weights, whose shape is told."""
+    """Gradient of the convolution with respect to the weights, which have the given shape."""
     return _call("convolve_weights", shape, x, dy, **_steps(stride, pads))
 
 
@@ -37,8 +37,8 @@ def norm(x: Float[Arr, "n x y z c"], scale: Float[Arr, " c"], bias: Float[Arr, "
 def norm_keep(
     x: Float[Arr, "n x y z c"], scale: Float[Arr, " c"], bias: Float[Arr, " c"], how: Attributes
 ) -> tuple[Array, ...]:
-    """The same, with what its gradient needs: moments (n, g, 2), and of each pooled window the largest's x-hat and
-    place in the window, of the output's shape (empty where nothing is pooled).
+    """As `norm`, with the values its gradient needs: moments (n, g, 2), and for each pooled window the x-hat and place
+    of the largest value, in the output's shape (empty where nothing is pooled).
     """
     out = _pooled(x, how)
     kept = out if np.prod(how["pool"]) > 1 else (*out[:4], 0)

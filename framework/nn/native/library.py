@@ -1,6 +1,6 @@
 """The network's kernels for CPUs: convolution by oneDNN (the extra `cpu`), normalisation fused with what follows.
 
-Both need a C++ compiler. PROGNAX_NATIVE=0 declines both, PROGNAX_ONEDNN=0 convolution alone, as if it were not there.
+Both need a C++ compiler. PROGNAX_NATIVE=0 disables both, PROGNAX_ONEDNN=0 convolution alone.
 """
 
 import os
@@ -16,14 +16,14 @@ NORMS = ("norm", "norm_keep", "norm_backward")
 
 
 def name() -> str:
-    """What convolutions run on where the CPU is the device: "onednn <version>" or "xla"."""
+    """The implementation of convolutions on a CPU: "onednn <version>" or "xla"."""
     found = _onednn()
     return f"onednn {found[0]}" if found and convolves() else "xla"
 
 
 @cache
 def convolves() -> bool:
-    """Whether convolutions can be called; compiles and registers them at the first question."""
+    """Whether convolutions can be called; compiles and registers them at the first call."""
     found = _onednn()
     # normalisation first, whose lock convolutions take too
     return (
@@ -35,7 +35,7 @@ def convolves() -> bool:
 
 @cache
 def normalises() -> bool:
-    """The same of normalisation."""
+    """Whether normalisation can be called; compiles and registers it at the first call."""
     return native.register(HERE / "norm.cc", NORMS)
 
 

@@ -128,7 +128,7 @@ struct Standard {
   }
 };
 
-// `best` and `where` get, of each window, x-hat of the largest and its place; null where nobody asks.
+// `best` and `where` get, of each window, x-hat of the largest and its place; null where not needed.
 template <bool relu, bool keep>
 void normalise(const Shape& s, const float* x, const float* scale, const float* bias, const Standard& m, float* y,
                float* best, int32_t* where) {

@@ -1,4 +1,4 @@
-"""What a program computes and moves, counted from its jaxpr: the mathematics, not the form that it runs in.
+"""FLOPs and memory traffic of a program, counted from its jaxpr: the mathematics, not the form that it runs in.
 
 FLOPs are those of products and convolutions, two a multiply-add, as is the custom for the share of a machine's peak
 (Chowdhery et al. 2022, appendix B); everything else is counted as traffic alone. A loop counts as often as it runs,
@@ -32,8 +32,8 @@ OPAQUE |= {"cholesky", "lu", "qr", "eigh", "svd", "triangular_solve"}
 
 @dataclass(frozen=True)
 class Work:
-    """What one call of a program does: FLOPs by the type of the operands, bytes through memory, and the names of
-    operations whose FLOPs nobody counted.
+    """Work of one call of a program: FLOPs by the type of the operands, bytes through memory, and the names of
+    operations whose FLOPs are not counted.
     """
 
     by_type: Mapping[str, int]
@@ -46,13 +46,13 @@ class Work:
 
 
 def work_of(function: Callable, *args: PyTree) -> Work:
-    """What a call of `function` with these arguments (arrays, or their shapes) does."""
+    """Return the work of a call of `function` with these arguments (arrays, or their shapes)."""
     return work(jax.make_jaxpr(function)(*args))
 
 
 @lru_cache(8)  # of the same program, asked again for every job of a sweep
 def work(program: ClosedJaxpr) -> Work:
-    """What one call does; what it computes for nothing, the compiler leaves out, and so does this."""
+    """Return the work of one call; values that are never used are left out, as the compiler does."""
     needed, _ = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars), instantiate=True)
     tally = _Tally()
     for made in tally.run(needed, [_Array(var.aval) for var in needed.invars]):
@@ -171,7 +171,7 @@ class _Tally:
         return [_fresh(out) for out in equation.outvars]
 
     def _while(self, equation: Any, args: list[_Array]) -> list[_Array]:
-        """Nobody knows how often it runs: once, and said so where that matters."""
+        """Count a loop of unknown length once, and list it as uncounted where it has FLOPs."""
         before = self.flops.total()
         consts = equation.params["cond_nconsts"]
         body = equation.params["body_jaxpr"].jaxpr

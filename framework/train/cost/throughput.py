@@ -1,4 +1,4 @@
-"""What training costs: time, the work of a step, and how near the machine's limits it runs."""
+"""Cost of training: time, the work of a step, and its share of the machine's limits."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ FLOATS = ("bfloat16", "float16", "float64")  # products of anything else are hel
 
 @dataclass(frozen=True)
 class Cost:
-    """What training cost. Rates are those of the steady state: steps after the first call, which compiles.
+    """Cost of one training run. Rates are those of the steady state: steps after the first call, which compiles.
 
     `compile_seconds` are those of the step; `waiting` is the share of the steady time spent waiting for data. FLOPs
     and bytes are those of one step of all members, as `framework.train.cost.flops` counts them, less what `uncounted`
@@ -100,13 +100,13 @@ class Meter:
             self._count(*args[-2:])
         return result
 
-    def anew(self) -> None:
-        """The next call is of a program of fewer members: it compiles."""
+    def recompile(self) -> None:
+        """Compile at the next call, which is of a program of fewer members."""
         self._compiled = None
 
     @property
     def flops(self) -> float:
-        """Those of one step of the program under way."""
+        """FLOPs of one step of the current program."""
         return self._work.flops / self._steps if self._work else 0.0
 
     def _count(self, tables: Tables, batches: Drawn) -> None:

@@ -93,7 +93,7 @@ def at_nodes(course: Course):
                     mean, covariance = moments(k, course, a, speed, course.time, course.x, course.z)
                     log += multivariate_normal.logpdf(course.y[seen, k], mean[seen], covariance[np.ix_(seen, seen)])
             for name in MODEL.levels:
-                for t in np.flatnonzero(course.told[name]):
+                for t in np.flatnonzero(course.levels_seen[name]):
                     told = chances(name, a + speed * course.time[t], course.x[t])
                     log += np.log(told[course.levels[name][t]])
             yield a, speed, log
@@ -135,7 +135,7 @@ def test_what_is_foretold_is_conditional_on_what_was_seen():
         levels.append([chances(name, a + speed * time, x) for name in MODEL.levels])
     weight = np.exp(np.array(weights) - logsumexp(weights))
     asked = (SINGLE, *singles((course, np.array(time), x, z)))
-    ours = jax.jit(progression.foretold, static_argnums=5)(*asked, NODES)
+    ours = jax.jit(progression.predict, static_argnums=5)(*asked, NODES)
     np.testing.assert_allclose(ours.weight, weight, rtol=1e-3, atol=1e-7)
     np.testing.assert_allclose(ours.mean.T, np.array(expected)[:, :, 0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(ours.variance.T, np.array(expected)[:, :, 1], rtol=1e-4)

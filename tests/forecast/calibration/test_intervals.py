@@ -153,7 +153,7 @@ def test_every_training_subject_calibrates_once_and_nobody_by_whom_training_stop
 class FailsInCompany(LastVisit):
     """Meets an error where it is fitted beside those that calibrate it; keeps the folder of each attempt."""
 
-    error: UserError = UserError("the loss is no number")  # noqa: RUF009
+    error: UserError = UserError("the loss is not finite")  # noqa: RUF009
     folders: list[Path | None] = field(default_factory=list)
 
     def fit_many(self, examples, splits, keys, dynamics=None, folder=None, log=lambda row: None):
@@ -166,7 +166,7 @@ class FailsInCompany(LastVisit):
 def test_a_member_fitted_alone_after_a_failure_goes_on_from_no_state_of_others(linear, tmp_path):
     member = FailsInCompany(False)
     [fitted] = WithIntervals(member, True, 4).fit_many(linear, [split(linear)], KEY[None], folder=tmp_path)
-    assert any("the loss is no number" in note for note in fitted.notes)
+    assert any("the loss is not finite" in note for note in fitted.notes)
     assert len(set(member.folders)) == 2
 
 
