@@ -36,7 +36,7 @@ from framework.data.splits.split import KFold, Splitter
 from framework.data.splits.temporal import Temporal
 from framework.evaluate.leakage.gap_test import copied
 from framework.evaluate.leakage.probes import leaks
-from framework.evaluate.leakage.scan_similarity import reduced, scan_nearness
+from framework.evaluate.leakage.scan_similarity import reduced, scan_similarity
 from framework.forecast.base import Forecaster
 from framework.forecast.references import LastVisit
 from framework.image.augment import Affine, BiasField, Compose, Elastic, Flip, Gamma, Noise
@@ -173,7 +173,7 @@ def _packed(scans: Float[np.ndarray, "n x y z c"]) -> Scans:
 
 
 def _count_found(small: Float[np.ndarray, "s u v w"], subjects: int) -> tuple[int, int]:
-    found = copied(scan_nearness(small, np.arange(len(small)), len(small)))
+    found = copied(scan_similarity(small, np.arange(len(small)), len(small)))
     right = sum(copy.subject % subjects in {other % subjects for other in copy.others} for copy in found)
     return right, len(found) - right
 

@@ -48,8 +48,8 @@ class Row:
 
     `better` is "lower", "higher" or the number to be near to; `undefined` counts the resamples in which the metric
     could not be taken (an AUC where all truths are alike), which the interval leaves out. Models that share one of the
-    `letters` cannot be told apart by this metric, all pairs held to one error rate of 5%. `rank` is the place among the
-    models, 1 the best, from `rank_low` to `rank_high` in 95% of the resamples; None where an older run has none.
+    `letters` are not statistically distinguishable by this metric, at one error rate of 5% for all pairs. `rank` is the
+    place among the models, 1 the best, from `rank_low` to `rank_high` in 95% of the resamples; None in an older run.
     `comparable` is how many pairs of forecasts a ranking compares, all within folds, in the repeat with fewest; None
     for other scores. `reason` says why there is no value.
     """
@@ -100,11 +100,11 @@ def leaderboard(
 
 def _rows(one: Outcomes, reference: Sequence[str], resamples: int, seed: int) -> list[Row]:
     metrics, models = metrics_for(one.target), list(one.forecasts)
-    took = [len(told) for told in one.forecasts.values()]
+    took = [len(forecast) for forecast in one.forecasts.values()]
     found = {count: _scores(one, one.sharing(count), metrics, resamples, seed) for count in sorted(set(took))}
     widened = {count: widening(one.fold[:count]) for count in found}
     floors = [models.index(name) for name in reference if name in models]
-    by_fold = [_by_fold(metrics[0], told, one, int(one.fold.max()) + 1) for told in one.forecasts.values()]
+    by_fold = [_by_fold(metrics[0], forecast, one, int(one.fold.max()) + 1) for forecast in one.forecasts.values()]
     return [
         row
         for k, metric in enumerate(metrics)
@@ -116,16 +116,16 @@ def _rows(one: Outcomes, reference: Sequence[str], resamples: int, seed: int) ->
 def _scores(
     one: Outcomes, forecasts: Mapping[str, np.ndarray], metrics: tuple[Metric, ...], resamples: int, seed: int
 ) -> Scores:
-    told = np.stack(list(forecasts.values()))
+    forecast = np.stack(list(forecasts.values()))
     found = scores(
         metrics,
-        told,
+        forecast,
         one.truth,
         one.subject,
         subjects=len(one.subjects),
         resamples=resamples,
         key=jax.random.key(seed),
-        fold=one.fold[: told.shape[1]],
+        fold=one.fold[: forecast.shape[1]],
     )
     return jax.tree.map(lambda x: np.asarray(x, np.float64), found)
 
@@ -146,7 +146,7 @@ class Paired:
     widened: Mapping[int, float]
 
     def spread(self, model: int, floor: int | None = None) -> Spread:
-        """Of a model's score, or of its difference to another's, which no bound folds."""
+        """The estimate of a model's score, or of its difference to another's, which no bound folds."""
         if floor is None:
             took, metric = self.took[model], self.metric
             return Spread.of(*self._of(model, took), metric.smooth, self.widened[took], metric.bounds)
@@ -185,7 +185,7 @@ def _metric(
     for i, j in combinations(range(len(models)), 2):
         between[i, j] = between[j, i] = paired.spread(i, j).p_value()
     losses = [math.inf if math.isnan(s.value) else _loss(s.value, metric.better) for s in spreads]
-    told = letters(losses, np.nan_to_num(between, nan=1.0))
+    groups = letters(losses, np.nan_to_num(between, nan=1.0))
     placed = places(np.array(losses), paired.losses(metric.better))
 
     def difference(m: int, floor: int) -> Difference:
@@ -208,7 +208,7 @@ def _metric(
             undefined=paired.undefined(m),
             pairs=len(one.truth),
             subjects=len(one.subjects),
-            letters=told[m],
+            letters=groups[m],
             differences={models[f]: difference(m, f) for f in floors if f != m},
             **dict(zip(("rank", "rank_low", "rank_high"), map(known, placed[m]), strict=True)),
             comparable=asked[m][0],
@@ -218,8 +218,10 @@ def _metric(
     ]
 
 
-def _by_fold(metric: Metric, told: Float[np.ndarray, "r q p"], one: Outcomes, folds: int) -> Float[np.ndarray, "r f"]:
-    found = in_folds(metric, told, one.truth, one.subject, one.fold[: len(told)], folds)
+def _by_fold(
+    metric: Metric, forecast: Float[np.ndarray, "r q p"], one: Outcomes, folds: int
+) -> Float[np.ndarray, "r f"]:
+    found = in_folds(metric, forecast, one.truth, one.subject, one.fold[: len(forecast)], folds)
     return np.asarray(found, np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Everything that was asked and came to pass, kept in the run folder so that any score can be taken again."""
+"""Forecasts with their observed outcomes, kept in the run folder so that any score can be computed again."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class Outcomes:
 
     def sharing(self, repeats: int) -> dict[str, Float[np.ndarray, "r q p"]]:
         """The forecasts of the first `repeats`, of the models that took part in all of those."""
-        return {model: told[:repeats] for model, told in self.forecasts.items() if len(told) >= repeats}
+        return {model: forecast[:repeats] for model, forecast in self.forecasts.items() if len(forecast) >= repeats}
 
     def quantiles(self, model: str) -> Float[np.ndarray, "r q l"]:
         """The forecast quantiles of a number."""
@@ -69,8 +69,8 @@ class Outcomes:
 
     def points(self, model: str) -> Float[np.ndarray, "r q"]:
         """The point forecasts of a number; an older run has its medians alone."""
-        told = self.forecasts[model]
-        return told[..., len(LEVELS) if told.shape[-1] > len(LEVELS) else MEDIAN]
+        forecast = self.forecasts[model]
+        return forecast[..., len(LEVELS) if forecast.shape[-1] > len(LEVELS) else MEDIAN]
 
     def table(self) -> pd.DataFrame:
         """One row for each model, repeat and query, in words: ids and level names instead of indices."""
@@ -105,11 +105,11 @@ class Outcomes:
         last, places = _places(self.target)
         places = places[: next(iter(self.forecasts.values())).shape[-1]]  # an older run has no point forecasts
         repeats = len(self.fold)
-        whole = [np.pad(told, ((0, repeats - len(told)), (0, 0), (0, 0))) for told in self.forecasts.values()]
+        whole = [np.pad(made, ((0, repeats - len(made)), (0, 0), (0, 0))) for made in self.forecasts.values()]
         return xr.Dataset(
             {
                 "forecast": (("model", "repeat", "query", last), np.stack(whole)),
-                "repeats": ("model", [len(told) for told in self.forecasts.values()]),
+                "repeats": ("model", [len(forecast) for forecast in self.forecasts.values()]),
                 "subject": ("query", self.subject),
                 "fold": (("repeat", "query"), self.fold),
                 "origin": ("query", self.origin),
@@ -134,21 +134,21 @@ class Outcomes:
     def from_dataset(data: xr.Dataset) -> "Outcomes":
         columns = ("subject", "fold", "origin", "origin_time", "time", "truth")
         follow_up = data["follow_up"].values if "follow_up" in data else None
-        models, told = data["model"].values.tolist(), data["forecast"].values
+        models, forecast = data["model"].values.tolist(), data["forecast"].values
         # an older run does not say it: there all took part in all
-        took = data["repeats"].values if "repeats" in data else [len(one) for one in told]
-        each = zip(models, told, took, strict=True)
+        took = data["repeats"].values if "repeats" in data else [len(one) for one in forecast]
+        each = zip(models, forecast, took, strict=True)
         return Outcomes(
             target=_target(data.attrs["target"]),
             subjects=tuple(data["subject_id"].values.tolist()),
-            forecasts={model: told[:repeats] for model, told, repeats in each},
+            forecasts={model: forecast[:repeats] for model, forecast, repeats in each},
             follow_up=follow_up,
             **{name: data[name].values for name in columns},
         )
 
 
 def answer_names(target: Target) -> tuple[str, ...]:
-    """What a forecast's p numbers are called in a table: q05 ... q95 and point, p_<level>, or s_<years> of survival."""
+    """Names of a forecast's p numbers in a table: q05 ... q95 and point, p_<level>, or s_<years> of survival."""
     match target:
         case Number():
             return (*(f"q{round(100 * level):02d}" for level in LEVELS), "point")
@@ -161,7 +161,7 @@ def answer_names(target: Target) -> tuple[str, ...]:
 
 
 def _places(target: Target) -> tuple[str, np.ndarray]:
-    """What the last axis of forecasts is, and its labels."""
+    """The last axis of forecasts and its labels."""
     match target:
         case Number():
             return "number", np.array(answer_names(target), object)
@@ -200,7 +200,7 @@ def write(outcomes: Sequence[Outcomes], run: Path) -> None:
 
 
 def read(run: Path) -> list[Outcomes]:
-    """What `write` wrote, in its order of targets. Raises UserError where there is nothing to read."""
+    """Read what `write` wrote, in its order of targets. Raises UserError where there is nothing to read."""
     if not (run / "forecasts.zarr").is_dir():
         raise UserError(f"{run} has no forecasts.zarr; expected the folder of a finished run")
     try:

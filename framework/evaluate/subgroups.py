@@ -20,7 +20,7 @@ from framework.evaluate.leaderboard import known
 from framework.evaluate.metrics.registry import headline
 from framework.evaluate.outcomes import Outcomes
 
-FEWEST = 10  # subjects in a subgroup and outside it; of fewer nothing is told
+FEWEST = 10  # subjects in a subgroup and outside it; smaller ones are left out
 BAND = 10  # years of age
 
 
@@ -50,8 +50,8 @@ class Group:
     reason: str | None = None
 
 
-def told_by(cohort: Cohort, subjects: Sequence[str]) -> dict[str, list[str]]:
-    """What subjects are told apart by, a label each: levels, sites and the class when first seen, and bands of age."""
+def subgroup_labels(cohort: Cohort, subjects: Sequence[str]) -> dict[str, list[str]]:
+    """Labels that assign subjects to subgroups: levels, sites and the class when first seen, and bands of age."""
     place = {subject: i for i, subject in enumerate(cohort.subjects)}
     rows = [place[subject] for subject in subjects]
     wanted = [v for v in cohort.schema.static if v.levels and _told(v)]
@@ -104,7 +104,7 @@ def _target(one: Outcomes, labels: Mapping[str, Sequence[str]], resamples: int, 
 
 def _by_query(one: Outcomes, labels: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
     ahead = np.ceil(np.maximum(one.time - one.origin_time, 1e-6)).astype(int)
-    return {by: np.array(told, object)[one.subject] for by, told in labels.items()} | {
+    return {by: np.array(names, object)[one.subject] for by, names in labels.items()} | {
         "years ahead": np.array([f"{year - 1} to {year}" for year in ahead], object)
     }
 
@@ -116,29 +116,29 @@ def _count(one: Outcomes, here: Bool[np.ndarray, " q"]) -> int:
 def _part(one: Outcomes, by: str, level: str, here: Bool[np.ndarray, " q"], resamples: int, seed: int) -> list[Group]:
     metric = headline(one.target)
 
-    def of(told: Float[np.ndarray, "r q p"], weight: Bool[np.ndarray, " q"]) -> Scores:
+    def of(forecast: Float[np.ndarray, "r q p"], weight: Bool[np.ndarray, " q"]) -> Scores:
         found = scores(
             (metric,),
-            told[None],
+            forecast[None],
             one.truth,
             one.subject,
             subjects=len(one.subjects),
             resamples=resamples,
             key=jax.random.key(seed),
             weight=weight.astype(float),
-            fold=one.fold[: len(told)],
+            fold=one.fold[: len(forecast)],
         )
         return jax.tree.map(lambda x: np.asarray(x, np.float64)[..., 0, 0], found)
 
     rows = []
-    for model, told in one.forecasts.items():
-        own, rest = ([float(x.value), x.draws, x.without] for x in (of(told, here), of(told, ~here)))
-        widened = widening(one.fold[: len(told)])
+    for model, forecast in one.forecasts.items():
+        own, rest = ([float(x.value), x.draws, x.without] for x in (of(forecast, here), of(forecast, ~here)))
+        widened = widening(one.fold[: len(forecast)])
         spread = Spread.of(*own, smooth=metric.smooth, widened=widened, bounds=metric.bounds)
         gap = Spread.of(*(a - b for a, b in zip(own, rest, strict=True)), widened=widened)
         numbers = (spread.value, *spread.interval(), gap.value, *gap.interval(), gap.p_value())
         facts = one.target.name, metric.name, by, level, int(here.sum()), _count(one, here), model
-        count, reason = metric.why(one.truth[here], one.fold[: len(told), here], one.levels)
+        count, reason = metric.why(one.truth[here], one.fold[: len(forecast), here], one.levels)
         reason = reason if np.isnan(spread.value) else None
         rows.append(Group(*facts, *map(known, numbers), comparable=count, reason=reason))
     return rows
@@ -150,5 +150,5 @@ def write(rows: Sequence[Group], run: Path) -> None:
 
 
 def read(run: Path) -> list[Group]:
-    """What `write` wrote."""
+    """Read what `write` wrote."""
     return [Group(**row) for row in json.loads((run / "subgroups.json").read_text())]

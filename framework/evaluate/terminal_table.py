@@ -20,8 +20,8 @@ UNESTIMABLE = "not estimable"
 def as_text(rows: Sequence[Row]) -> str:
     """One block a target: the headline metric with its 95% interval and differences to the floors, then further ones.
 
-    The best value of each metric is marked with a star. Models that share a letter cannot be told apart. What is not
-    estimable is said with its reason.
+    The best value of each metric is marked with a star. Models that share a letter are not statistically
+    distinguishable. A score that is not estimable is named with its reason.
     """
     page = io.StringIO()
     console = Console(file=page, width=200, color_system=None, highlight=False)

@@ -14,7 +14,7 @@ from framework.data.cohort.store import Cohort
 from framework.data.queries.examples import Examples
 from framework.data.splits.split import ROLES, Split
 from framework.errors import UserError
-from framework.evaluate.leakage.future_leaks import sees
+from framework.evaluate.leakage.future_leaks import future_dependence
 from framework.evaluate.leakage.probes import MEANINGS, Leak, twins
 from framework.forecast.base import Fitted, Forecaster, Part
 from framework.forecast.deep.pretrained import Pretrained, digests
@@ -60,7 +60,7 @@ def certificate(
 def blindness(examples: Examples, split: Split, name: str, fitted: Fitted) -> dict:
     """Whether the forecasts of those whom it is tested on change with the future: a check of the certificate."""
     rows = np.flatnonzero(split.test & examples.asked.query.valid.any(1))
-    seen = [Leak(one) for one in sees(fitted, examples, rows)] if len(rows) else []
+    seen = [Leak(one) for one in future_dependence(fitted, examples, rows)] if len(rows) else []
     otherwise = "forecasts stay bit-equal whatever comes after their origin"
     return _check(f"{name}: blind to the future", seen, otherwise if len(rows) else "nobody to be asked in this fold")
 

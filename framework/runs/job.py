@@ -326,7 +326,7 @@ def _outcomes(
 
 def _in_subgroups(examples: Examples, found: Sequence[Outcomes], config: DictConfig) -> list[subgroups.Group]:
     """The headline metrics by who subjects are and by years ahead; all targets have the same subjects."""
-    labels = subgroups.told_by(examples.cohort, found[0].subjects) if found else {}
+    labels = subgroups.subgroup_labels(examples.cohort, found[0].subjects) if found else {}
     return subgroups.subgroups(found, labels, config.resamples, config.seed)
 
 

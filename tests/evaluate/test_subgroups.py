@@ -55,7 +55,7 @@ def test_written_and_read(rows, tmp_path):
 def test_what_tells_subjects_apart(tmp_path):
     cohort = small(tmp_path / "c")
     subjects = cohort.subjects[3:0:-1]
-    told = groups.told_by(cohort, subjects)
+    told = groups.subgroup_labels(cohort, subjects)
     assert told["sex"] == ["M", "F", "M"]
     assert told["age"] == ["70 to 79"] * 3
     assert set(told) == {"sex", "age", "stage"}

@@ -126,7 +126,9 @@ def row(model: str, value: float, **differences: Difference) -> Row:
 def test_words_claim_no_more_than_the_intervals():
     floor = row("last", 3.0)
     unsure = row("deep", 2.5, last=Difference(-0.5, -1.2, 0.2, 0.3, None))
-    assert "deep is not statistically distinguishable" in comparison.sentence([floor, unsure], ["last"]).replace("It", "deep")
+    assert "deep is not statistically distinguishable" in comparison.sentence([floor, unsure], ["last"]).replace(
+        "It", "deep"
+    )
     sure = row("deep", 2.5, last=Difference(-0.5, -0.8, -0.2, 0.01, 0.0312))
     assert "It differs from last: -0.50 [-0.80, -0.20]" in comparison.sentence([floor, sure], ["last"])
     worse = row("deep", 4.0, last=Difference(1.0, 0.2, 1.4, 0.01, None))

@@ -11,7 +11,7 @@ from framework.data.cohort.as_of import known
 from framework.data.splits.split import Split
 from framework.digests import seal
 from framework.errors import UserError
-from framework.evaluate.leakage.future_leaks import sees
+from framework.evaluate.leakage.future_leaks import future_dependence
 from framework.evaluate.leakage.probes import MEANINGS
 from framework.forecast.base import Part
 from framework.forecast.deep.pretrained import SEEN, digests
@@ -91,7 +91,7 @@ def test_times_of_another_future_run_forwards():
             seen.append(visits)
             return super().predict(visits, query)
 
-    assert sees(Watched(**vars(fitted)), examples, np.flatnonzero(split().test)) == []
+    assert future_dependence(Watched(**vars(fitted)), examples, np.flatnonzero(split().test)) == []
     counts = [np.asarray(visits.valid).sum() for visits in seen]
     assert len(set(counts)) > 1
     for visits in seen:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-TAIL = 10  # resamples; a share told by fewer is extrapolated
+TAIL = 10  # resamples; a share estimated from fewer is extrapolated
 FURTHEST = 9  # normal quantile
 
 
@@ -57,7 +57,7 @@ class Spread:
         return min(float(low), self.value), max(float(high), self.value)
 
     def p_value(self, null: float = 0.0) -> float:
-        """Of the score being `null`: one less the coverage of the interval that just reaches it."""
+        """The p-value of the score being `null`: one less the coverage of the interval that just reaches it."""
         if not self.draws.size or np.isnan(self.value):
             return float("nan")
         place = self._place(self.value + (null - self.value) / self.widened)
@@ -69,8 +69,8 @@ class Spread:
     def _place(self, value: float) -> float:
         """The normal quantile of the share of resamples below a value, equals counting half.
 
-        Beyond all but `TAIL` of them it is told by how far those are from the middle: the number of resamples must not
-        be what decides how small a p-value can be.
+        Beyond all but `TAIL` of them it is extrapolated from how far those are from the middle: the number of
+        resamples must not decide how small a p-value can be.
         """
         below = np.sum(self.draws < value) + np.sum(self.draws == value) / 2
         count = len(self.draws)
@@ -98,7 +98,7 @@ class Spread:
 
     @cached_property
     def _away(self) -> Float[np.ndarray, " n"]:
-        """What each subject adds, up to a factor; zeros where nobody adds anything."""
+        """The contribution of each subject, up to a factor; zeros where no subject contributes."""
         return self.without.mean() - self.without if self.without.size else np.zeros(2)
 
     @cached_property

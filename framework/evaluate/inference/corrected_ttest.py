@@ -11,7 +11,7 @@ def widening(fold: Int[np.ndarray, "r q"]) -> float:
     The bootstrap takes fitted models as given. But each subject is tested once and, in the other folds, trained on: two
     subjects that are alike help each other's forecasts, and count twice. No run of K folds tells how much that adds
     (Bengio & Grandvalet 2004); Nadeau & Bengio (2003, Eq. 9) have a variance over folds count 1/K + tested/trained for
-    1/K, which is 1 + K/(K - 1) times as much. 1 where one fold alone was tested: nobody in it was trained on.
+    1/K, which is 1 + K/(K - 1) times as much. 1 where one fold alone was tested: no subject in it was trained on.
     """
     folds = np.mean([len(np.unique(one)) for one in fold])
     return float(np.sqrt(1 + folds / (folds - 1))) if folds > 1 else 1.0

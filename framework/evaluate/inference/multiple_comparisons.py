@@ -1,4 +1,4 @@
-"""Who is better than whom, all pairs held to one error rate."""
+"""Comparisons of all pairs of models, held to one family-wise error rate."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -21,9 +21,10 @@ def holm(p: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
 
 
 def compact_letters(apart: Bool[np.ndarray, "m m"]) -> list[str]:
-    """A letter for each largest set of models no two of which are apart: models that share one cannot be told apart.
+    """A letter for each largest set of models of which no two differ.
 
-    Models come best first, and so do the letters. By insertion and absorption (Piepho 2004).
+    Models that share a letter are not statistically distinguishable. Models come best first, and so do the letters. By
+    insertion and absorption (Piepho 2004).
     """
     count = len(apart)
     groups = [frozenset(range(count))]
@@ -49,8 +50,8 @@ def letters(losses: Sequence[float], p: Float[np.ndarray, "m m"]) -> list[str]:
     apart = np.zeros((len(known), len(known)), bool)
     for (i, j), value in zip(pairs, adjusted, strict=True):
         apart[i, j] = apart[j, i] = value < ALPHA
-    told = dict(zip(known, compact_letters(apart), strict=True))
-    return [told.get(m, "") for m in range(len(losses))]
+    assigned = dict(zip(known, compact_letters(apart), strict=True))
+    return [assigned.get(m, "") for m in range(len(losses))]
 
 
 def places(
@@ -63,9 +64,9 @@ def places(
     """
     own = np.full((3, len(losses)), np.nan)
     known = np.isfinite(losses)
-    told = draws[:, known][~np.isnan(draws[:, known]).any(axis=1)]
+    complete = draws[:, known][~np.isnan(draws[:, known]).any(axis=1)]
     own[0, known] = rankdata(losses[known])
-    if len(told):
+    if len(complete):
         ends = (1 - coverage) / 2, (1 + coverage) / 2
-        own[1:, known] = np.quantile(rankdata(told, axis=1), ends, axis=0, method="inverted_cdf")
+        own[1:, known] = np.quantile(rankdata(complete, axis=1), ends, axis=0, method="inverted_cdf")
     return own.T

@@ -28,11 +28,11 @@ def shared_visits(cohort: Cohort) -> Pairs:
     """Subjects with visits that agree in every observed number and level, as chance would not have it.
 
     How likely chance is to make two visits agree is reckoned from how common each value is, as if variables were
-    independent. A subject's further visits count by the values that nobody else has: two healthy people keep their
+    independent. A subject's further visits count by the values that no other subject has: two healthy people keep their
     levels, and their ages advance alike.
     """
     owners: dict[bytes, list[tuple[int, float, float]]] = defaultdict(list)
-    for row, key, whole, rare in _told(cohort):
+    for row, key, whole, rare in _visit_rarity(cohort):
         owners[key].append((row, whole, rare))
     found: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
     for alike in owners.values():
@@ -49,7 +49,7 @@ def shared_visits(cohort: Cohort) -> Pairs:
 
 
 def across(pairs: Pairs, roles: Sequence[Sequence[str]]) -> dict[tuple[int, int], int]:
-    """Those of the pairs of whom in some fold one is tested by what was learnt from the other."""
+    """Pairs of which in some fold one is tested by a model trained on the other."""
     learns = ("train", "validation")
 
     def apart(one: int, other: int) -> bool:
@@ -68,10 +68,10 @@ def _pairs(groups: Iterable[set[int]]) -> dict[tuple[int, int], int]:
     return dict(found)
 
 
-def _told(cohort: Cohort) -> Iterable[tuple[int, bytes, float, float]]:
-    """Of each visit the subject, what it says, and the logarithm of the chance that another says the same.
+def _visit_rarity(cohort: Cohort) -> Iterable[tuple[int, bytes, float, float]]:
+    """The subject of each visit, its values, and the logarithm of the chance that another visit has the same.
 
-    Last the same for what only one other visit says too, of the variables that do not advance by themselves.
+    The last number counts values that only one other visit has, of variables that do not advance by themselves.
     """
     row, visit = np.nonzero(cohort.valid)
     own = [place for place, v in enumerate(cohort.schema.variables) if "hindsight" not in v.roles]
@@ -86,5 +86,5 @@ def _told(cohort: Cohort) -> Iterable[tuple[int, bytes, float, float]]:
         chance = np.where(there, np.log(others / max(len(column) - 1, 1)), 0)
         whole += chance
         rare += np.where((others == 1) & free, chance, 0)
-    for i, (subject, told) in enumerate(zip(row, values, strict=True)):
-        yield int(subject), told.tobytes(), float(whole[i]), float(rare[i])
+    for i, (subject, values_of_visit) in enumerate(zip(row, values, strict=True)):
+        yield int(subject), values_of_visit.tobytes(), float(whole[i]), float(rare[i])

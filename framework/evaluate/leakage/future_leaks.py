@@ -1,4 +1,4 @@
-"""Whether forecasts hang on what comes after their origin: the future is changed, and they must not change with it."""
+"""Whether forecasts depend on what comes after their origin: where the future is changed, they must not change."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -15,31 +15,31 @@ ORIGINS = 3  # visits from which the future is changed
 Change = Callable[[Visits, int], Visits]
 
 
-def sees(fitted: Fitted, examples: Examples, rows: Rows) -> list[str]:
-    """What of the future a forecaster sees: "later visits", "later labels", "visit count", "hindsight"; or nothing.
+def future_dependence(fitted: Fitted, examples: Examples, rows: Rows) -> list[str]:
+    """Parts of the future that a forecaster depends on: "later visits", "later labels", "visit count", "hindsight".
 
     Every change leaves everything up to the origin as it is; answers are compared bit by bit.
     """
     loader = Loader(replace(examples, layout=fitted.layout), cache_bytes=0)
     size = loader.size(min(BATCH, len(rows)), rows)  # as `answers` asks them, so that the program is there
     batch = loader.batch(next(loader.pack(rows, size)), size, examples.asked)
-    before, asks = told(fitted, batch), [*_asks(batch)]
+    before, asks = predict_arrays(fitted, batch), [*_asks(batch)]
 
     def moved(change: Change) -> bool:
         for origin, here in asks:
-            after = told(fitted, replace(batch, visits=change(batch.visits, origin)))
+            after = predict_arrays(fitted, replace(batch, visits=change(batch.visits, origin)))
             if any(not np.array_equal(after[t][here], before[t][here]) for t in before):
                 return True
         return False
 
     *future, (hindsight, afterwards) = _changes(examples)
     found = [name for name, change in future if moved(change)] if moved(_all([c for _, c in future])) else []
-    if {"later visits", "later labels"} & set(found):  # whoever reads the last visit also notices that there is one
+    if {"later visits", "later labels"} & set(found):  # a reader of the last visit depends on there being one
         found = [name for name in found if name != "visit count"]
     return [*found, hindsight] if moved(afterwards) else found
 
 
-def told(fitted: Fitted, batch: Batch) -> dict[str, np.ndarray]:
+def predict_arrays(fitted: Fitted, batch: Batch) -> dict[str, np.ndarray]:
     """The numbers of each target's answer."""
     answers = fitted.predict(batch.visits, batch.query)
     return {name: np.asarray(numbers(answer)) for name, answer in answers.items()}

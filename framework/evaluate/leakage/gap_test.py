@@ -17,7 +17,7 @@ CHANCE = 1e-3  # of calling anybody of an honest cohort a copy
 LENIENT = 10.0  # how many times more often than by that law gaps may be so wide
 GROUP = 4  # copies of one subject that are looked for at most; more would make a small site a group of copies
 FEWEST = 12  # subjects below which a cohort says too little of how near people come
-LEAST = 3.0  # evidence below which nobody is named, in whatever company
+LEAST = 3.0  # evidence below which no pair is named
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Copied:
 
 
 def copied(nearness: Float[np.ndarray, "n n"]) -> list[Copied]:
-    """Those too near each other; `nearness` are logarithms of distances, or of what grows like a power of them.
+    """Subjects too near each other; `nearness` are logarithms of distances, or of what grows like a power of them.
 
     A pair that must not be compared is infinitely far. Empty where there are too few subjects to tell.
     """
@@ -70,7 +70,7 @@ def _apart(
 
 
 def _beyond_chance(groups: list[Copied], count: int) -> list[Copied]:
-    """Those with more evidence than chance gives anybody, then those too many to have theirs by chance."""
+    """Groups with more evidence than chance gives any, then those too many to have theirs by chance."""
     chance = np.minimum(LENIENT * np.exp([-one.evidence for one in groups]), 1)
     alone = int((binom.sf(0, count, chance) < CHANCE).sum())
     together = binom.sf(np.arange(len(groups)) - alone, count, chance) < CHANCE

@@ -10,8 +10,8 @@ from framework.data.batches.normalise import scaled
 from framework.data.cohort.store import Cohort
 from framework.evaluate.leakage.duplicate_subjects import Pairs
 from framework.evaluate.leakage.gap_test import FEWEST, copied
-from framework.evaluate.leakage.scan_similarity import comparable, reduced, scan_nearness
-from framework.evaluate.leakage.table_similarity import CELLS, Cells, cells, table_nearness
+from framework.evaluate.leakage.scan_similarity import comparable, reduced, scan_similarity
+from framework.evaluate.leakage.table_similarity import CELLS, Cells, cells, table_similarity
 
 MOST = 2000  # subjects, and scans of a modality, that are compared; of more, so many are drawn
 
@@ -25,7 +25,7 @@ class Near:
 
 
 def near(cohort: Cohort, modalities: tuple[str, ...], known: Pairs) -> Near:
-    """Those that `known`, identical ones, does not hold already. Time grows with the square of `MOST` at most."""
+    """Near duplicates that are not among the identical ones, `known`. Time grows with the square of `MOST` at most."""
     found, compared = dict[tuple[int, int], int](), []
     for what, rows, nearness in _looked_at(cohort, modalities):
         compared.append(what)
@@ -43,21 +43,21 @@ def near(cohort: Cohort, modalities: tuple[str, ...], known: Pairs) -> Near:
 def _looked_at(
     cohort: Cohort, modalities: tuple[str, ...]
 ) -> Iterator[tuple[str, Int[np.ndarray, " p"], Float[np.ndarray, "p p"]]]:
-    """What is compared, in words, the subjects' places, and how near they are."""
+    """Comparisons: what is compared, in words, the subjects' places, and how near they are."""
     for name in modalities:
         if comparable(cohort.schema.modality(name).shape):
             rows = _drawn(np.flatnonzero(cohort.present[name].any(1)))
             scans = _firsts(cohort.present[name][rows])
             if len(rows) >= FEWEST:
                 small = np.stack([reduced(scaled(cohort, name, int(rows[i]), int(j))) for i, j in scans])
-                told = f"{len(small)} of {cohort.present[name].sum()} scans ({name})"
-                yield told, rows, scan_nearness(small, scans[:, 0], len(rows))
+                compared = f"{len(small)} of {cohort.present[name].sum()} scans ({name})"
+                yield compared, rows, scan_similarity(small, scans[:, 0], len(rows))
     rows = _drawn(np.arange(len(cohort.subjects)))
-    told = cells(cohort, rows)
-    enough = told.observed.sum(1) >= CELLS
+    table = cells(cohort, rows)
+    enough = table.observed.sum(1) >= CELLS
     if enough.sum() >= FEWEST:
         of = f"the measurements of {enough.sum()} of {len(cohort.subjects)} subjects"
-        yield of, rows[enough], table_nearness(Cells(told.value[enough], told.observed[enough], told.grain))
+        yield of, rows[enough], table_similarity(Cells(table.value[enough], table.observed[enough], table.grain))
 
 
 def _drawn(rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " p"]:
@@ -66,7 +66,7 @@ def _drawn(rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " p"]:
 
 
 def _firsts(present: np.ndarray) -> Int[np.ndarray, "s 2"]:
-    """Of each subject as many of the first scans as can be compared of all."""
+    """For each subject as many of the first scans as can be compared of all."""
     number = np.where(present, np.cumsum(present, axis=1), present.size)
     each = max(k for k in range(1, present.shape[1] + 1) if k == 1 or (number <= k).sum() <= MOST)
     return np.argwhere(number <= each)

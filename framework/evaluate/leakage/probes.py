@@ -18,7 +18,7 @@ from framework.data.queries.examples import Examples
 from framework.data.queries.origins import EVERY
 from framework.data.splits.split import Split
 from framework.evaluate.leakage.duplicate_subjects import Pairs, across, shared_scans, shared_visits
-from framework.evaluate.leakage.future_leaks import sees
+from framework.evaluate.leakage.future_leaks import future_dependence
 from framework.evaluate.leakage.near_duplicates import Near, near
 from framework.forecast.base import Fitted, Forecaster
 from framework.forecast.predict import answers
@@ -33,7 +33,7 @@ MEANINGS = {
     "two ids": "subjects in different roles share visits that chance would not make alike",
     "duplicate voxels": "subjects in different roles share scans",
     "near duplicates": "subjects in different roles are as near each other as changed copies are, not as people are",
-    "unrepeatable": "two fits with one key differ, so nothing else can be told; make fits hang on the key alone",
+    "unrepeatable": "two fits with one key differ, so nothing else can be shown; make fits depend on the key alone",
     "training": "test subjects are among what it is trained on (rows split instead of subjects, or augmented before)",
     "selection": "labels of test subjects decide what is chosen (features, candidates or when to stop)",
     "normaliser": "means, scales or features are fitted on test subjects too",
@@ -72,7 +72,8 @@ def leaks(
     probe, (found, _) = _Probe(forecaster, examples, split, key, known), twins(examples, [split])
     if not probe.same(probe.fit(examples.cohort), EXACT):
         return [*found, Leak("unrepeatable")]
-    return [*found, *_of_test_subjects(probe), *(Leak(name) for name in sees(probe.fitted, examples, probe.rows))]
+    future = future_dependence(probe.fitted, examples, probe.rows)
+    return [*found, *_of_test_subjects(probe), *(Leak(name) for name in future)]
 
 
 def twins(examples: Examples, splits: Sequence[Split]) -> tuple[list[Leak], Near]:
@@ -93,7 +94,7 @@ def twins(examples: Examples, splits: Sequence[Split]) -> tuple[list[Leak], Near
 
 
 def _of_test_subjects(probe: "_Probe") -> list[Leak]:
-    """The change that tells most names the leak: whoever trains on test subjects would answer to all of them."""
+    """The most specific change names the leak: a model trained on test subjects would respond to all of them."""
     cohort, test = probe.examples.cohort, probe.split.test
     columns = [target.index for target in probe.examples.layout.measured]
     if not probe.same(probe.fit(_nudged(cohort, test, columns)), CLOSE):
@@ -150,7 +151,7 @@ class _Probe:
 
 
 def _nudged(cohort: Cohort, test: Bool[np.ndarray, " n"], columns: list[int]) -> Cohort:
-    """Of each target two values of different test subjects are swapped, about a tenth of the spread apart.
+    """Swap two values of different test subjects for each target, about a tenth of the spread apart.
 
     What is fitted on all values together, a mean, a scale, a median, stays as it is.
     """
@@ -199,7 +200,7 @@ def _stretched(cohort: Cohort, test: Bool[np.ndarray, " n"]) -> Cohort:
 
 
 def _thinned(cohort: Cohort, test: Bool[np.ndarray, " n"]) -> Cohort:
-    """Of test subjects half of what is no date is missing, and their visits lie further apart."""
+    """Remove half of the test subjects' values, dates excepted, and put their visits further apart."""
     dated = np.array(["date" in v.roles for v in cohort.schema.variables], bool)
     visit, column = np.indices(cohort.observed.shape[1:])
     drop = test[:, None, None] & ((visit + column) % 2 == 0) & ~dated

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 FINE, POSED, SIDE = 32, 16, 8  # voxels a side that are read, that poses are found by, and that are compared
 STEPS, ROUNDS = 6, 2
 BLUR = 0.5  # of the lattice's spacing
-WEAK = 0.05  # of the best-told change: what tells less (turns of a ball) is left alone
+WEAK = 0.05  # of the best-determined change: weaker ones (turns of a ball) are left alone
 STRIDE, REACH = 0.15, 0.5  # of half a side: how far a step, and a pose, may lead
 ENOUGH = 100  # voxels, below which a scan has no shape to know it by
 BLOCK = 256  # scans that are compared with all others at once
@@ -40,19 +40,19 @@ def comparable(shape: tuple[int, ...]) -> bool:
     return int(np.prod(_lattice(shape, SIDE))) >= ENOUGH
 
 
-def scan_nearness(
+def scan_similarity(
     scans: Float[np.ndarray, "s u v w"], owner: Int[np.ndarray, " s"], people: int
 ) -> Float[np.ndarray, "n n"]:
     """The logarithm of the distance between the two most alike scans of each two people, in any mirror image."""
     shape = _lattice(scans.shape[1:], SIDE)
-    told = _read(_smooth(scans, SIDE), _poses(scans), shape)
-    mean = _symmetric(told.mean(0), shape)
-    told = _whitened(_without(told, _tangents(mean, shape)), shape)
-    size, near = (told**2).sum(1), np.full((people, people), np.inf)
-    for mirrored in _mirrors(told, shape):
-        for start in range(0, len(told), BLOCK):
+    features = _read(_smooth(scans, SIDE), _poses(scans), shape)
+    mean = _symmetric(features.mean(0), shape)
+    features = _whitened(_without(features, _tangents(mean, shape)), shape)
+    size, near = (features**2).sum(1), np.full((people, people), np.inf)
+    for mirrored in _mirrors(features, shape):
+        for start in range(0, len(features), BLOCK):
             some = slice(start, start + BLOCK)
-            apart = size[some, None] + size - 2 * mirrored[some] @ told.T
+            apart = size[some, None] + size - 2 * mirrored[some] @ features.T
             np.minimum.at(near, (owner[some, None], owner[None]), np.maximum(apart, 0))
     smallest = np.finfo(np.float32).eps * size.mean()  # nearer than rounding nothing can be
     return np.log(np.maximum(np.minimum(near, near.T), smallest)) / 2
@@ -78,17 +78,17 @@ def _poses(scans: Float[np.ndarray, "s u v w"]) -> Float[np.ndarray, "s 3 4"]:
     shape, smooth = _lattice(scans.shape[1:], POSED), _smooth(scans, POSED)
     still = np.tile(np.eye(3, 4), (len(scans), 1, 1))
     poses, plain = still, _read(smooth, still, shape)
-    told = plain
+    features = plain
     for _ in range(ROUNDS):
-        mean, poses, told = _symmetric(told.mean(0), shape), still, plain
+        mean, poses, features = _symmetric(features.mean(0), shape), still, plain
         solve = np.linalg.pinv(_tangents(mean, shape, 1), WEAK)
         for _ in range(STEPS):
-            gain, move = np.split(told @ solve.T, [5], axis=1)
+            gain, move = np.split(features @ solve.T, [5], axis=1)
             move = (move / np.maximum(gain[:, 1:2], 0.3)).reshape(-1, 3, 4)
             poses = _stepped(poses, np.clip(move, -STRIDE, STRIDE))
-            told = _read(smooth, poses, shape)
-        lost = (np.abs(poses - still) > REACH).any((1, 2)) | (_error(told, mean) > _error(plain, mean))
-        poses, told = np.where(lost[:, None, None], still, poses), np.where(lost[:, None], plain, told)
+            features = _read(smooth, poses, shape)
+        lost = (np.abs(poses - still) > REACH).any((1, 2)) | (_error(features, mean) > _error(plain, mean))
+        poses, features = np.where(lost[:, None, None], still, poses), np.where(lost[:, None], plain, features)
     return poses
 
 
@@ -104,27 +104,27 @@ def _read(
 ) -> Float[np.ndarray, "s p"]:
     """Scans where their poses lead the lattice's points; beyond the edge is background (0)."""
     points, size = _points(shape), np.array(scans.shape[1:])[:, None]
-    told = np.empty((len(scans), points.shape[1]), np.float32)
+    features = np.empty((len(scans), points.shape[1]), np.float32)
     for place, (scan, pose) in enumerate(zip(scans, poses, strict=True)):
         at = ((pose[:, :3] @ points + pose[:, 3:] + 1) * size - 1) / 2
         at[size[:, 0] == 1] = 0
-        told[place] = map_coordinates(scan, at, order=1, mode="constant")
-    return told
+        features[place] = map_coordinates(scan, at, order=1, mode="constant")
+    return features
 
 
-def _error(told: Float[np.ndarray, "s p"], mean: Float[np.ndarray, " p"]) -> Float[np.ndarray, " s"]:
+def _error(features: Float[np.ndarray, "s p"], mean: Float[np.ndarray, " p"]) -> Float[np.ndarray, " s"]:
     """One less the correlation with the mean."""
-    own, other = _unit(told), _unit(mean[None])[0]
+    own, other = _unit(features), _unit(mean[None])[0]
     return 1 - own @ other
 
 
-def _unit(told: Float[np.ndarray, "s p"]) -> Float[np.ndarray, "s p"]:
-    told = told - told.mean(1, keepdims=True)
-    return told / np.maximum(np.linalg.norm(told, axis=1, keepdims=True), 1e-12)
+def _unit(features: Float[np.ndarray, "s p"]) -> Float[np.ndarray, "s p"]:
+    features = features - features.mean(1, keepdims=True)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def _tangents(mean: Float[np.ndarray, " p"], shape: Shape, degree: int = 2) -> Float[np.ndarray, "p g"]:
-    """What small changes add to the mean scan: gain and shading first, then an affine map's twelve numbers.
+    """Tangents: what small changes add to the mean scan: gain and shading first, then an affine map's twelve numbers.
 
     With `degree` 2 the square and the cube of the intensities, and shading of second degree, come before the map.
     """
@@ -140,27 +140,27 @@ def _tangents(mean: Float[np.ndarray, " p"], shape: Shape, degree: int = 2) -> F
     return np.stack([np.ones_like(mean), mean, *shades, *moves], axis=1)
 
 
-def _without(told: Float[np.ndarray, "s p"], tangents: Float[np.ndarray, "p g"]) -> Float[np.ndarray, "s p"]:
-    """What of each scan no small change of the mean explains."""
+def _without(features: Float[np.ndarray, "s p"], tangents: Float[np.ndarray, "p g"]) -> Float[np.ndarray, "s p"]:
+    """The part of each scan that no small change of the mean explains."""
     scaled = tangents / np.maximum(np.linalg.norm(tangents, axis=0), 1e-12)
     basis, size, _ = np.linalg.svd(scaled, full_matrices=False)
-    basis, own = basis[:, size > 1e-4 * size[0]], _unit(told)
+    basis, own = basis[:, size > 1e-4 * size[0]], _unit(features)
     return own - (own @ basis) @ basis.T
 
 
-def _whitened(told: Float[np.ndarray, "s p"], shape: Shape) -> Float[np.ndarray, "s p"]:
+def _whitened(features: Float[np.ndarray, "s p"], shape: Shape) -> Float[np.ndarray, "s p"]:
     """Directions in which scans differ much count less, none more than a direction of average spread."""
-    spread = np.sum([one.T @ one for one in _mirrors(told, shape)], axis=0)
+    spread = np.sum([one.T @ one for one in _mirrors(features, shape)], axis=0)
     value, vector = np.linalg.eigh(spread / max(np.trace(spread) / len(spread), 1e-30))
-    return told @ ((vector / np.sqrt(np.maximum(value, 0) + 1)) @ vector.T)
+    return features @ ((vector / np.sqrt(np.maximum(value, 0) + 1)) @ vector.T)
 
 
 def _symmetric(mean: Float[np.ndarray, " p"], shape: Shape) -> Float[np.ndarray, " p"]:
     return np.mean([one[0] for one in _mirrors(mean[None], shape)], axis=0)
 
 
-def _mirrors(told: Float[np.ndarray, "s p"], shape: Shape) -> Iterator[Float[np.ndarray, "s p"]]:
+def _mirrors(features: Float[np.ndarray, "s p"], shape: Shape) -> Iterator[Float[np.ndarray, "s p"]]:
     """All mirror images, each scan's own first."""
     for turned in product(*((1, -1) if n > 1 else (1,) for n in shape)):
         cut = tuple(slice(None, None, step) for step in turned)
-        yield told.reshape(-1, *shape)[:, *cut].reshape(told.shape)
+        yield features.reshape(-1, *shape)[:, *cut].reshape(features.shape)

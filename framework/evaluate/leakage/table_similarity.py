@@ -19,7 +19,7 @@ CELLS = 6  # numbers that somebody must have to be compared
 
 @dataclass(frozen=True)
 class Cells:
-    """The k numbers of each of n subjects in units of their spread, and how finely each was told."""
+    """The k numbers of each of n subjects in units of their spread, and how finely each was recorded."""
 
     value: Float[np.ndarray, "n k"]
     observed: Bool[np.ndarray, "n k"]
@@ -35,15 +35,15 @@ def cells(cohort: Cohort, rows: Int[np.ndarray, " n"]) -> Cells:
     return Cells(*(np.concatenate(part, axis=-1) for part in zip(*made, strict=True)))
 
 
-def table_nearness(told: Cells) -> Float[np.ndarray, "n n"]:
+def table_similarity(table: Cells) -> Float[np.ndarray, "n n"]:
     """The logarithm of the chance that two people who have nothing to do with each other are so near.
 
-    Reckoned as if cells were independent and normal, which scales it by a factor that does not matter here. A cell that
+    Reckoned as if table were independent and normal, which scales it by a factor that does not matter here. A cell that
     one of the two lacks is as far apart as any.
     """
-    x, seen = np.where(told.observed, told.value, 0), told.observed.astype(float)
+    x, seen = np.where(table.observed, table.value, 0), table.observed.astype(float)
     square = (x**2) @ seen.T
-    apart = square + square.T - 2 * x @ x.T + (seen * told.grain**2 / 6) @ seen.T
+    apart = square + square.T - 2 * x @ x.T + (seen * table.grain**2 / 6) @ seen.T
     both = seen @ seen.T
     either = seen.sum(1)[:, None] + seen.sum(1) - both
     half, z = either / 2, np.maximum(apart + 2 * (either - both), 1e-12) / 4

@@ -9,7 +9,7 @@ from scipy.ndimage import affine_transform, gaussian_filter
 from framework.evaluate.leakage import near_duplicates as module
 from framework.evaluate.leakage.gap_test import FEWEST, copied
 from framework.evaluate.leakage.near_duplicates import near
-from framework.evaluate.leakage.scan_similarity import reduced, scan_nearness
+from framework.evaluate.leakage.scan_similarity import reduced, scan_similarity
 from tests.evaluate.leakage.plants import InMemory, cohort
 
 PEOPLE = 40
@@ -89,7 +89,7 @@ def test_scans_that_were_augmented_before_the_split_are_found(scans, change):
     rng = np.random.default_rng(2)
     copies = [CHANGES[change](scan, rng) for scan in scans[: PEOPLE // 2]]
     small = np.stack([reduced(scan) for scan in [*scans, *copies]])
-    found = copied(scan_nearness(small, np.arange(len(small)), len(small)))
+    found = copied(scan_similarity(small, np.arange(len(small)), len(small)))
     right = [one for one in found if one.subject % PEOPLE in {other % PEOPLE for other in one.others}]
     assert len(right) >= 0.6 * PEOPLE / 2
     assert len(found) - len(right) <= 1
@@ -100,15 +100,15 @@ def test_different_heads_are_no_copies_nor_are_visits_of_one_person(side):
     scans = heads(30, 5, side)
     later = scans + 0.01 * np.random.default_rng(6).normal(size=scans.shape)
     small = np.stack([reduced(scan) for scan in [*scans, *later]])
-    assert not copied(scan_nearness(small, np.tile(np.arange(30), 2), 30))
+    assert not copied(scan_similarity(small, np.tile(np.arange(30), 2), 30))
 
 
 def test_images_of_one_slice_have_mirror_images_of_their_own():
     rng = np.random.default_rng(7)
     images = np.stack([gaussian_filter(rng.normal(size=(32, 32, 1)), (2, 2, 0)) for _ in range(60)])[..., None]
     small = np.stack([reduced(one) for one in [*images, *np.flip(images[:3], 2)]])
-    assert {one.subject % 60 for one in copied(scan_nearness(small, np.arange(63), 63))} == {0, 1, 2}
-    assert not copied(scan_nearness(small[:60], np.arange(60), 60))
+    assert {one.subject % 60 for one in copied(scan_similarity(small, np.arange(63), 63))} == {0, 1, 2}
+    assert not copied(scan_similarity(small[:60], np.arange(60), 60))
 
 
 def jittered(made: InMemory, rows: list[int], by: float, seed: int = 0) -> InMemory:
