@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.measure import RESULTS, commit, machine
 
+FILE = RESULTS / "stop.json"
 KINDS = {
     "forest": ("model=forest",),
     "boosting": ("model=boosting",),
@@ -41,26 +42,26 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     args = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a script SIGINT is ignored
-    cases = {}
+    earlier = json.loads(FILE.read_text())["cases"] if FILE.exists() else {}
+    cases = {kind: case for kind, case in earlier.items() if kind not in args.kinds}
     with tempfile.TemporaryDirectory() as folder:
         for kind in args.kinds:
-            cases[kind] = measure(Path(folder), kind, args.times)
+            cases[kind] = measure(Path(folder), kind, args.times) | {"commit": commit()}
             print(f"{kind:14} {json.dumps(cases[kind])}", flush=True)
             _write(cases)
     print(json.dumps(_write(cases)))
 
 
 def _write(cases: dict) -> dict:
-    """Write the record of the kinds measured so far."""
+    """Write the record of the kinds measured so far, each with its commit."""
     result = {
         "benchmark": "stop",
         "device": "cpu",
         "ratio": float(np.mean([case["well"] / case["signals"] for case in cases.values()])),
         "cases": cases,
         "machine": machine(),
-        "commit": commit(),
     }
-    (RESULTS / "stop.json").write_text(json.dumps(result, indent=1) + "\n")
+    FILE.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 
