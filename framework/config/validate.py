@@ -23,7 +23,7 @@ PLACES = {  # where the experiments' configs hold targets, and what those make
     "split": "framework.data.splits.split.Splitter",
     "origins": "framework.data.queries.origins.Origins",
     "optimizer": "framework.train.loop.Training",
-    "mesh": "framework.train.mesh.Single",
+    "mesh": "framework.train.mesh.SingleDevice",
     "tracking": "framework.runs.tracking.Tracker",
     "hosts": "framework.train.mesh.Hosts",
     "data.reader": "framework.data.ingest.base.Reader",

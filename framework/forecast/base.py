@@ -14,7 +14,7 @@ from framework.data.splits.split import Split
 from framework.errors import UserError
 from framework.forecast.calibration.horizon import HeldOut
 from framework.train.cost.throughput import Cost
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 from framework.types import Forecast, Layout, Query, Visits
 
 Log = Callable[[dict], None]  # hears of each round of a member, and how many of its fits are `done`
@@ -90,7 +90,7 @@ class Forecaster(ABC):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:
@@ -126,14 +126,14 @@ class Forecaster(ABC):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[tuple[Fitted, Mapping[str, HeldOut]] | UserError]:
         """`try_many`, and what each member forecasts of training subjects by whom it was neither fitted nor stopped."""
         raise TypeError(f"{type(self).__name__} has no way of its own to forecast subjects held out")
 
-    def dynamic(self, layout: Layout) -> Dynamic | None:
+    def dynamic(self, layout: Layout) -> TracedHyperparameters | None:
         """The settings of this recipe as `fit_many` takes them; None where members cannot differ in any."""
         return None
 
@@ -150,7 +150,7 @@ class Forecaster(ABC):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted | UserError]:

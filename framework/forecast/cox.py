@@ -24,7 +24,7 @@ from framework.forecast.tabular.training_table import Table, tabulate
 from framework.forecast.target_kinds import events_alone
 from framework.history import asked_at_origin, at_origin
 from framework.train.array_io import load_arrays, save_arrays
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 from framework.types import Arr, Forecast, Layout, Query, SurvivalForecast, Visits, pytree
 
 COX = Cox()
@@ -68,7 +68,7 @@ class Proportional(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:

@@ -36,7 +36,7 @@ from framework.runs.identity import digest_of
 from framework.runs.model_results import Tested
 from framework.runs.progress import Training
 from framework.train.mesh import is_first
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 from framework.types import Event, Interval, Target
 
 Plan = Callable[[Splitter, Cohort], Sequence[Sequence[Split]]]  # the folds of each repeat
@@ -48,8 +48,8 @@ class Job:
 
     They are tested by `examples`, and learn from `known`: all of it, unless a temporal split keeps the future away.
     `counts` says of some in how many repeats they take part, the first ones; the others take part in all.
-    What is fitted `by` another recipe than its own, one that differs in `Dynamic` alone, shares what was compiled.
-    Where `said` is given it hears how far training is, which otherwise has a bar of its own.
+    What is fitted `by` another recipe than its own, one that differs in `TracedHyperparameters` alone, shares what was
+    compiled. Where `said` is given it hears how far training is, which otherwise has a bar of its own.
     """
 
     config: DictConfig
@@ -110,7 +110,7 @@ class Job:
         return list(self.forecasters)[-1]
 
     @property
-    def dynamics(self) -> Dynamic | None:
+    def dynamics(self) -> TracedHyperparameters | None:
         """The settings of the one under study, for each split; None where members cannot differ in any."""
         one = self.forecasters[self.studied].dynamic(self.known.layout)
         return one and jax.tree.map(lambda x: jnp.broadcast_to(x, (len(self.splits), *x.shape)), one)

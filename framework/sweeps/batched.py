@@ -30,7 +30,7 @@ from framework.runs.run_value import Ran
 from framework.sweeps.job_log import How
 from framework.sweeps.pool import BEGUN, Answer, Processes, share
 from framework.sweeps.worker import Warm, raised, task
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 
 Value = float | Exception
 Ended = Callable[[int, Value], None]
@@ -106,8 +106,8 @@ def _groups(jobs: Sequence[Job | Exception]) -> dict[str, list[int]]:
 
 
 def _alike(job: Job) -> str:
-    """What must be equal for two jobs to share a program: all but splits, seeds and the settings of `Dynamic`."""
-    free = {field.name for field in fields(Dynamic)}
+    """What must be equal for two jobs to share a program: all but splits, seeds and `TracedHyperparameters`."""
+    free = {field.name for field in fields(TracedHyperparameters)}
 
     def bare(node: object) -> object:
         if isinstance(node, Mapping):

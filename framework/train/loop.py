@@ -24,8 +24,8 @@ from framework.train.gradients import Accumulated, Whole
 from framework.train.lane_compaction import Lanes, narrowed, put, taken
 from framework.train.member_batches import Feed
 from framework.train.memory import Economy
-from framework.train.mesh import Single
-from framework.train.optimizer import AdamW, Dynamic, Schedule
+from framework.train.mesh import SingleDevice
+from framework.train.optimizer import AdamW, Schedule, TracedHyperparameters
 from framework.train.sigterm import Termination
 from framework.train.step import Member, Program
 from framework.types import pytree
@@ -62,7 +62,7 @@ class Training:
     clip: float
     ema: float | None
     economy: Economy
-    mesh: Single
+    mesh: SingleDevice
     cache_bytes: int
     device_cache_bytes: int
     checkpoint_seconds: float
@@ -83,13 +83,13 @@ class Training:
         if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
             raise UserError(f"optimizer.checkpoint_steps is {self.checkpoint_steps}; expected 1 or more, or null")
 
-    def dynamic(self, targets: int) -> Dynamic:
+    def dynamic(self, targets: int) -> TracedHyperparameters:
         """The arrays of one member. Raises UserError where target_weights do not match the targets."""
         weights = self.target_weights or [1.0] * targets
         if len(weights) != targets:
             raise UserError(f"optimizer.target_weights has {len(weights)} numbers; expected one a target: {targets}")
         numbers = (self.learning_rate, self.weight_decay, self.dropout, list(weights), self.clip)
-        return Dynamic(*(jnp.asarray(number, jnp.float32) for number in numbers))
+        return TracedHyperparameters(*(jnp.asarray(number, jnp.float32) for number in numbers))
 
     def program(self, build: Callable[[nnx.Rngs], Model], targets: Sequence[str], augment: Callable | None) -> Program:
         """The step of this training, for the network that `build` makes."""
@@ -158,7 +158,7 @@ def train(
     training: Training,
     loader: Loader,
     splits: Sequence[Split],
-    dynamics: Dynamic,
+    dynamics: TracedHyperparameters,
     statistics: PyTree,
     keys: Key[Array, " m"],
     folder: Path | None = None,
@@ -244,7 +244,7 @@ def _answerable(loader: Loader, splits: Sequence[Split]) -> None:
             )
 
 
-def _fresh(program: Program, training: Training, keys: Key[Array, " m"], dynamics: Dynamic) -> Progress:
+def _fresh(program: Program, training: Training, keys: Key[Array, " m"], dynamics: TracedHyperparameters) -> Progress:
     members, _ = program.initial(keys)
     count, targets = len(keys), dynamics.target_weights.shape[1]
     return Progress(
@@ -314,7 +314,12 @@ def _retired(progress: Progress, member: int, patience: int) -> Progress:
 
 
 def _validate(
-    losses: Callable, members: Member, statistics: PyTree, dynamics: Dynamic, tables: Tables, batches: Iterable[Drawn]
+    losses: Callable,
+    members: Member,
+    statistics: PyTree,
+    dynamics: TracedHyperparameters,
+    tables: Tables,
+    batches: Iterable[Drawn],
 ) -> Float[Array, "m k"]:
     sums, counts = zip(*(losses(members.judged, statistics, dynamics, tables, batch) for batch in batches), strict=True)
     return sum(sums) / jnp.maximum(sum(counts), 1)

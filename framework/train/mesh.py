@@ -31,7 +31,7 @@ Tree = TypeVar("Tree")
 
 @configurable("mesh")
 @dataclass(frozen=True)
-class Single:
+class SingleDevice:
     """One device, and nothing to be placed."""
 
     @property
@@ -79,7 +79,7 @@ class Single:
 
 
 @dataclass(frozen=True)
-class Data(Single):
+class DataParallel(SingleDevice):
     """Each device takes its share of every batch and holds all parameters; `devices` None uses all there are."""
 
     devices: int | None
@@ -144,7 +144,7 @@ class Data(Single):
 
 
 @dataclass(frozen=True)
-class Fsdp(Data):
+class FullyShardedDataParallel(DataParallel):
     """Parameters, momenta and averages are shared out as well: each array along its longest axis that divides.
 
     A device holds its share between steps and has the rest sent when it is needed (ZeRO, Rajbhandari et al. 2020).

@@ -14,7 +14,7 @@ from framework.types import pytree
 
 
 @pytree
-class Dynamic:
+class TracedHyperparameters:
     """Hyperparameters that may differ between models trained as one program; arrays, so that they can be vmapped."""
 
     learning_rate: Float[Array, "..."]
@@ -83,7 +83,7 @@ class AdamW:
         return self._direction.init(params)
 
     def update(
-        self, gradients: PyTree, momenta: PyTree, params: PyTree, step: Int[Array, ""], dynamic: Dynamic
+        self, gradients: PyTree, momenta: PyTree, params: PyTree, step: Int[Array, ""], dynamic: TracedHyperparameters
     ) -> tuple[PyTree, PyTree]:
         """Parameters and momenta after step number `step`, counted from 0."""
         # a clip that is an array, as optax's is not
@@ -97,7 +97,7 @@ class AdamW:
 
         return jax.tree.map(move, params, direction), momenta
 
-    def rate(self, step: Int[Array, ""], dynamic: Dynamic) -> Float[Array, ""]:
+    def rate(self, step: Int[Array, ""], dynamic: TracedHyperparameters) -> Float[Array, ""]:
         """The learning rate of step number `step`."""
         ramp = jnp.minimum(1.0, (step + 1) / max(self.warmup, 1))
         done = jnp.clip((step - self.warmup) / max(self.steps - self.warmup, 1), 0, 1)

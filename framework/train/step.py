@@ -18,7 +18,7 @@ from framework.nn.model import Model
 from framework.train.cost.flops import bytes_made
 from framework.train.gradients import Accumulated, Whole
 from framework.train.memory import Economy
-from framework.train.optimizer import AdamW, Dynamic, averaged
+from framework.train.optimizer import AdamW, TracedHyperparameters, averaged
 from framework.types import Answer, Query, Scans, Visits, pytree
 
 
@@ -80,7 +80,7 @@ class Program:
         # random draws take five times as long to compile well as to compile, and run once
         return jax.jit(jax.vmap(self._one), compiler_options={"xla_backend_optimization_level": 0})
 
-    def bytes_each(self, dynamic: Dynamic, tables: Tables, batch: Drawn) -> int:
+    def bytes_each(self, dynamic: TracedHyperparameters, tables: Tables, batch: Drawn) -> int:
         """Return an upper bound of one member's memory for a step: all values that the step makes, none freed."""
         members, statistics = jax.eval_shape(self._fresh, jax.random.split(jax.random.key(0), 1))
         dynamics, batches = jax.tree.map(lambda x: np.asarray(x)[None], (dynamic, batch))
@@ -98,7 +98,7 @@ class Program:
         members: Member,
         active: Bool[Array, " m"],
         statistics: PyTree,
-        dynamics: Dynamic,
+        dynamics: TracedHyperparameters,
         tables: Tables,
         batches: Drawn,
     ) -> tuple[Member, Float[Array, "steps m"]]:
@@ -117,11 +117,13 @@ class Program:
         return jax.lax.scan(body, members, batches)
 
     def losses(
-        self, params: PyTree, statistics: PyTree, dynamics: Dynamic, tables: Tables, drawn: Drawn
+        self, params: PyTree, statistics: PyTree, dynamics: TracedHyperparameters, tables: Tables, drawn: Drawn
     ) -> tuple[Array, Array]:
         """Summed loss and count of each target, without dropout: (members, targets) each."""
 
-        def one(params: PyTree, statistics: PyTree, dynamic: Dynamic, drawn: Drawn) -> tuple[Array, Array]:
+        def one(
+            params: PyTree, statistics: PyTree, dynamic: TracedHyperparameters, drawn: Drawn
+        ) -> tuple[Array, Array]:
             model, batch = self.model(params, statistics), drawn.read(tables, tables.asked)
             raw = model(batch.seen(tables), batch.query)
             return model.loss(raw, batch.truth, batch.weight, dynamic.target_weights)
@@ -142,7 +144,7 @@ def _step(
     member: Member,
     active: Bool[Array, ""],
     statistics: PyTree,
-    dynamic: Dynamic,
+    dynamic: TracedHyperparameters,
     tables: Tables,
     drawn: Drawn,
 ) -> tuple[Member, Float[Array, ""]]:

@@ -24,7 +24,7 @@ from framework.data.splits.split import Split
 from framework.errors import UserError
 from framework.forecast.deep.forecaster import Deep, FittedDeep
 from framework.forecast.predict import answers
-from framework.train.mesh import Hosts, Single, is_first
+from framework.train.mesh import Hosts, SingleDevice, is_first
 from tests.cohorts import small
 from tests.contracts.recipes import forecaster
 
@@ -104,7 +104,7 @@ def learn(made: Examples, split: Split, folder: Path, name: str, mesh: str) -> N
         (folder / f"{mesh}.json").write_text(json.dumps(facts(learner.training.mesh, made, fitted.params)))
 
 
-def facts(mesh: Single, made: Examples, params: PyTree) -> dict:
+def facts(mesh: SingleDevice, made: Examples, params: PyTree) -> dict:
     """The share of a batch and of a state that one device holds, and what is said of a batch that cannot be shared."""
     loader = Loader(made)
     batch = loader.batch(range(8), loader.size(8, range(8)), made.taught)

@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from framework.errors import UserError
-from framework.train.mesh import Data, Fsdp, Hosts
+from framework.train.mesh import DataParallel, FullyShardedDataParallel, Hosts
 from tests.train.meshes import apart, end, start
 
 GLOO = hasattr(import_module("jaxlib._jax"), "make_gloo_tcp_collectives")
@@ -40,7 +40,7 @@ def test_devices_share_batches_and_under_fsdp_parameters(eight):
     assert "optimizer.batch=12 is not divisible by 8 devices" in told["data"]["refused"]
 
 
-class Four(Fsdp):
+class Four(FullyShardedDataParallel):
     @property
     def count(self) -> int:
         return 4
@@ -68,7 +68,7 @@ def test_an_array_is_split_along_its_longest_axis_that_divides_but_never_among_m
 
 def test_more_devices_than_there_are_is_one_line():
     with pytest.raises(UserError, match=f"mesh.devices is 99; expected 1 to {jax.device_count()}"):
-        Data(99).check(8, 1)
+        DataParallel(99).check(8, 1)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,16 @@ import optax
 import pytest
 
 from framework.errors import UserError
-from framework.train.optimizer import AdamW, Constant, Cosine, Dynamic, Trapezoid, averaged
+from framework.train.optimizer import AdamW, Constant, Cosine, TracedHyperparameters, Trapezoid, averaged
 
 WARMUP, STEPS, SPEED, DECAY, CLIP = 5, 40, 0.02, 0.3, 0.7
 OURS = AdamW(WARMUP, STEPS, Cosine(0.05))
 
 
 def dynamic(speed=SPEED, decay=DECAY):
-    return Dynamic(jnp.asarray(speed), jnp.asarray(decay), jnp.asarray(0.0), jnp.ones(1), jnp.asarray(CLIP))
+    return TracedHyperparameters(
+        jnp.asarray(speed), jnp.asarray(decay), jnp.asarray(0.0), jnp.ones(1), jnp.asarray(CLIP)
+    )
 
 
 def schedule(step):

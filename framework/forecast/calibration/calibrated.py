@@ -17,7 +17,7 @@ from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.calibration.correctors import Calibrator, Params
 from framework.forecast.ensembles.ensemble import random_of
 from framework.forecast.predict import answers
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 from framework.types import (
     LEVELS,
     Answer,
@@ -63,7 +63,7 @@ class Calibrated(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:
@@ -81,7 +81,7 @@ class Calibrated(Forecaster):
     def parts(self) -> Sequence[Part]:
         return [Part("calibration", ("validation",)), *self.member.parts()]
 
-    def dynamic(self, layout: Layout) -> Dynamic | None:
+    def dynamic(self, layout: Layout) -> TracedHyperparameters | None:
         return self.member.dynamic(layout)
 
     def load(self, path: Path, layout: Layout) -> Fitted:

@@ -19,7 +19,7 @@ from framework.forecast.base import Fitted, Forecaster, Log, Part, Turns
 from framework.forecast.calibration.horizon import HeldOut, HorizonCalibration, joined
 from framework.forecast.tabular.cross_validation import Left, held_out_answers, turns
 from framework.history import asked_at_origin, at_origin, exceeds
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 from framework.types import MEDIAN, Answer, Arr, Forecast, Layout, Number, Query, Values, Visits
 
 FILE = "intervals.json"
@@ -53,7 +53,7 @@ class WithIntervals(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:
@@ -66,7 +66,7 @@ class WithIntervals(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted | UserError]:
@@ -76,7 +76,7 @@ class WithIntervals(Forecaster):
         own = [Part("intervals", ("train", "validation"))] if self.calibrate else []
         return [*own, *self.member.parts()]
 
-    def dynamic(self, layout: Layout) -> Dynamic | None:
+    def dynamic(self, layout: Layout) -> TracedHyperparameters | None:
         return self.member.dynamic(layout)
 
     def member_bytes(self, examples: Examples, splits: Sequence[Split]) -> int:
@@ -98,7 +98,7 @@ class WithIntervals(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None,
+        dynamics: TracedHyperparameters | None,
         folder: Path | None,
         log: Log,
     ) -> list[Fitted | UserError]:
@@ -126,7 +126,7 @@ class WithIntervals(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None,
+        dynamics: TracedHyperparameters | None,
         folder: Path | None,
         log: Log,
     ) -> tuple[Sequence[Fitted | UserError], list[Mapping[str, HeldOut] | UserError]]:

@@ -34,7 +34,7 @@ from framework.train.array_io import load_arrays, save_arrays
 from framework.train.cost.machine import cores
 from framework.train.cost.throughput import Cost
 from framework.train.loop import Fail, Training, stop, train
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 from framework.train.step import Program
 from framework.types import Column, Event, Forecast, Interval, Layout, Query, Target, Truth, Visits
 
@@ -80,7 +80,7 @@ class Deep(Forecaster):
                 "model.frozen=true encodes each scan once, so that nothing can vary it; add model.augment=null"
             )
 
-    def dynamic(self, layout: Layout) -> Dynamic:
+    def dynamic(self, layout: Layout) -> TracedHyperparameters:
         return self.training.dynamic(len(layout.targets))
 
     def member_bytes(self, examples: Examples, splits: Sequence[Split]) -> int:
@@ -108,7 +108,7 @@ class Deep(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:
@@ -124,7 +124,7 @@ class Deep(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[tuple[Fitted, Mapping[str, HeldOut]] | UserError]:
@@ -142,7 +142,7 @@ class Deep(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted | UserError]:
@@ -155,7 +155,7 @@ class Deep(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None,
+        dynamics: TracedHyperparameters | None,
         folder: Path | None,
         log: Log,
         fail: Fail,
@@ -167,7 +167,7 @@ class Deep(Forecaster):
         program = self._program(examples.layout, learnt)
         if dynamics is None:
             one = self.dynamic(layout)
-            alike: Dynamic = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(splits), *x.shape)), one)
+            alike: TracedHyperparameters = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(splits), *x.shape)), one)
             dynamics = alike
         statistics = _stack([_statistics(examples, split) for split in splits], program.statistics(keys))
         loader = Loader(examples, self.training.cache_bytes, None if frozen is None else frozen.of)

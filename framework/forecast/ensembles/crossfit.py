@@ -28,7 +28,7 @@ from framework.nn.encoders.multimodal import Fusion
 from framework.nn.heads.base import Head
 from framework.train.cost.throughput import Cost
 from framework.train.loop import Training
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 from framework.types import Layout
 
 
@@ -38,7 +38,7 @@ class CrossFit(Forecaster):
 
     Those left out are its validation subjects: they stop its training, and tell for each target which combination
     forecasts best. What forecasts is the mean of that combination's fits (Krogh & Vedelsby 1995), so that
-    every training subject teaches most of them. `grid` names settings of `Dynamic`, which are traced: all fits of all
+    every training subject teaches most of them. `grid` names settings of `TracedHyperparameters`: all fits of all
     combinations are one program, run in waves of as many as `gigabytes` hold.
     """
 
@@ -56,7 +56,7 @@ class CrossFit(Forecaster):
         if self.gigabytes <= 0:
             raise UserError(f"model.gigabytes is {self.gigabytes}; expected memory above 0")
 
-    def dynamic(self, layout: Layout) -> Dynamic | None:
+    def dynamic(self, layout: Layout) -> TracedHyperparameters | None:
         return self.member.dynamic(layout)
 
     def fit_many(
@@ -64,7 +64,7 @@ class CrossFit(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:
@@ -79,7 +79,7 @@ class CrossFit(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:
@@ -91,7 +91,7 @@ class CrossFit(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None,
+        dynamics: TracedHyperparameters | None,
         folder: Path | None,
         log: Log,
         calibrate: bool,
@@ -125,7 +125,7 @@ class CrossFit(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None,
+        dynamics: TracedHyperparameters | None,
         folder: Path | None,
         log: Log,
     ) -> list[Fitted]:
@@ -160,7 +160,7 @@ class CrossFit(Forecaster):
         """Every combination of settings."""
         return combinations(self.grid, [*self.grid])
 
-    def _base(self, layout: Layout) -> Dynamic | None:
+    def _base(self, layout: Layout) -> TracedHyperparameters | None:
         """The member's own settings. Raises UserError where the grid names one that it has not."""
         base = self.member.dynamic(layout)
         unknown = [name for name in self.grid if not hasattr(base, name)]
@@ -238,7 +238,7 @@ def _leaving(split: Split, out: Left, spared: Left) -> Split:
     return replace(split, train=(split.train | split.validation) & ~out & ~spared, validation=out)
 
 
-def _given(base: Dynamic | None, settings: Mapping[str, float]) -> Dynamic | None:
+def _given(base: TracedHyperparameters | None, settings: Mapping[str, float]) -> TracedHyperparameters | None:
     if base is None:
         return None
     return replace(base, **{name: jnp.full_like(getattr(base, name), value) for name, value in settings.items()})

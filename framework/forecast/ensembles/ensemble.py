@@ -17,7 +17,7 @@ from framework.data.splits.split import Split
 from framework.errors import UserError
 from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.predict import numbers as numbers_of
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 from framework.types import (
     LEVELS,
     Answer,
@@ -56,7 +56,7 @@ class Voting(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:
@@ -100,7 +100,7 @@ class Bagging(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:
@@ -177,7 +177,7 @@ def each(
     examples: Examples,
     splits: Sequence[Split],
     keys: Key[Array, " m"],
-    dynamics: Dynamic | None,
+    dynamics: TracedHyperparameters | None,
     folder: Path | None,
     log: Log,
 ) -> dict[str, list[Fitted]]:

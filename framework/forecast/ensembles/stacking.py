@@ -17,7 +17,7 @@ from framework.forecast.base import Fitted, Forecaster, Log, Part
 from framework.forecast.ensembles.ensemble import FittedEnsemble, each, parts_of, read_by, some_members
 from framework.forecast.tabular.cross_validation import losses, turns
 from framework.forecast.target_kinds import without_events
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 from framework.types import Layout
 
 STEPS = 2000  # of the search for weights
@@ -44,7 +44,7 @@ class Stacking(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:

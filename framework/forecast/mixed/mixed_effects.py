@@ -22,7 +22,7 @@ from framework.forecast.base import Fits, Fitted, Forecaster, Log, Part
 from framework.forecast.mixed.design import Design, Scales, collapse, history_of, known_of_two, numbers
 from framework.forecast.target_kinds import without_events
 from framework.train.array_io import load_arrays, save_arrays
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 from framework.types import (
     LEVELS,
     Arr,
@@ -71,7 +71,7 @@ class MixedEffects(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:

@@ -22,7 +22,7 @@ from framework.forecast.mixed.design import Design, Scales, collapse, history_of
 from framework.forecast.target_kinds import without_events
 from framework.history import at_origin
 from framework.train.array_io import load_arrays, save_arrays
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 from framework.types import (
     LEVELS,
     Classes,
@@ -76,7 +76,7 @@ class DiseaseProgression(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:

@@ -29,7 +29,7 @@ from framework.image.augment.compose import Compose
 from framework.nn.encoders.base import Encoder
 from framework.nn.model import encoders
 from framework.train.array_io import load_arrays, save_arrays
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 from framework.types import Arr, Categorical, Classes, Forecast, Layout, Measured, Number, Query, Values, Visits
 
 WEIGHS = ("pair", "subject")
@@ -78,7 +78,7 @@ class Tabular(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:
@@ -95,7 +95,7 @@ class Tabular(Forecaster):
         examples: Examples,
         splits: Sequence[Split],
         keys: Key[Array, " m"],
-        dynamics: Dynamic | None = None,
+        dynamics: TracedHyperparameters | None = None,
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:

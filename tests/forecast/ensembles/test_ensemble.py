@@ -15,7 +15,7 @@ from framework.forecast.ensembles.ensemble import Bagging, Voting
 from framework.forecast.ensembles.stacking import Stacking, least
 from framework.forecast.predict import answers
 from framework.forecast.references import LastVisit
-from framework.train.optimizer import Dynamic
+from framework.train.optimizer import TracedHyperparameters
 from framework.types import LEVELS
 from tests.cohorts import examples
 
@@ -135,10 +135,10 @@ def test_what_cannot_be_is_told_at_once():
 class Tilted(Noted):
     """The last visit or its slope, as a made-up setting says; what it was given is noted."""
 
-    given: list[Dynamic] = field(default_factory=list)
+    given: list[TracedHyperparameters] = field(default_factory=list)
 
-    def dynamic(self, layout) -> Dynamic:
-        return Dynamic(*map(jnp.float32, (1, 0, 0)), jnp.ones(len(layout.targets)), jnp.float32(1))
+    def dynamic(self, layout) -> TracedHyperparameters:
+        return TracedHyperparameters(*map(jnp.float32, (1, 0, 0)), jnp.ones(len(layout.targets)), jnp.float32(1))
 
     def fit_many(self, examples, splits: Sequence[Split], keys, dynamics=None, *rest):
         self.splits.extend(splits)
