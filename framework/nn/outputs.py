@@ -10,7 +10,7 @@ from framework.nn.layers import Dense
 from framework.types import LEVELS, Arr, Classes, Interval, SurvivalForecast, Truth, Values
 
 
-class Timed(nnx.Module):
+class HorizonLinear(nnx.Module):
     """A linear layer whose weights drift with time ahead: A e + ahead · B e, both 0 at the start."""
 
     def __init__(self, d_in: int, d_out: int, *, rngs: nnx.Rngs):
@@ -25,7 +25,7 @@ class ClassOutput(nnx.Module):
     """Softmax over the levels of a class target."""
 
     def __init__(self, classes: int, d_in: int, *, rngs: nnx.Rngs):
-        self.logits = Timed(d_in, classes, rngs=rngs)
+        self.logits = HorizonLinear(d_in, classes, rngs=rngs)
 
     def __call__(self, e: Float[Array, "b q e"], ahead: Float[Array, "b q"]) -> Float[Array, "b q c"]:
         return self.logits(e, ahead)
@@ -45,7 +45,7 @@ class OrdinalOutput(nnx.Module):
     """
 
     def __init__(self, classes: int, d_in: int, *, rngs: nnx.Rngs):
-        self.location = Timed(d_in, 1, rngs=rngs)
+        self.location = HorizonLinear(d_in, 1, rngs=rngs)
         self.first = nnx.Param(jnp.zeros(()))
         self.gaps = nnx.Param(jnp.zeros(classes - 2))
 
@@ -76,7 +76,7 @@ class QuantileOutput(nnx.Module):
     """
 
     def __init__(self, d_in: int, *, rngs: nnx.Rngs):
-        self.raw = Timed(d_in, len(LEVELS), rngs=rngs)
+        self.raw = HorizonLinear(d_in, len(LEVELS), rngs=rngs)
 
     def __call__(self, e: Float[Array, "b q e"], ahead: Float[Array, "b q"]) -> Float[Array, "b q l"]:
         middle = LEVELS.index(0.5)

@@ -34,15 +34,17 @@ class GRUD(Cell):
     def steps(self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]) -> Steps:
         return self._decayed(x, observed, *self._last(x, observed, dt))
 
-    def beside(
+    def query_inputs(
         self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]
     ) -> tuple[Array, ...]:
         """The last observed value of each variable, and years since."""
         last, since = self._last(x, observed, dt)
         return jnp.where(observed, x, last), jnp.where(observed, 0, since)
 
-    def emit(self, carry: Float[Array, "b q h"], ahead: Float[Array, "b q"], *beside: Array) -> Float[Array, "b q h"]:
-        last, since = beside
+    def emit(
+        self, carry: Float[Array, "b q h"], ahead: Float[Array, "b q"], *query_inputs: Array
+    ) -> Float[Array, "b q h"]:
+        last, since = query_inputs
         entering, update = self._decayed(last, jnp.zeros(last.shape, bool), last, since + ahead[..., None])
         return jnp.tanh(self.out(after(update(carry, *entering), ahead)))
 

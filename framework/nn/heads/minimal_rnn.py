@@ -16,8 +16,8 @@ from framework.nn.layers import Dense
 from framework.types import Arr
 
 
-@configurable("filling")
-class Filling:
+@configurable("imputation")
+class Imputation:
     """Imputation of a missing variable.
 
     A function of its forecast, its last observed value (0, the mean, before there is one), its value at the next visit
@@ -29,7 +29,7 @@ class Filling:
 
 
 @dataclass(frozen=True)
-class Forecast(Filling):
+class Forecast(Imputation):
     """Model filling: the network's forecast."""
 
     def __call__(self, forecast: Array, last: Array, coming: Array, share: Array) -> Array:
@@ -37,7 +37,7 @@ class Forecast(Filling):
 
 
 @dataclass(frozen=True)
-class Forward(Filling):
+class ForwardFill(Imputation):
     """Forward filling: the last observed value."""
 
     def __call__(self, forecast: Array, last: Array, coming: Array, share: Array) -> Array:
@@ -45,7 +45,7 @@ class Forward(Filling):
 
 
 @dataclass(frozen=True)
-class Linear(Filling):
+class LinearInterpolation(Imputation):
     """Linear interpolation between the last observed value and the next visit's, which lies before the origin."""
 
     def __call__(self, forecast: Array, last: Array, coming: Array, share: Array) -> Array:
@@ -60,7 +60,7 @@ class MinimalRNN(Cell):
     trained through the queries of later months; the dropout mask is the same at all times.
     """
 
-    def __init__(self, features: int, fill: Filling, per_year: int, limit: int, *, d_in: int, rngs: nnx.Rngs):
+    def __init__(self, features: int, fill: Imputation, per_year: int, limit: int, *, d_in: int, rngs: nnx.Rngs):
         self.features, self.fill, self.per_year, self.limit = features, fill, per_year, limit
         self.change = Dense(features, d_in, gain=0.1, rngs=rngs)
         self.enter = Dense(d_in, features, rngs=rngs)
@@ -71,7 +71,7 @@ class MinimalRNN(Cell):
         state, x = jnp.zeros((batch, self.features)), jnp.zeros((batch, self.change.weight.shape[1]))
         return state, x, x, jnp.ones_like(state)
 
-    def dropped(self, carry: tuple, key: Key[Array, ""], rate: Float[Arr, ""] | float) -> tuple:
+    def init_with_dropout(self, carry: tuple, key: Key[Array, ""], rate: Float[Arr, ""] | float) -> tuple:
         return *carry[:3], dropout(carry[3], rate, key)
 
     def steps(self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]) -> Steps:
@@ -106,7 +106,7 @@ class MinimalRNN(Cell):
         return gate * state + (1 - gate) * z, x, last, keep  # h_t = u_t ⊙ h_{t-1} + (1 - u_t) ⊙ z_t
 
     def _walk(
-        self, carry: tuple, count: Array, gap: Array, coming: Array, most: int, fill: Filling | None = None
+        self, carry: tuple, count: Array, gap: Array, coming: Array, most: int, fill: Imputation | None = None
     ) -> tuple:
         """Take the first `count` of at most `most` monthly steps without observations, in a gap of `gap` months."""
         fill = fill or self.fill

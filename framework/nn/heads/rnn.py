@@ -27,7 +27,7 @@ class Cell(nnx.Module):
     @abstractmethod
     def initial(self, batch: int) -> Carry: ...
 
-    def dropped(self, carry: Carry, key: Key[Array, ""], rate: Float[Arr, ""] | float) -> Carry:
+    def init_with_dropout(self, carry: Carry, key: Key[Array, ""], rate: Float[Arr, ""] | float) -> Carry:
         """Return the initial carry with dropout; the same carry, unless the cell overrides this."""
         return carry
 
@@ -43,7 +43,7 @@ class Cell(nnx.Module):
         a visit.
         """
 
-    def beside(
+    def query_inputs(
         self, x: Float[Array, "b t d"], observed: Bool[Array, "b t d"], dt: Float[Array, "b t"]
     ) -> tuple[Array, ...]:
         """Return arrays (b, t, ...) that `emit` reads at the origin besides the carry; none by default.
@@ -53,8 +53,8 @@ class Cell(nnx.Module):
         return ()
 
     @abstractmethod
-    def emit(self, carry: Carry, ahead: Float[Array, "b q"], *beside: Array) -> Float[Array, "b q h"]:
-        """The state at each query, `ahead` years after its origin; carry and `beside` have axes (b, q, ...) here."""
+    def emit(self, carry: Carry, ahead: Float[Array, "b q"], *query_inputs: Array) -> Float[Array, "b q h"]:
+        """The state at each query, `ahead` years after its origin; carry and `query_inputs` have axes (b, q, ...)."""
 
 
 class Recurrence(Head):
@@ -80,13 +80,13 @@ class Recurrence(Head):
             return carry, carry
 
         start = self.cell.initial(valid.shape[0])
-        start = start if key is None else self.cell.dropped(start, key, rate)
+        start = start if key is None else self.cell.init_with_dropout(start, key, rate)
         visits = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), (dt, valid, *entering))
         # unrolled by 2 or 4 the step of a GRU over 64 visits took 15% more of a processor's time, minimalRNN's 50%
         _, carries = jax.lax.scan(step, start, visits)
         at = jax.tree.map(lambda series: at_origin(jnp.moveaxis(series, 0, 1), query), carries)
-        beside = (at_origin(series, query) for series in self.cell.beside(*seen))
-        return self.cell.emit(at, years_ahead(sequence, query), *beside)
+        query_inputs = (at_origin(series, query) for series in self.cell.query_inputs(*seen))
+        return self.cell.emit(at, years_ahead(sequence, query), *query_inputs)
 
 
 def gaps(times: Float[Arr, "b t"], valid: Bool[Arr, "b t"]) -> Float[Array, "b t"]:

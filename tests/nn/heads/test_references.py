@@ -129,7 +129,7 @@ def test_gru_d():
     holds(head, reference)
 
 
-@pytest.mark.parametrize("fill", ["Forecast", "Forward", "Linear"])
+@pytest.mark.parametrize("fill", ["Forecast", "ForwardFill", "LinearInterpolation"])
 def test_minimal_rnn(fill):
     """A grid of months walked one by one; what a month lacks is filled, then the cell of Chen 2017 takes it in."""
     chosen = f"model.head.cell.fill._target_=framework.nn.heads.minimal_rnn.{fill}"
@@ -152,7 +152,7 @@ def test_minimal_rnn(fill):
             for month in range(1, count + 1):
                 forecast = now + dense(cell.change, h)
                 line = last + month / count * (coming - last)
-                now = {"Forecast": forecast, "Forward": last, "Linear": line}[fill]
+                now = {"Forecast": forecast, "ForwardFill": last, "LinearInterpolation": line}[fill]
                 if month == count:
                     now = np.where(m[k], x[k], now)
                 h = step(h, now)
@@ -278,7 +278,7 @@ def test_dropout_keeps_the_same_states_at_all_times():
     plain, key = head(sequence, query), jax.random.key(0)
     np.testing.assert_array_equal(head(sequence, query, key, 0.0), plain)
     assert (np.asarray(head(sequence, query, key, 0.5)) != plain).any()
-    carry = head.cell.dropped(head.cell.initial(3), key, 0.5)
+    carry = head.cell.init_with_dropout(head.cell.initial(3), key, 0.5)
     assert set(np.unique(carry[3])) == {0, 2}
     x, observed = np.asarray(sequence.x), np.asarray(sequence.observed)
     for visit in range(3):
