@@ -53,8 +53,8 @@ class Progression:
     tempo: Float[Array, "2"]  # the mean of v, and the logarithm of its spread
     fixed: Float[Array, "o p"]
     root: Float[Array, "o r r"]  # of the covariance of u over that of the noise, lower triangles
-    noise: Float[Array, " o"]
-    unrest: Float[Array, " o"]  # how fast the noise's logarithm grows with the stage
+    log_noise: Float[Array, " o"]
+    noise_slope: Float[Array, " o"]  # of log_noise over the stage
     curve: Float[Array, "o 3"]  # slope where the curve is steepest, steepness, the stage where that is
     levels: Mapping[str, Levels]
     hazard: Float[Array, "e 2"]  # h and g
@@ -178,7 +178,7 @@ def fit(
 
         def block(some: tuple[Course, Ends, Array]) -> tuple[Array, Array, Array]:
             course, ends, weight = some
-            of_one = jax.value_and_grad(lambda at, course, ends: -likelihood(made(at), course, ends, nodes))
+            of_one = jax.value_and_grad(lambda at, course, ends: -log_likelihood(made(at), course, ends, nodes))
             values, gradients = jax.vmap(of_one, (None, 0, 0))(at, course, ends)
             return weight @ values, weight @ gradients, (weight[:, None] * gradients).T @ gradients
 
@@ -208,17 +208,17 @@ def fit(
         return made(at), jnp.minimum(gain, left) <= jnp.maximum(TOLERANCE * len(flat), blur)
 
 
-def noise(model: Progression) -> Float[Array, " o"]:
-    """The logarithm of each number's noise at stage 0, which no data without any can make less than `LEAST` spreads."""
-    return jnp.logaddexp(2 * model.noise, 2 * jnp.log(mixed_effects.LEAST)) / 2
+def log_noise(model: Progression) -> Float[Array, " o"]:
+    """Return the log standard deviation of each number's noise at stage 0, bounded below by `LEAST` spreads."""
+    return jnp.logaddexp(2 * model.log_noise, 2 * jnp.log(mixed_effects.LEAST)) / 2
 
 
 def collapsed(model: Progression) -> Bool[Array, " o"]:
     """Whether each number was fitted as if it had no noise."""
-    return jnp.exp(model.noise) < mixed_effects.LEAST
+    return jnp.exp(model.log_noise) < mixed_effects.LEAST
 
 
-def likelihood(model: Progression, course: Course, ends: Ends, nodes: int) -> Float[Array, ""]:
+def log_likelihood(model: Progression, course: Course, ends: Ends, nodes: int) -> Float[Array, ""]:
     """The log-likelihood of one subject."""
     speed, stage, logs = _seen(model, course, nodes)[:3]
     for place in range(ends.lo.shape[-1]):
@@ -239,11 +239,12 @@ def predict(
     speed, stage, logs, own, spread = _seen(model, course, nodes)
     weight, stage = jax.nn.softmax(logs), stage + speed * time
     curves = jax.vmap(lambda curve: shape(curve, stage))(model.curve)
+    variance = noise_scale(model, stage) ** 2 + jnp.einsum("r,ogrs,s->og", z, spread, z)
     return Mixture(
         weight,
         (model.fixed @ x)[:, None] + jnp.einsum("r,org->og", z, own) + curves,
-        jnp.exp(2 * noise(model)[:, None]) * (restless(model, stage) ** 2 + jnp.einsum("r,ogrs,s->og", z, spread, z)),
-        {name: jnp.exp(_chances(levels, stage, x)) @ weight for name, levels in model.levels.items()},
+        jnp.exp(2 * log_noise(model)[:, None]) * variance,
+        {name: jnp.exp(level_log_probs(levels, stage, x)) @ weight for name, levels in model.levels.items()},
     )
 
 
@@ -267,9 +268,9 @@ def shape(curve: Float[Array, "3"], stage: Float[Array, "*g"]) -> Float[Array, "
     return 4 * slope / steep * (jax.nn.sigmoid(steep * (stage - place)) - jax.nn.sigmoid(-steep * place))
 
 
-def restless(model: Progression, stage: Float[Array, "*g"]) -> Float[Array, "o *g"]:
-    """How much larger the noise of each number is than at stage 0."""
-    return jax.vmap(lambda unrest: jnp.exp(jnp.clip(unrest * stage, -FASTEST, FASTEST)))(model.unrest)
+def noise_scale(model: Progression, stage: Float[Array, "*g"]) -> Float[Array, "o *g"]:
+    """Return the noise of each number relative to that at stage 0."""
+    return jax.vmap(lambda slope: jnp.exp(jnp.clip(slope * stage, -FASTEST, FASTEST)))(model.noise_slope)
 
 
 def cumulated(
@@ -297,8 +298,8 @@ def _seen(model: Progression, course: Course, nodes: int) -> tuple[Array, Array,
     logs, own, spread = _numbers(model, course, stages)
     logs = jax.nn.log_softmax(jnp.add.outer(log, log).ravel()) + logs.sum(0)
     for name, levels in model.levels.items():
-        chances = jax.vmap(partial(_chances, levels))(stages, course.x)  # (t, m, g)
-        came = jnp.take_along_axis(chances, course.levels[name][:, None, None], 1)[:, 0]
+        log_probs = jax.vmap(partial(level_log_probs, levels))(stages, course.x)  # (t, m, g)
+        came = jnp.take_along_axis(log_probs, course.levels[name][:, None, None], 1)[:, 0]
         logs = logs + jnp.where(course.levels_seen[name][:, None], came, 0).sum(0)
     return speed, stage, logs, own, spread
 
@@ -306,19 +307,19 @@ def _seen(model: Progression, course: Course, nodes: int) -> tuple[Array, Array,
 def _numbers(model: Progression, course: Course, stages: Float[Array, "t g"]) -> tuple[Array, Array, Array]:
     """Return, for each number over the grid, its log-likelihood, u, and the covariance of u over the noise's."""
 
-    def of_number(fixed, root, noise, curve, louder, y, seen):
+    def of_number(fixed, root, log_noise, curve, noise_scale, y, seen):
         root, seen = jnp.tril(root), seen[:, None]
-        zl = jnp.where(seen[..., None], (course.z @ root)[:, None] / louder[..., None], 0)  # (t, g, r)
-        rest = jnp.where(seen, ((y - course.x @ fixed)[:, None] - shape(curve, stages)) / louder, 0)
+        zl = jnp.where(seen[..., None], (course.z @ root)[:, None] / noise_scale[..., None], 0)  # (t, g, r)
+        rest = jnp.where(seen, ((y - course.x @ fixed)[:, None] - shape(curve, stages)) / noise_scale, 0)
         effects = zl.shape[-1]
-        inverse, size = _inverse(jnp.einsum("tgr,tgs->grs", zl, zl) + jnp.eye(effects, dtype=zl.dtype))
+        inverse, log_det = _inverse(jnp.einsum("tgr,tgs->grs", zl, zl) + jnp.eye(effects, dtype=zl.dtype))
         u = jnp.einsum("grs,tgs,tg->gr", inverse, zl, rest)
         left = rest - jnp.einsum("tgr,gr->tg", zl, u)  # the sum of squares below cancels nothing
         squares = (left**2).sum(0) + (u**2).sum(-1)
-        size = size / 2 + jnp.where(seen, noise + 0.5 * jnp.log(2 * jnp.pi) + jnp.log(louder), 0).sum(0)
-        return -size - squares / 2 * jnp.exp(-2 * noise), root @ u.T, root @ inverse @ root.T
+        scale = jnp.where(seen, log_noise + 0.5 * jnp.log(2 * jnp.pi) + jnp.log(noise_scale), 0).sum(0)
+        return -(log_det / 2 + scale) - squares / 2 * jnp.exp(-2 * log_noise), root @ u.T, root @ inverse @ root.T
 
-    each = model.fixed, model.root, noise(model), model.curve, restless(model, stages)
+    each = model.fixed, model.root, log_noise(model), model.curve, noise_scale(model, stages)
     return jax.vmap(of_number)(*each, course.y.T, course.seen.T)
 
 
@@ -327,11 +328,11 @@ def _inverse(matrix: Float[Array, "g r r"]) -> tuple[Float[Array, "g r r"], Floa
     if matrix.shape[-1] == 1:
         return 1 / matrix, jnp.log(matrix[:, 0, 0])
     (a, b), (_, d) = jnp.moveaxis(matrix, 0, -1)
-    size = a * d - b * b
-    return jnp.stack([jnp.stack([d, -b], -1), jnp.stack([-b, a], -1)], -2) / size[:, None, None], jnp.log(size)
+    det = a * d - b * b
+    return jnp.stack([jnp.stack([d, -b], -1), jnp.stack([-b, a], -1)], -2) / det[:, None, None], jnp.log(det)
 
 
-def _chances(levels: Levels, stage: Float[Array, " g"], x: Float[Arr, " p"]) -> Float[Array, "m g"]:
+def level_log_probs(levels: Levels, stage: Float[Array, " g"], x: Float[Arr, " p"]) -> Float[Array, "m g"]:
     """The log-probabilities of levels."""
     columns = levels.weights.shape[-1]
     at = levels.gain[:, None] * stage + (levels.weights @ x[len(x) - columns :])[:, None]
@@ -352,8 +353,8 @@ def _far(model: Progression) -> Array:
         model.tempo - jnp.log(0.5),
         model.fixed / 10,
         model.root / 100,
-        model.noise / 5,
-        model.unrest / 0.5,
+        model.log_noise / 5,
+        model.noise_slope / 0.5,
         model.curve - jnp.array([0.0, -1.0, 0.0]),
         model.hazard[:, 1] / 2,
         *(part for levels in model.levels.values() for part in (levels.gain / 3, levels.weights / 3, levels.cut / 5)),

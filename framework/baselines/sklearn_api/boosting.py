@@ -146,4 +146,4 @@ class BoostingRegressor(_Boosting, Regressor):
 
 def _raw(recipe, params, x, observed):
     """Scores before the link: log-odds of two classes."""
-    return params.start + predict_sum(params.trees, x, observed)
+    return params.init_score + predict_sum(params.trees, x, observed)

@@ -20,7 +20,7 @@ from framework.baselines.sklearn_api.table import (
 from framework.baselines.svm.svm import GIB, SVM
 
 
-class _Machine(Table):
+class _SVM(Table):
     """Base of classifier and regressor: the kernel's parameters, and fitted attributes."""
 
     recipe_: SVM
@@ -75,10 +75,10 @@ class _Machine(Table):
 
     @property
     def intercept_(self):
-        return np.asarray(self.params_.offset, np.float64)
+        return np.asarray(self.params_.intercept, np.float64)
 
 
-class SVC(_Machine, Probable, Classifier):
+class SVC(_SVM, Probable, Classifier):
     """C-SVC, one against one; `decision_function` is per class, of votes and then of confidence.
 
     `probability` cross-fits sigmoids (Platt's) in five folds. Where the kernel's values exceed `memory` bytes, fitting
@@ -133,7 +133,7 @@ class SVC(_Machine, Probable, Classifier):
         return super().predict_log_proba(X)
 
 
-class SVR(_Machine, Regressor):
+class SVR(_SVM, Regressor):
     """ε-SVR: errors below epsilon cost nothing. `memory` and `nystrom` are as of `SVC`."""
 
     def __init__(
@@ -167,4 +167,4 @@ def _decisions(recipe, params, x, observed):
         return pairs
     first, second = np.triu_indices(recipe.classes, 1)
     sure = jnp.zeros((len(x), recipe.classes)).at[:, first].add(-pairs).at[:, second].add(pairs)
-    return recipe.votes(pairs, params.seen) + sure / (3 * (jnp.abs(sure) + 1))
+    return recipe.votes(pairs, params.classes_seen) + sure / (3 * (jnp.abs(sure) + 1))

@@ -60,9 +60,9 @@ def calibrate(decision: Float[Arr, " n"], positive: Bool[Arr, " n"], weight: Flo
     return jnp.where((high > 0) & (low > 0) & (found[0] < 0), found, start)
 
 
-def probability(lines: Float[Arr, "p 2"], decisions: Float[Arr, "t p"]) -> Float[Array, "t p"]:
+def probability(platt_params: Float[Arr, "p 2"], decisions: Float[Arr, "t p"]) -> Float[Array, "t p"]:
     """The probability of the positive class of each pair."""
-    return jax.nn.sigmoid(-(decisions * lines[:, 0] + lines[:, 1]))
+    return jax.nn.sigmoid(-(decisions * platt_params[:, 0] + platt_params[:, 1]))
 
 
 def couple(pairs: Float[Arr, "t p"], classes: int) -> Float[Array, "t c"]:

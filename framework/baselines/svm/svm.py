@@ -29,18 +29,18 @@ Shared: TypeAlias = tuple[Float[Array, " f"], Float[Array, "n n"] | None]
 
 
 @pytree
-class Machine:
+class SVMParams:
     """Fitted parameters: rows (none with a precomputed kernel) and their coefficients in each pair; a line from
     decision to log-odds; classes seen; whether the conditions of all optima hold to the tolerance.
     """
 
-    rows: Float[Array, "n r"]
+    support_vectors: Float[Array, "n r"]
     centre: Float[Array, " f"]
     gamma: Float[Array, ""]
     beta: Float[Array, "p n"]
-    offset: Float[Array, " p"]
-    lines: Float[Array, "p 2"]
-    seen: Bool[Array, " c"]
+    intercept: Float[Array, " p"]
+    platt_params: Float[Array, "p 2"]
+    classes_seen: Bool[Array, " c"]
     converged: Bool[Array, ""]
 
 
@@ -117,29 +117,29 @@ class SVM(Estimator):
         if not self.classes:
             return decisions
         if not self.folds:
-            return jax.nn.one_hot(self.votes(decisions, params.seen).argmax(1), self.classes, dtype=jnp.float32)
-        coupled = platt.couple(platt.probability(params.lines, decisions), self.classes) * params.seen
+            return jax.nn.one_hot(self.votes(decisions, params.classes_seen).argmax(1), self.classes, dtype=jnp.float32)
+        coupled = platt.couple(platt.probability(params.platt_params, decisions), self.classes) * params.classes_seen
         return coupled / jnp.maximum(coupled.sum(1, keepdims=True), platt.TINY)
 
-    def decision(self, params: Machine, x: Float[Arr, "t f"], observed: Bool[Arr, "t f"]) -> Float[Array, "t p"]:
+    def decision(self, params: SVMParams, x: Float[Arr, "t f"], observed: Bool[Arr, "t f"]) -> Float[Array, "t p"]:
         """Decision values of the pairs of classes (0,1), (0,2), ..., (1,2), ..., positive for the second; of SVR, y."""
-        kernel, norms, used = self._form, lengths(params.rows), (params.beta != 0).any(0)
+        kernel, norms, used = self._form, lengths(params.support_vectors), (params.beta != 0).any(0)
 
         def some(x):
             x = x - params.centre
-            products = jnp.where(used, kernel.products(x, params.rows), 0.0)
+            products = jnp.where(used, kernel.products(x, params.support_vectors), 0.0)
             values = kernel.values(products, lengths(x), norms, params.gamma)
-            return jnp.matmul(values, params.beta.T, precision=lax.Precision.HIGHEST) + params.offset
+            return jnp.matmul(values, params.beta.T, precision=lax.Precision.HIGHEST) + params.intercept
 
         return _by_blocks(some, jnp.where(observed, x, 0).astype(jnp.float32))
 
-    def shortfall(self, params: Machine) -> str:
+    def shortfall(self, params: SVMParams) -> str:
         message = "a support vector machine did not converge; give a smaller C, or standardise the features"
         return "" if np.all(params.converged) else message
 
-    def labels(self, params: Machine, x: Float[Arr, "t f"], observed: Bool[Arr, "t f"]) -> Int[Array, " t"]:
+    def labels(self, params: SVMParams, x: Float[Arr, "t f"], observed: Bool[Arr, "t f"]) -> Int[Array, " t"]:
         """The class with most votes, the first of equals: what libsvm answers."""
-        return self.votes(self.decision(params, x, observed), params.seen).argmax(1).astype(jnp.int32)
+        return self.votes(self.decision(params, x, observed), params.classes_seen).argmax(1).astype(jnp.int32)
 
     def votes(self, decisions: Float[Arr, "t p"], seen: Bool[Arr, " c"] | None = None) -> Float[Array, "t c"]:
         """The number of pairs that vote for each class; -1 for a class absent from `seen`."""
@@ -186,7 +186,7 @@ class SVM(Estimator):
             return centre, None
         return centre, self._form.products(rows - centre, rows - centre)
 
-    def _learn(self, rows, shared: Shared, y, weight: Float[Array, " n"], key) -> tuple[Machine, Float[Array, "n p"]]:
+    def _learn(self, rows, shared: Shared, y, weight: Float[Array, " n"], key) -> tuple[SVMParams, Float[Array, "n p"]]:
         """The machine, and the decisions on rows without weight."""
         (centre, gram), gamma, used = shared, self._gamma(rows, weight), weight > 0
         problems, seen = self._problems(y, weight)
@@ -205,11 +205,11 @@ class SVM(Estimator):
             decisions = svm_dual.sums(self._form, gram, gamma, beta, wanted) + offset[:, None]
             rows = jnp.where(used[:, None], rows - centre, 0)[:, : 0 if self.kernel == "precomputed" else None]
         decisions = jnp.where(wanted, decisions, 0.0)
-        lines = jnp.zeros((p, 2), jnp.float32)
+        platt_params = jnp.zeros((p, 2), jnp.float32)
         if out:
             apart = decisions[p:].reshape(len(out), p, -1).sum(0)
-            lines = jax.vmap(platt.calibrate)(apart, problems.high > 0, weight * part)
-        return Machine(rows, centre, gamma, beta[:p], offset[:p], lines, seen, solved), decisions[:p].T
+            platt_params = jax.vmap(platt.calibrate)(apart, problems.high > 0, weight * part)
+        return SVMParams(rows, centre, gamma, beta[:p], offset[:p], platt_params, seen, solved), decisions[:p].T
 
     def _approximate(self, rows, weight, gamma, problems, key):
         at = nystrom.landmarks(key, weight, self.nystrom)

@@ -20,10 +20,10 @@ LOSSES = ("squared", "absolute", "quantile", "logistic", "softmax")
 
 
 @pytree
-class Boosted:
+class BoostingParams:
     """Trees, `k` a round, those after round `kept` empty; the mean losses by round are NaN where there was none."""
 
-    start: Float[Arr, "*m k"]
+    init_score: Float[Arr, "*m k"]
     trees: Trees
     kept: Int32[Arr, "*m"]
     train_loss: Float[Arr, "*m r"]
@@ -102,11 +102,11 @@ class Boosting(Estimator):
         weight: Float[Arr, " n"],
         *,
         key: Key[Array, ""],
-    ) -> Boosted:
+    ) -> BoostingParams:
         settings = {name: jnp.asarray(getattr(self, name), jnp.float32) for name in self.DYNAMIC}
         return _fitted(self._recipe(), settings, x, observed, y, weight, key)
 
-    def predict(self, params: Boosted, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> Float[Array, "n p"]:
+    def predict(self, params: BoostingParams, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> Float[Array, "n p"]:
         return _answered(self._recipe(), params, x, observed)
 
     def fit_many(
@@ -118,10 +118,10 @@ class Boosting(Estimator):
         *,
         keys: Key[Array, " m"],
         settings: Mapping[str, Float[Arr, " m"]] | None = None,
-    ) -> Boosted:
+    ) -> BoostingParams:
         """One after another, each with all threads."""
 
-        def one(lane: tuple[Arr, Array, Mapping[str, Arr]]) -> Boosted:
+        def one(lane: tuple[Arr, Array, Mapping[str, Arr]]) -> BoostingParams:
             weight, key, own = lane
             return self.given(own).fit(x, observed, y, weight, key=key)
 
@@ -136,7 +136,7 @@ class Boosting(Estimator):
         *,
         key: Key[Array, ""],
         settings: Mapping[str, Float[Arr, " m"]],
-    ) -> Boosted:
+    ) -> BoostingParams:
         """One after another, each with all threads."""
         if not settings:
             return super().fit_grid(x, observed, y, weight, key=key, settings=settings)
@@ -168,13 +168,13 @@ class _State(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=0)
-def _answered(recipe: Boosting, params: Boosted, x: Arr, observed: Arr) -> Array:
+def _answered(recipe: Boosting, params: BoostingParams, x: Arr, observed: Arr) -> Array:
     known = binning.within(x, observed, recipe.categories)
-    return recipe.criterion().answer(params.start + predict_sum(params.trees, x, known))
+    return recipe.criterion().predict(params.init_score + predict_sum(params.trees, x, known))
 
 
 @partial(jax.jit, static_argnums=0)
-def _fitted(recipe: Boosting, settings: dict[str, Array], x, observed, y, weight, key) -> Boosted:
+def _fitted(recipe: Boosting, settings: dict[str, Array], x, observed, y, weight, key) -> BoostingParams:
     loss, rounds = recipe.criterion(), recipe.rounds
     weight = jnp.asarray(weight, jnp.float32)
     y = jnp.where(weight > 0, jnp.asarray(y, jnp.float32), 0)
@@ -183,14 +183,14 @@ def _fitted(recipe: Boosting, settings: dict[str, Array], x, observed, y, weight
     own = jnp.where(held, 0, weight)
     edges = binning.edges(x, observed, own, recipe.bins)
     codes = leafwise.blocks(binning.codes(x, observed, edges, recipe.categories), recipe.bins)
-    start = loss.start(y, own)
-    k, nodes = len(start), 2 * recipe.max_leaves - 1
+    init_score = loss.init_score(y, own)
+    k, nodes = len(init_score), 2 * recipe.max_leaves - 1
 
     def step(state: _State) -> _State:
         keys = jax.random.split(jax.random.fold_in(key, state.round))
         drawn = own * (_uniform(keys[0], own) < recipe.rows) if recipe.rows < 1 else own
         tried = _tried(keys[1], x.shape[1], recipe.features)
-        g, h = loss.slopes(state.raw, y)
+        g, h = loss.gradients(state.raw, y)
 
         def one(parts: tuple[Array, ...]) -> tuple[Trees, Array]:
             return _tree(recipe, settings, codes, edges, tried, y, drawn, *parts)
@@ -214,11 +214,11 @@ def _fitted(recipe: Boosting, settings: dict[str, Array], x, observed, y, weight
         return more & (state.round - state.best < recipe.patience) if recipe.validation else more
 
     none = jnp.full(rounds, jnp.nan, jnp.float32)
-    raw = jnp.broadcast_to(start, (len(y), k))
+    raw = jnp.broadcast_to(init_score, (len(y), k))
     blank = _blank(rounds * k, nodes, k, any(recipe.categories))
     end = jax.lax.while_loop(goes_on, step, _State(jnp.int32(0), raw, blank, none, none, jnp.int32(0)))
     kept = end.best if recipe.validation else end.round
-    return Boosted(start, _first(end.trees, kept * k), kept, end.train, end.validation)
+    return BoostingParams(init_score, _first(end.trees, kept * k), kept, end.train, end.validation)
 
 
 def _tree(recipe, settings, codes, edges, tried, y, weight, g, h, raw, k) -> tuple[Trees, Array]:

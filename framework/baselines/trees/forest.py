@@ -22,7 +22,7 @@ AT_ONCE = 1 << 28  # bytes of nodes that a forest has in memory while it only pr
 
 
 @pytree
-class Grown:
+class ForestParams:
     """A forest; `seeds` know which rows each tree drew, `gain` how much each feature lessened its impurity."""
 
     trees: Trees
@@ -79,7 +79,7 @@ class Forest(Estimator):
         weight: Float[Arr, " n"],
         *,
         key: Key[Array, ""],
-    ) -> Grown:
+    ) -> ForestParams:
         table = self._table(x, observed, y, weight)
         return self._grown(table, self._seeds(key))
 
@@ -116,16 +116,16 @@ class Forest(Estimator):
 
         return jax.lax.map(one, dict(settings)) if settings else one({})[None]
 
-    def compacted(self, params: Grown) -> Grown:
+    def compacted(self, params: ForestParams) -> ForestParams:
         """In arrays no longer than the largest tree needs, where that is worth a program of its own for them."""
         held = sum(leaf.nbytes for leaf in jax.tree.leaves(params.trees))
         return compact(params) if held > AT_ONCE else params
 
-    def predict(self, params: Grown, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> Float[Array, "n p"]:
+    def predict(self, params: ForestParams, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> Float[Array, "n p"]:
         return predict_mean(params.trees, x, binning.within(x, observed, self.categories))
 
     def oob(
-        self, params: Grown, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], weight: Float[Arr, " n"]
+        self, params: ForestParams, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], weight: Float[Arr, " n"]
     ) -> Float[Array, "n p"]:
         """The mean over those trees that did not draw the row, for the rows fitted to; NaN where all trees drew it."""
         out = self.drawn(jnp.asarray(weight, jnp.float32), params.seeds) == 0
@@ -134,7 +134,7 @@ class Forest(Estimator):
 
     def oob_score(
         self,
-        params: Grown,
+        params: ForestParams,
         x: Float[Arr, "n f"],
         observed: Bool[Arr, "n f"],
         y: Float[Arr, " n"] | Int[Arr, " n"],
@@ -169,7 +169,7 @@ class Forest(Estimator):
     def _seeds(self, key: Key[Array, ""]) -> UInt32[Array, " m"]:
         return jax.random.bits(key, (self.trees,), jnp.uint32)
 
-    def _grown(self, table: "_Table", seeds: UInt32[Array, " m"]) -> Grown:
+    def _grown(self, table: "_Table", seeds: UInt32[Array, " m"]) -> ForestParams:
         """The trees of some seeds."""
         n, f = table.codes.shape
         how = Shape(self._nodes(n), self.classes, self.extra, self.categories)._asdict()
@@ -178,7 +178,7 @@ class Forest(Estimator):
         xla = jax.custom_batching.sequential_vmap(partial(grow_breadth_first.grow, **how))
         cpu = partial(native.grow, **how) if native.available() else xla
         *parts, gain = jax.lax.platform_dependent(*arrays, cpu=cpu, default=xla)
-        return Grown(Trees(*parts), seeds, gain)
+        return ForestParams(Trees(*parts), seeds, gain)
 
     def _bytes_of_a_tree(self, n: int) -> int:
         """As many as any tree on n rows can take, and as its rows take."""
@@ -203,13 +203,13 @@ class Forest(Estimator):
         return min(most, 2 ** min(self.max_depth + 1, 40) - 1) if isinstance(self.max_depth, int) else most
 
 
-def importances(params: Grown) -> Float[Array, " f"]:
+def importances(params: ForestParams) -> Float[Array, " f"]:
     """How much each feature lessened the impurity: of each tree the shares, averaged over the trees that split."""
     total = params.gain.sum(1, keepdims=True)
     shares = jnp.where(total > 0, params.gain / jnp.where(total > 0, total, 1), 0).sum(0)
     return shares / jnp.maximum(shares.sum(), 1e-30)
 
 
-def compact(params: Grown) -> Grown:
+def compact(params: ForestParams) -> ForestParams:
     """The same forest in arrays no longer than its largest tree needs; on the host."""
     return replace(params, trees=compact_trees(params.trees))

@@ -13,24 +13,24 @@ from framework.types import Arr
 
 @dataclass(frozen=True)
 class Loss:
-    """`start(y, weight)` is the best constant (k); `slopes(raw, y)` both derivatives (n, k); `value` a row's
-    loss; `answer` what is predicted (n, p). Where there are `levels`, leaves are renewed to quantiles of residuals.
+    """`init_score(y, weight)` is the best constant (k); `gradients(raw, y)` both derivatives (n, k); `value` a row's
+    loss; `predict` the predictions (n, p). Where there are `levels`, leaves are renewed to quantiles of residuals.
     """
 
-    start: Callable[[Array, Array], Array]
-    slopes: Callable[[Array, Array], tuple[Array, Array]]
+    init_score: Callable[[Array, Array], Array]
+    gradients: Callable[[Array, Array], tuple[Array, Array]]
     value: Callable[[Array, Array], Array]
-    answer: Callable[[Array], Array]
+    predict: Callable[[Array], Array]
     levels: tuple[float, ...] = ()
 
 
 def squared() -> Loss:
     """Half the squared error."""
     return Loss(
-        start=lambda y, weight: _mean(y, weight)[None],
-        slopes=lambda raw, y: (raw - y[:, None], jnp.ones_like(raw)),
+        init_score=lambda y, weight: _mean(y, weight)[None],
+        gradients=lambda raw, y: (raw - y[:, None], jnp.ones_like(raw)),
         value=lambda raw, y: 0.5 * (raw[:, 0] - y) ** 2,
-        answer=lambda raw: raw,
+        predict=lambda raw: raw,
     )
 
 
@@ -42,18 +42,18 @@ def pinball(levels: tuple[float, ...]) -> Loss:
         error = y[:, None] - raw
         return jnp.maximum(at * error, (at - 1) * error).mean(-1)
 
-    def start(y: Array, weight: Array) -> Array:
+    def init_score(y: Array, weight: Array) -> Array:
         same = jnp.zeros(len(y), jnp.int32)
         return jnp.stack([quantiles(y, weight, same, 1, level)[0] for level in levels])
 
     return Loss(
-        start=start,
-        slopes=lambda raw, y: (
+        init_score=init_score,
+        gradients=lambda raw, y: (
             jnp.where(y[:, None] > raw, -at, jnp.where(y[:, None] < raw, 1 - at, 0)),
             jnp.ones_like(raw),
         ),
         value=value,
-        answer=lambda raw: jnp.sort(raw, -1),
+        predict=lambda raw: jnp.sort(raw, -1),
         levels=levels,
     )
 
@@ -61,25 +61,25 @@ def pinball(levels: tuple[float, ...]) -> Loss:
 def absolute() -> Loss:
     """The absolute error: twice the quantile loss of the median."""
     half = pinball((0.5,))
-    return Loss(half.start, half.slopes, lambda raw, y: jnp.abs(raw[:, 0] - y), half.answer, half.levels)
+    return Loss(half.init_score, half.gradients, lambda raw, y: jnp.abs(raw[:, 0] - y), half.predict, half.levels)
 
 
 def logistic() -> Loss:
     """The log loss of two levels, through the log odds of the second."""
 
-    def slopes(raw: Array, y: Array) -> tuple[Array, Array]:
+    def gradients(raw: Array, y: Array) -> tuple[Array, Array]:
         p = jax.nn.sigmoid(raw)
         return p - y[:, None], p * (1 - p)
 
-    def start(y: Array, weight: Array) -> Array:
+    def init_score(y: Array, weight: Array) -> Array:
         share = jnp.clip(_mean(y, weight), 1e-6, 1 - 1e-6)
         return jnp.log(share / (1 - share))[None]
 
     return Loss(
-        start=start,
-        slopes=slopes,
+        init_score=init_score,
+        gradients=gradients,
         value=lambda raw, y: jax.nn.softplus(jnp.where(y > 0, -raw[:, 0], raw[:, 0])),
-        answer=lambda raw: jax.nn.sigmoid(jnp.concatenate([-raw, raw], -1)),
+        predict=lambda raw: jax.nn.sigmoid(jnp.concatenate([-raw, raw], -1)),
     )
 
 
@@ -89,15 +89,15 @@ def softmax(classes: int) -> Loss:
     def one_hot(y: Array) -> Array:
         return (y[:, None] == jnp.arange(classes)).astype(jnp.float32)
 
-    def slopes(raw: Array, y: Array) -> tuple[Array, Array]:
+    def gradients(raw: Array, y: Array) -> tuple[Array, Array]:
         p = jax.nn.softmax(raw)
         return p - one_hot(y), p * (1 - p)
 
     return Loss(
-        start=lambda y, weight: jnp.log(jnp.clip(jax.vmap(_mean, (1, None))(one_hot(y), weight), 1e-6, 1)),
-        slopes=slopes,
+        init_score=lambda y, weight: jnp.log(jnp.clip(jax.vmap(_mean, (1, None))(one_hot(y), weight), 1e-6, 1)),
+        gradients=gradients,
         value=lambda raw, y: -(jax.nn.log_softmax(raw) * one_hot(y)).sum(-1),
-        answer=jax.nn.softmax,
+        predict=jax.nn.softmax,
     )
 
 

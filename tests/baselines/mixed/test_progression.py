@@ -22,8 +22,8 @@ SINGLE = Progression(
     tempo=jnp.array([-0.2, -0.7]),
     fixed=jnp.array([[0.1, -0.2, 0.3], [0.0, 0.4, 0.1]]),
     root=jnp.array([[[1.2, 0.0], [0.3, 0.5]], [[0.7, 0.0], [-0.2, 0.4]]]),
-    noise=jnp.array([-0.5, -1.0]),
-    unrest=jnp.array([0.3, -0.2]),
+    log_noise=jnp.array([-0.5, -1.0]),
+    noise_slope=jnp.array([0.3, -0.2]),
     curve=jnp.array([[0.9, 0.2, 0.5], [-0.6, -0.8, -0.3]]),
     levels={
         "grade": Levels(jnp.array([-0.5, 0.2]), jnp.array([1.5]), jnp.array([[0.6]])),
@@ -101,7 +101,7 @@ def at_nodes(course: Course):
 
 def moments(k: int, course: Course, a: float, speed: float, time, x, z):
     mean = x @ MODEL.fixed[k] + np.array([curve(k, a + speed * t) for t in time])
-    noise, louder = np.exp(2 * MODEL.noise[k]), np.exp(2 * MODEL.unrest[k] * (a + speed * time))
+    noise, louder = np.exp(2 * MODEL.log_noise[k]), np.exp(2 * MODEL.noise_slope[k] * (a + speed * time))
     return mean, noise * (np.diag(louder) + z @ MODEL.root[k] @ MODEL.root[k].T @ z.T)
 
 
@@ -113,7 +113,7 @@ def test_the_likelihood_is_the_sum_over_the_grid(subject):
         lo, hi = (float(end[0] + ends.since[0]) for end in (ends.lo, ends.hi))
         alive = np.exp(-gone(a, speed, ends.since[0], lo))
         logs.append(log + np.log(alive - (np.exp(-gone(a, speed, ends.since[0], hi)) if np.isfinite(hi) else 0)))
-    ours = jax.jit(progression.likelihood, static_argnums=3)(SINGLE, *singles((course, ends)), NODES)
+    ours = jax.jit(progression.log_likelihood, static_argnums=3)(SINGLE, *singles((course, ends)), NODES)
     np.testing.assert_allclose(ours, logsumexp(logs), rtol=2e-5)
 
 
@@ -171,10 +171,10 @@ def drawn(subjects: int, visits: int = 6) -> tuple[Course, Ends]:
         a = float(MODEL.start @ first) + rng.normal()
         speed = float(np.exp(MODEL.tempo[0] + MODEL.pace @ first + np.exp(MODEL.tempo[1]) * rng.normal()))
         for k in range(2):
-            u = np.exp(MODEL.noise[k]) * MODEL.root[k] @ rng.normal(size=2)
+            u = np.exp(MODEL.log_noise[k]) * MODEL.root[k] @ rng.normal(size=2)
             mean = course.x[i] @ MODEL.fixed[k] + course.z[i] @ u
             mean += [curve(k, a + speed * t) for t in course.time[i]]
-            louder = np.exp(MODEL.noise[k] + MODEL.unrest[k] * (a + speed * course.time[i]))
+            louder = np.exp(MODEL.log_noise[k] + MODEL.noise_slope[k] * (a + speed * course.time[i]))
             y[i, :, k] = mean + rng.normal(size=visits) * louder
         for name in levels:
             odds = [chances(name, a + speed * t, x) for t, x in zip(course.time[i], course.x[i], strict=True)]
@@ -199,10 +199,10 @@ def found():
 
 def test_a_fit_is_likelier_than_the_truth_and_near_it(found):
     course, ends, start, fitted = found
-    logs = jax.jit(lambda m: jax.vmap(lambda c, e: progression.likelihood(m, c, e, NODES))(course, ends).sum())
+    logs = jax.jit(lambda m: jax.vmap(lambda c, e: progression.log_likelihood(m, c, e, NODES))(course, ends).sum())
     assert logs(fitted) > logs(SINGLE) > logs(start)
     assert logs(fitted) - logs(SINGLE) < 40, "half of a chi-squared of 37 parameters is some 18"
-    np.testing.assert_allclose(fitted.noise, MODEL.noise, atol=0.1)
+    np.testing.assert_allclose(fitted.log_noise, MODEL.log_noise, atol=0.1)
     np.testing.assert_allclose(fitted.tempo[0], MODEL.tempo[0], atol=0.5)
     np.testing.assert_allclose(fitted.hazard[0], MODEL.hazard[0], atol=0.35)
     np.testing.assert_allclose(fitted.levels["grade"].gain, MODEL.levels["grade"].gain, atol=0.5)

@@ -214,7 +214,7 @@ def test_a_kernel_that_does_not_fit_is_refused_or_approximated():
     few, exact = SVM(3, memory=1000, nystrom=100), SVM(3)
     with pytest.warns(UserWarning, match="approximated by 100 Nyström components"):
         params = fitted(few, x, y)
-    assert params.rows.shape == (100, 12)
+    assert params.support_vectors.shape == (100, 12)
     score = (predict(few, params, x).argmax(1) == y).mean()
     assert score > (predict(exact, fitted(exact, x, y), x).argmax(1) == y).mean() - 0.05
     target = np.tanh(x[:, 0]) + 0.1 * x[:, 1]
