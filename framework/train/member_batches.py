@@ -36,13 +36,13 @@ class Feed:
     ):
         self._loader, self._parts = loader, parts
         rows = [np.flatnonzero(split.train) for split in splits]
-        sizes = [loader.size(min(-(-subjects // parts), len(some)), some, packed=True) for some in rows]
+        sizes = [loader.size(min(-(-subjects // parts), len(train)), train, packed=True) for train in rows]
         seeds = [[int(word) for word in words] for words in np.asarray(jax.random.key_data(keys))]
         self._orders = [Order(loader, *each) for each in zip(rows, sizes, seeds, strict=True)]
-        judges = [np.flatnonzero(split.validation) for split in splits]
+        validation = [np.flatnonzero(split.validation) for split in splits]
         # a validation subject may need more room than any that trains
-        self._size = _widest([*sizes, *(loader.size(1, some, packed=True) for some in judges if len(some))])
-        self._validation = [list(loader.pack(some, self._size)) if len(some) else [] for some in judges]
+        self._size = _widest([*sizes, *(loader.size(1, held, packed=True) for held in validation if len(held))])
+        self._validation = [list(loader.pack(held, self._size)) if len(held) else [] for held in validation]
         self._size = _rounded(self._size, multiple)
         self._kept = Kept(loader, np.any([s.train | s.validation for s in splits], axis=0), device_bytes)
         # a compiled loop over steps would hold all their scans in memory at once
@@ -62,8 +62,8 @@ class Feed:
     def validation(self) -> Iterator[Drawn]:
         """Yield batches (members, ...) that together hold each member's validation subjects once."""
         for place in range(max(map(len, self._validation))):
-            rows = [own[place] if place < len(own) else [] for own in self._validation]
-            yield _stack([self._drawn(some) for some in rows])
+            rows = [batches[place] if place < len(batches) else [] for batches in self._validation]
+            yield _stack([self._drawn(subjects) for subjects in rows])
 
     def _chunk(self, number: int) -> Drawn:
         return _stack([self._step(number * self.chunk + place) for place in range(self.chunk)])

@@ -1,4 +1,4 @@
-"""AdamW with everything a sweep varies as an array, and how its rate changes as training goes on."""
+"""AdamW with traced hyperparameters, and schedules of its learning rate."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -26,11 +26,11 @@ class TracedHyperparameters:
 
 @configurable("schedule")
 class Schedule(ABC):
-    """How the rate changes as training goes on."""
+    """Schedule of the learning rate."""
 
     @abstractmethod
     def __call__(self, done: Float[Array, ""]) -> Float[Array, ""]:
-        """The share of the full rate, at a share of training done since the warm-up."""
+        """Return the factor of the full rate at a fraction `done` of training after the warm-up."""
 
 
 @dataclass(frozen=True)

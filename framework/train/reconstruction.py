@@ -34,7 +34,7 @@ Log = Callable[[dict], None]
 @configurable("pretraining")
 @dataclass(frozen=True)
 class Pretraining:
-    """How fast, how long and on how much: `batch` scans a step, otherwise as for a forecaster.
+    """Hyperparameters of pretraining: `batch` scans a step, otherwise as for a forecaster.
 
     `dropout` hides that share of the code's numbers from the decoder. Rates warm up, then fall by half a cosine. A run
     that is killed loses at most `checkpoint_seconds`, or `checkpoint_steps`.
@@ -273,7 +273,7 @@ def _state(
     losses: Sequence[Array | np.ndarray],
     round: int,
 ) -> PyTree:
-    """All that a training needs to go on, in the same shapes at every step."""
+    """State that pretraining needs to resume, in the same shapes at every step."""
     held = np.zeros(round, np.float32)
     held[: len(losses)] = [float(loss) for loss in losses]
     return (params, momenta, best), (np.array(lowest, np.float64), np.array(waited), held)
