@@ -1,5 +1,7 @@
 """What a forecaster says of a target: class probabilities, monotone quantiles of a value, or survival."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,6 +9,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from framework.nn.layers import Dense
+from framework.scores import cross_entropy, interval_censored, ordinal_log_probs, pinball
 from framework.types import LEVELS, Arr, Classes, Interval, SurvivalForecast, Truth, Values
 
 
@@ -32,7 +35,7 @@ class ClassOutput(nnx.Module):
 
     def loss(self, raw: Float[Array, "b q c"], truth: Truth, base: Array, scale: Array) -> Float[Array, "b q"]:
         """Cross-entropy, in nats."""
-        return -_told(jax.nn.log_softmax(raw), truth)
+        return cross_entropy(jax.nn.log_softmax(raw), _level(truth))
 
     def forecast(self, raw: Float[Array, "b q c"], base: Array, scale: Array) -> Classes:
         return Classes(jax.nn.softmax(raw))
@@ -56,14 +59,11 @@ class OrdinalOutput(nnx.Module):
         steps = _steps(self.gaps[...], jnp.diff(start))
         cut = self.first[...] + start[0] + jnp.pad(steps, (1, 0)) - self.location(e, ahead)
         width = jnp.maximum(jnp.diff(steps, prepend=0), jnp.finfo(steps.dtype).tiny)
-        below, above = jax.nn.log_sigmoid(cut), jax.nn.log_sigmoid(-cut)
-        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which loses no digits where both are near 1
-        between = below[..., 1:] + above[..., :-1] + jnp.log(-jnp.expm1(-width))
-        return jnp.concatenate([below[..., :1], between, above[..., -1:]], axis=-1)
+        return ordinal_log_probs(cut, width)
 
     def loss(self, raw: Float[Array, "b q c"], truth: Truth, base: Array, scale: Array) -> Float[Array, "b q"]:
         """Cross-entropy, in nats."""
-        return -_told(raw, truth)
+        return cross_entropy(raw, _level(truth))
 
     def forecast(self, raw: Float[Array, "b q c"], base: Array, scale: Array) -> Classes:
         return Classes(jnp.exp(raw))
@@ -90,10 +90,8 @@ class QuantileOutput(nnx.Module):
     def loss(
         self, raw: Float[Array, "b q l"], truth: Truth, base: Float[Array, "b q"], scale: Float[Array, "b q"]
     ) -> Float[Array, "b q"]:
-        """Pinball loss averaged over the levels (Koenker & Bassett 1978), in units of `scale`."""
-        error = ((jnp.where(truth.observed, truth.value, base) - base) / scale)[..., None] - raw
-        levels = jnp.asarray(LEVELS)
-        return jnp.maximum(levels * error, (levels - 1) * error).mean(-1)
+        """Pinball loss averaged over the levels, in units of `scale`."""
+        return pinball(raw, (jnp.where(truth.observed, truth.value, base) - base) / scale).mean(-1)
 
     def forecast(self, raw: Float[Array, "b q l"], base: Float[Array, "b q"], scale: Float[Array, "b q"]) -> Values:
         return Values(base[..., None] + scale[..., None] * raw)
@@ -117,12 +115,8 @@ class HazardOutput(nnx.Module):
 
     def loss(self, raw: Float[Array, "b q s"], truth: Interval, ahead: Array | None = None) -> Float[Array, "b q"]:
         """Minus the log of the chance that the event came in (lo, hi], S(lo) - S(hi), whenever was asked."""
-        lo = jnp.where(truth.observed, truth.lo, 0)
-        came = truth.observed & jnp.isfinite(truth.hi)
-        hi = jnp.where(came, truth.hi, lo + 1)
-        before, until = self._cumulated(raw, lo), self._cumulated(raw, hi)
-        tiny = jnp.finfo(raw.dtype).tiny
-        return before - jnp.where(came, jnp.log(-jnp.expm1(-jnp.maximum(until - before, tiny))), 0)
+        lo, hi = jnp.where(truth.observed, truth.lo, 0), jnp.where(truth.observed, truth.hi, jnp.inf)
+        return interval_censored(partial(self._cumulated, raw), lo, hi)
 
     def forecast(self, raw: Float[Array, "b q s"], ahead: Float[Array, "b q"]) -> SurvivalForecast:
         return SurvivalForecast(jnp.exp(-self._cumulated(raw, ahead)))
@@ -136,10 +130,9 @@ class HazardOutput(nnx.Module):
         return (jax.nn.softplus(raw) * gone).sum(-1)
 
 
-def _told(logs: Float[Array, "b q c"], truth: Truth) -> Float[Array, "b q"]:
-    """What was given to the level that came true; to the first one where none was observed."""
-    label = jnp.where(truth.observed, truth.value, 0).astype(int)
-    return jnp.take_along_axis(logs, label[..., None], axis=-1)[..., 0]
+def _level(truth: Truth) -> Float[Array, "b q"]:
+    """The level that came true; the first one where none was observed."""
+    return jnp.where(truth.observed, truth.value, 0)
 
 
 def _steps(raw: Float[Array, "*b l"], start: Float[Array, " l"]) -> Float[Array, "*b l"]:

@@ -20,6 +20,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, Int
 
 from framework.baselines.mixed import mixed_effects
+from framework.scores import interval_censored, ordinal_log_probs
 from framework.types import Arr, pytree
 
 REACH = 3.0  # how far the grid reaches, in spreads of a and v among subjects
@@ -222,13 +223,9 @@ def log_likelihood(model: Progression, course: Course, ends: Ends, nodes: int) -
     """The log-likelihood of one subject."""
     speed, stage, logs = _seen(model, course, nodes)[:3]
     for place in range(ends.lo.shape[-1]):
-        since, lo, hi = ends.since[place], ends.lo[place], ends.hi[place]
-        came = jnp.isfinite(hi)
-        gone = partial(cumulated, model.hazard[place], stage + speed * since, speed)
-        first, more = gone(lo), gone(jnp.where(came, hi, lo + 1)) - gone(lo)
-        tiny = jnp.finfo(first.dtype).tiny
-        log_prob = -first + jnp.where(came, jnp.log(-jnp.expm1(-jnp.maximum(more, tiny))), 0)
-        logs = logs + jnp.where(ends.observed[place], log_prob, 0)
+        gone = partial(cumulated, model.hazard[place], stage + speed * ends.since[place], speed)
+        loss = interval_censored(gone, ends.lo[place], ends.hi[place])
+        logs = logs - jnp.where(ends.observed[place], loss, 0)
     return jax.nn.logsumexp(logs)
 
 
@@ -339,9 +336,7 @@ def level_log_probs(levels: Levels, stage: Float[Array, " g"], x: Float[Arr, " p
     if len(levels.gain) < len(levels.cut) or len(levels.cut) == 1:
         step = jax.nn.softplus(levels.cut[1:, None])
         cut = levels.cut[0] + jnp.pad(jnp.cumsum(step, 0), ((1, 0), (0, 0))) - at
-        below, above = jax.nn.log_sigmoid(cut), jax.nn.log_sigmoid(-cut)
-        between = below[1:] + above[:-1] + jnp.log(-jnp.expm1(-step))
-        return jnp.concatenate([below[:1], between, above[-1:]])
+        return ordinal_log_probs(cut, step, axis=0)
     return jax.nn.log_softmax(jnp.concatenate([jnp.zeros_like(at[:1]), levels.cut[:, None] + at]), axis=0)
 
 

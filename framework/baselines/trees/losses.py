@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32
 
+from framework import scores
 from framework.types import Arr
 
 
@@ -38,10 +39,6 @@ def pinball(levels: tuple[float, ...]) -> Loss:
     """The quantile loss of each level, their mean over the levels; answers ascend."""
     at = np.array(levels, np.float32)
 
-    def value(raw: Array, y: Array) -> Array:
-        error = y[:, None] - raw
-        return jnp.maximum(at * error, (at - 1) * error).mean(-1)
-
     def init_score(y: Array, weight: Array) -> Array:
         same = jnp.zeros(len(y), jnp.int32)
         return jnp.stack([quantiles(y, weight, same, 1, level)[0] for level in levels])
@@ -52,7 +49,7 @@ def pinball(levels: tuple[float, ...]) -> Loss:
             jnp.where(y[:, None] > raw, -at, jnp.where(y[:, None] < raw, 1 - at, 0)),
             jnp.ones_like(raw),
         ),
-        value=value,
+        value=lambda raw, y: scores.pinball(raw, y, levels).mean(-1),
         predict=lambda raw: jnp.sort(raw, -1),
         levels=levels,
     )
@@ -96,7 +93,7 @@ def softmax(classes: int) -> Loss:
     return Loss(
         init_score=lambda y, weight: jnp.log(jnp.clip(jax.vmap(_mean, (1, None))(one_hot(y), weight), 1e-6, 1)),
         gradients=gradients,
-        value=lambda raw, y: -(jax.nn.log_softmax(raw) * one_hot(y)).sum(-1),
+        value=lambda raw, y: scores.cross_entropy(jax.nn.log_softmax(raw), y),
         predict=jax.nn.softmax,
     )
 

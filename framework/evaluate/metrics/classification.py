@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, PyTree
 
 from framework.evaluate.metrics.base import Mean, Metric
 from framework.evaluate.metrics.ranking import split_at
+from framework.scores import LEAST_PROBABILITY, brier, log_loss
 from framework.types import Arr
 
-CLIP = 1e-6  # the least probability that log loss believes in: a certain error costs 13.8, not infinity
 BINS = 10  # of the expected calibration error
 STEPS = 30  # of Newton's method at most; four are usual
 LEAST = 1e-6  # mean p(1 - p): where there is less all outcomes are as good as certain, and a slope has no end
@@ -26,8 +26,7 @@ class LogLoss(Mean):
     better = "lower"
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        given = jnp.take_along_axis(prediction, truth.astype(int)[:, None], axis=1)
-        return -jnp.log(jnp.maximum(given, CLIP))
+        return log_loss(prediction, truth)[:, None]
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,7 @@ class Brier(Mean):
     better = "lower"
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        came = jax.nn.one_hot(truth.astype(int), prediction.shape[1])
-        return jnp.sum((prediction - came) ** 2, axis=1, keepdims=True)
+        return brier(prediction, truth)[:, None]
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class CalibrationSlope(Metric):
 
     def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, " q"]) -> PyTree:
         said, came = split_at(self.positive, jnp.asarray(prediction), jnp.asarray(truth))
-        event = jnp.clip(said[:, 1], CLIP, 1 - CLIP)
+        event = jnp.clip(said[:, 1], LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         logit = jnp.log(event) - jnp.log1p(-event)
         whole = recalibrate(logit, came, jnp.ones_like(logit), jnp.array([0.0, 1.0]), self.slope)
         return logit, came, jnp.where(jnp.isfinite(whole), whole, jnp.array([0.0, 1.0]))

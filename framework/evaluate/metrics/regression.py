@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from framework.evaluate.metrics.base import Mean
+from framework.scores import crps, pinball
 from framework.types import LEVELS, MEDIAN, Arr
 
 
@@ -103,31 +104,18 @@ class Pinball(Mean):
     better = "lower"
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        above, level = truth[:, None] - quantiles(prediction), jnp.array(LEVELS)
-        return jnp.mean(jnp.maximum(level * above, (level - 1) * above), axis=1, keepdims=True)
+        return pinball(quantiles(prediction), truth).mean(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
 class CRPS(Mean):
-    """Mean continuous ranked probability score of the law that the quantiles describe; of a point, its MAE.
-
-    Its quantile function is linear between the levels and constant beyond the outermost. CRPS = E|X - y| - E|X - X'|/2
-    (Gneiting & Raftery 2007, Eq. 21), the second of which is the integral of (2a - 1) Q(a) over the levels a.
-    """
+    """Mean continuous ranked probability score of the law that the quantiles describe; of a point, its MAE."""
 
     title = "CRPS"
     better = "lower"
 
     def terms(self, prediction: Float[Array, "q p"], truth: Float[Array, " q"]) -> Float[Array, "q k"]:
-        level = jnp.array((0.0, *LEVELS, 1.0))
-        from_truth = jnp.pad(quantiles(prediction) - truth[:, None], ((0, 0), (1, 1)), mode="edge")
-        low, high, start, stop = from_truth[:, :-1], from_truth[:, 1:], level[:-1], level[1:]
-        width = jnp.where(high > low, high - low, 1)
-        inside = jnp.where((low < 0) & (high > 0), (low**2 + high**2) / (2 * width), jnp.abs(low + high) / 2)
-        # of (2a - 1) times a linear function, exactly: Simpson's rule
-        middle = (low + high) / 2 * (start + stop - 1)
-        spread = (low * (2 * start - 1) + 4 * middle + high * (2 * stop - 1)) / 6
-        return jnp.sum((stop - start) * (inside - spread), axis=1, keepdims=True)
+        return crps(quantiles(prediction), truth)[:, None]
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from scipy.special import ndtri
 
 from framework.configurable import configurable
 from framework.errors import UserError
+from framework.scores import LEAST_PROBABILITY, cross_entropy
 from framework.types import LEVELS, Arr
 
 Params = Mapping[str, Float[Arr, "..."]]
 Z = ndtri(LEVELS)
 FARTHEST = 4.0  # how far out a truth counts at most, in normal quantiles: there is no telling how far it is
 HALVES = range(len(LEVELS) // 2)  # the central intervals, the widest first
-LEAST = 1e-6  # probability, as the metric clips it
 
 
 @configurable("calibrator")
@@ -48,18 +48,18 @@ class Temperature(Calibrator):
     def fit(
         self, told: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"]
     ) -> Params:
-        logs, came, weight = np.log(np.maximum(told, LEAST)), truth.astype(int)[:, None], subject_weights(subject)
+        logs, weight = np.log(np.maximum(told, LEAST_PROBABILITY)), subject_weights(subject)
 
         def loss(log_power: float) -> float:
             scaled = np.exp(log_power) * logs
-            losses = np.logaddexp.reduce(scaled, axis=1) - np.take_along_axis(scaled, came, 1)[:, 0]
+            losses = cross_entropy(scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True), truth)
             return float(np.average(losses, weights=weight))
 
         found = optimize.minimize_scalar(loss, bounds=(-4, 4), method="bounded", options={"xatol": 1e-6})
         return {"power": np.array(np.exp(found.x))}
 
     def apply(self, params: Params, told: Float[Arr, "b q p"]) -> Float[Array, "b q p"]:
-        return jax.nn.softmax(params["power"] * jnp.log(jnp.maximum(told, LEAST)), axis=-1)
+        return jax.nn.softmax(params["power"] * jnp.log(jnp.maximum(told, LEAST_PROBABILITY)), axis=-1)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from framework.forecast.base import Fitted
 from framework.forecast.calibration.horizon import HeldOut
 from framework.forecast.ensembles.ensemble import random_of
 from framework.forecast.predict import answers
+from framework.scores import log_loss, pinball
 from framework.types import LEVELS, Categorical, Measured, Truth
-
-LEAST = 1e-6  # probability, as the metric clips it
 
 Left = Bool[np.ndarray, " n"]
 Loss = Callable[[Float[Array, "k"]], Float[Array, ""]]
@@ -92,11 +91,8 @@ def _loss(target: Measured, told: Float[np.ndarray, "k n p"], came: Float[np.nda
 
 
 def _log_loss(told: Float[Array, "k n c"], came: Float[Array, " n"], weights: Float[Array, " k"]) -> Float[Array, ""]:
-    given = jnp.take_along_axis(jnp.tensordot(weights, told, 1), came.astype(int)[:, None], 1)
-    return -jnp.log(jnp.maximum(given, LEAST)).mean()
+    return log_loss(jnp.tensordot(weights, told, 1), came).mean()
 
 
 def _pinball(told: Float[Array, "k n l"], came: Float[Array, " n"], weights: Float[Array, " k"]) -> Float[Array, ""]:
-    error = came[:, None] - jnp.tensordot(weights, told, 1)
-    levels = jnp.array(LEVELS)
-    return jnp.maximum(levels * error, (levels - 1) * error).mean()
+    return pinball(jnp.tensordot(weights, told, 1), came).mean()

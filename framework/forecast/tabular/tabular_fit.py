@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from framework.errors import UserError
 from framework.forecast.tabular.selection import Program
+from framework.scores import log_loss, pinball
 from framework.types import LEVELS, Arr
 
 
@@ -73,8 +74,8 @@ class ClassLoss:
     weight: Float[np.ndarray, " n"]
 
     def loss(self, told: Float[np.ndarray, "n p"]) -> float:
-        given = np.asarray(_smooth(told, int(self.usable.sum())))[np.arange(len(told)), self.truth.astype(int)]
-        return float(np.average(-np.log(given[self.usable]), weights=self.weight[self.usable]))
+        probs = np.asarray(_smooth(told, int(self.usable.sum())))[self.usable]
+        return float(np.average(log_loss(probs, self.truth[self.usable], 0), weights=self.weight[self.usable]))
 
     def around(self, told: Float[np.ndarray, "n p"]) -> list[float]:
         return []
@@ -89,11 +90,10 @@ class NumberLoss:
     weight: Float[np.ndarray, " n"]
 
     def loss(self, told: Float[np.ndarray, "n p"]) -> float:
-        told, truth = told[self.usable], self.truth[self.usable, None]
-        around = self.around_of(told, truth)
-        error = truth - (told + np.array(around) if around else np.sort(told, axis=1))
-        pinball = np.maximum(np.array(LEVELS) * error, (np.array(LEVELS) - 1) * error).mean(1)
-        return float(np.average(pinball, weights=self.weight[self.usable]))
+        told, truth = told[self.usable], self.truth[self.usable]
+        around = self.around_of(told, truth[:, None])
+        quantiles = told + np.array(around) if around else np.sort(told, axis=1)
+        return float(np.average(pinball(quantiles, truth).mean(1), weights=self.weight[self.usable]))
 
     def around(self, told: Float[np.ndarray, "n p"]) -> list[float]:
         return self.around_of(told[self.usable], self.truth[self.usable, None])

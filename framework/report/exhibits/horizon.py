@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 
-from framework.evaluate.metrics.classification import CLIP
 from framework.evaluate.outcomes import Outcomes
 from framework.report.spread import Resampling
 from framework.report.svg import Panel, Pen, panel
 from framework.report.tables import Cell, Table, estimates, interval, places_of, words
+from framework.scores import log_loss
 from framework.types import Categorical, Event, Number
 
 FEWEST = 10  # pairs in a bin; a smaller one is joined to the one before
@@ -26,8 +26,7 @@ def error(one: Outcomes, model: str) -> Float[np.ndarray, "r q"]:
             return np.abs(one.points(model) - one.truth)
         case Categorical():
             forecast = one.forecasts[model]
-            given = np.take_along_axis(forecast, one.truth.astype(int)[None, :, None], axis=2)[..., 0]
-            return -np.log(np.maximum(given, CLIP))
+            return log_loss(forecast, np.broadcast_to(one.truth, forecast.shape[:2]))
         case Event():
             raise TypeError(f"got the event {one.target.name!r}, expected a variable; fix: survival.horizons")
         case _:
