@@ -1,4 +1,4 @@
-"""Scoring rules, one loss a forecast: what networks lessen, forecasters choose by and metrics average.
+"""Scoring rules: losses of single forecasts, which networks minimise, forecasters select by and metrics average.
 
 NumPy arrays are scored by NumPy in their own precision, all others by JAX. The smaller a loss, the better.
 """
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Real
 
 from framework.types import LEVELS, Arr
 
-LEAST_PROBABILITY = 1e-6  # that a log loss believes in: a certain error costs 13.8, not infinity
+LEAST_PROBABILITY = 1e-6  # lower bound of probabilities in log losses: a certain error costs 13.8, not infinity
 
 
 def pinball(
@@ -48,18 +48,18 @@ def crps(quantiles: Float[Arr, "q l"], truth: Real[Arr, " q"]) -> Float[Array, "
 
 
 def log_loss(probs: Float[Arr, "*b c"], level: Real[Arr, "*b"], least: float = LEAST_PROBABILITY) -> Float[Any, "*b"]:
-    """-log of the probability given to the level that came true, in nats (Good 1952), taken for `least` or more."""
+    """Negative logarithm of the true level's probability, `least` at the lowest, in nats (Good 1952)."""
     space = np if isinstance(probs, np.ndarray) else jnp
     return -space.log(space.maximum(_given(probs, level), least))
 
 
 def cross_entropy(log_probs: Float[Arr, "*b c"], level: Real[Arr, "*b"]) -> Float[Any, "*b"]:
-    """Log loss of the logarithms of probabilities, which lose nothing where a probability is near 0."""
+    """Log loss from logarithms of probabilities, which keep their digits where a probability is near 0."""
     return -_given(log_probs, level)
 
 
 def brier(probs: Float[Arr, "*b c"], level: Real[Arr, "*b"]) -> Float[Array, "*b"]:
-    """Squared distance between probabilities and what came true, summed over all levels (Brier 1950): 0 to 2."""
+    """Squared distance between probabilities and the outcome, summed over all levels (Brier 1950): 0 to 2."""
     return jnp.sum((probs - jax.nn.one_hot(level.astype(int), probs.shape[-1])) ** 2, axis=-1)
 
 
@@ -79,7 +79,7 @@ def ordinal_log_probs(cuts: Float[Array, "..."], widths: Float[Array, "..."], ax
 def interval_censored(
     cumulative: Callable[[Float[Arr, "*b"]], Float[Array, "..."]], lo: Float[Arr, "*b"], hi: Float[Arr, "*b"]
 ) -> Float[Array, "..."]:
-    """-log of the chance that an event came in (lo, hi], S(lo) - S(hi), or after lo, S(lo), where hi is infinite.
+    """Negative log-likelihood of an event in (lo, hi], S(lo) - S(hi), or after lo, S(lo), where hi is infinite.
 
     The likelihood of interval-censored times (Turnbull 1976) under the `cumulative` hazard H of a time, S = exp(-H):
     H(lo) - log(1 - exp(H(lo) - H(hi))). Of hazards that are constant within stretches it is that of Gensheimer &
@@ -92,6 +92,6 @@ def interval_censored(
 
 
 def _given(of_levels: Float[Any, "*b c"], level: Real[Any, "*b"]) -> Float[Any, "*b"]:
-    """What was given to the level that came true."""
+    """Entry of the true level."""
     space = np if isinstance(of_levels, np.ndarray) else jnp
     return space.take_along_axis(of_levels, level.astype(int)[..., None], axis=-1)[..., 0]
