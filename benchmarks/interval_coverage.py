@@ -37,8 +37,8 @@ from framework.data.splits.split import Split
 from framework.evaluate import outcomes
 from framework.forecast.base import Fitted, Forecaster
 from framework.forecast.predict import answers
-from framework.runs.data_loading import examples_of
-from framework.runs.job import forecaster_of
+from framework.runs.data_loading import load_examples
+from framework.runs.job import build_forecaster
 from framework.types import LEVELS, Number, Truth
 
 TRAIN, NEW = 150, 200
@@ -241,10 +241,10 @@ def _once(name: str, seed: int, folder: Path) -> dict:
             data = ["data=atrophy", f"data.subjects={TRAIN + SCANNED}", f"data.seed={seed}", store]
         with initialize_config_module("conf", version_base="1.3"):
             config = compose("forecast", [*data, f"model={name}", *SMALLER.get(name, ())])
-        examples = examples_of(config) if name in SCANS else tables(seed)
+        examples = load_examples(config) if name in SCANS else tables(seed)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*converge.*")
-            found = measured(forecaster_of(config, config.model), examples, seed)
+            found = measured(build_forecaster(config, config.model), examples, seed)
         file.with_suffix(".new").write_text(json.dumps(found))
         replaced = file.with_suffix(".new").rename(file)
         after = found["ventricles"]["after"]

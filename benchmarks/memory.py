@@ -82,16 +82,16 @@ def fit(folder: Path, name: str) -> dict:
     from hydra.utils import instantiate
 
     from framework.forecast.predict import answers
-    from framework.runs.data_loading import examples_of
-    from framework.runs.job import forecaster_of
+    from framework.runs.data_loading import load_examples
+    from framework.runs.job import build_forecaster
 
     with initialize_config_module("conf", version_base="1.3"):
         config = compose("forecast", settings(folder, name))
     start = time.monotonic()
-    examples = examples_of(config)
+    examples = load_examples(config)
     split = instantiate(config.split, _convert_="all").one(examples.cohort)
     before, opened = peak(), time.monotonic()
-    fitted = forecaster_of(config, config.model).fit(examples, split, jax.random.key(0))
+    fitted = build_forecaster(config, config.model).fit(examples, split, jax.random.key(0))
     after, fitted_at = peak(), time.monotonic()
     rows = np.flatnonzero(split.test)
     found = answers(fitted, examples, rows, examples.asked)

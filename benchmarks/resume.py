@@ -242,7 +242,7 @@ def train(store: Path, folder: Path, steps: int, forget: bool, recipe: Sequence[
     from framework.data.queries.layout import layout
     from framework.data.splits.split import Split
     from framework.forecast.predict import answers
-    from framework.runs.progress import Training
+    from framework.runs.progress import TrainingProgress
 
     with initialize_config_module("conf", version_base="1.3"):
         model = instantiate(compose("forecast", [*recipe, f"optimizer.steps={steps}"]).model, _convert_="all")
@@ -251,7 +251,7 @@ def train(store: Path, folder: Path, steps: int, forget: bool, recipe: Sequence[
     place = np.arange(len(opened.subjects))
     split = Split(place < 16, (place >= 16) & (place < 20), place >= 20)
     kept = _record_steps(folder, forget)
-    with Training("resume", folder / "metrics.jsonl") as log:
+    with TrainingProgress("resume", folder / "metrics.jsonl") as log:
         fitted = model.fit(examples, split, jax.random.key(0), folder=folder / "checkpoints", log=log)
     forecasts = answers(fitted, examples, place, examples.asked)
     named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(kept["state"])}

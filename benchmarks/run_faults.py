@@ -21,7 +21,7 @@ from framework.cli.report import report
 from framework.digests import FILE, seal
 from framework.forecast.deep.pretrained import SEEN, Pretrained
 from framework.report.finished_run import READ
-from framework.runs.model_results import Tested
+from framework.runs.model_results import ModelResults
 from framework.runs.predict import predict
 from framework.train.array_io import save_arrays
 from framework.train.checkpoint import Checkpoints
@@ -179,14 +179,16 @@ def checkpoints(folder: Path, count: int) -> dict:
             kept.save(step, _plus(state, step))
         kept.close()
         for name in names:
-            Tested({"score": np.full((1, 2, 2, 3), float(len(name)))}, {"notes": [name]}).save(whole / f"{name}.npz")
+            ModelResults({"score": np.full((1, 2, 2, 3), float(len(name)))}, {"notes": [name]}).save(
+                whole / f"{name}.npz"
+            )
 
     def use(place: Path, name: str, number: int) -> tuple[str, object]:
         found = Checkpoints(place / "gru").resume(state)
         right = found is None or damage.same(_arrays(found[1]), _arrays(_plus(state, found[0])))
-        tested = {one: Tested.load(place / f"{one}.npz") for one in names}
+        tested = {one: ModelResults.load(place / f"{one}.npz") for one in names}
         right &= all(
-            made is None or (made.facts == {"notes": [one]} and bool(np.all(made.answers["score"] == len(one))))
+            made is None or (made.metadata == {"notes": [one]} and bool(np.all(made.forecasts["score"] == len(one))))
             for one, made in tested.items()
         )
         return "gone on", right

@@ -212,23 +212,23 @@ def warm() -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from framework.config.model_configs import Recipes
-    from framework.config.validate import check
-    from framework.runs.execute import forecast_job, run, use_compilation_cache
-    from framework.sweeps.worker import Warm
+    from framework.config.model_configs import ModelConfigs
+    from framework.config.validate import validate_config
+    from framework.runs.execute import forecast_job, run_job, use_compilation_cache
+    from framework.sweeps.worker import WorkerCache
 
     use_compilation_cache()
-    opened, recipes, learner = Warm(), Recipes(), {}
+    opened, recipes, learner = WorkerCache(), ModelConfigs(), {}
     with initialize_config_module("conf", version_base="1.3"):
         for overrides in json.load(sys.stdin):
             full = compose("forecast", overrides, return_hydra_config=True)
             HydraConfig.instance().set_config(full)
             config = OmegaConf.masked_copy(full, [str(key) for key in full if key != "hydra"])
             OmegaConf.resolve(config)
-            check(config)
-            job = forecast_job(config, recipes, opened.examples)
+            validate_config(config)
+            job = forecast_job(config, recipes, opened.load_examples)
             learner = learner or {job.studied: job.forecasters[job.studied]}
-            run(replace(job, by=learner), quiet=True)
+            run_job(replace(job, fit_with=learner), quiet=True)
     print("done")
 
 
@@ -239,13 +239,13 @@ def lanes() -> None:
     from hydra import compose, initialize_config_module
     from hydra.utils import instantiate
 
-    from framework.runs.data_loading import examples_of
+    from framework.runs.data_loading import load_examples
 
     count = 8
     with tempfile.TemporaryDirectory() as folder, initialize_config_module("conf", version_base="1.3"):
         steps = ["optimizer.steps=50", "optimizer.dropout=0.2", f"data.store={folder}/cohort"]
         config = compose("forecast", ["data=oasis2", "model=gru", *steps])
-        model, examples = instantiate(config.model, _convert_="all"), examples_of(config)
+        model, examples = instantiate(config.model, _convert_="all"), load_examples(config)
         splits = [instantiate(config.split, _convert_="all", fold=m % 4).one(examples.cohort) for m in range(count)]
         keys = jax.random.split(jax.random.key(0), count)
         rates = jnp.geomspace(3e-4, 1e-2, count)

@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def usage() -> str:
-    """The tasks, a line each."""
+    """Return the tasks, one a line."""
     width = max(map(len, TASKS))
     lines = "\n".join(f"  {name:{width}}  {says}" for name, says in TASKS.items())
     return f"usage: prognax <task> [key=value ...]\n\n{lines}\n\nprognax <task> --help shows the keys of a task."

@@ -3,14 +3,14 @@
 from framework.cli.command import command
 
 
-def together():
-    """The function that runs many jobs at once."""
-    from framework.sweeps.batched import together
+def load_batch_runner():
+    """Return the function that runs many jobs at once."""
+    from framework.sweeps.batched import run_batched
 
-    return together
+    return run_batched
 
 
-@command("forecast", together)
+@command("forecast", load_batch_runner)
 def main(config) -> float:
     """Fit and test one forecaster."""
     from framework.runs.execute import forecast  # loaded here, so that --help answers at once

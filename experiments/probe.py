@@ -1,11 +1,11 @@
-"""Looking for leaks in a cohort, a split and a forecaster: `python -m experiments.probe`."""
+"""Search for leaks in a cohort, a split and a forecaster: `python -m experiments.probe`."""
 
 from framework.cli.command import command
 
 
 @command("probe")
 def main(config) -> None:
-    """Look for leaks."""
+    """Search for leaks."""
     from framework.runs.probe import probe  # loaded here, so that --help answers at once
 
     probe(config)

@@ -1,4 +1,4 @@
-"""The mark of what a configuration may name as a `_target_`: an interface with all its subclasses, or one factory."""
+"""Mark of the targets that a configuration may name: an interface with all its subclasses, or one factory."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,16 +10,17 @@ MARK = "__configurable__"
 def configurable(group: str) -> Callable[[T], T]:
     """Let a configuration name a class, and its subclasses, or a function where one of `group` is expected.
 
-    What is marked must do nothing when it is called but keep its arguments: a configuration may come from elsewhere.
+    A marked class or function must do nothing when it is called but store its arguments: the origin of a configuration
+    may be unknown.
     """
 
-    def mark(made: T) -> T:
-        setattr(made, MARK, group)
-        return made
+    def mark(target: T) -> T:
+        setattr(target, MARK, group)
+        return target
 
     return mark
 
 
-def group_of(made: object) -> str | None:
-    """The group that a class, or one that it inherits from, or a function is marked with; None where none is."""
-    return getattr(made, MARK, None)
+def group_of(target: object) -> str | None:
+    """Return the group with which a class, one of its bases, or a function is marked; None for no mark."""
+    return getattr(target, MARK, None)

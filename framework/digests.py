@@ -1,7 +1,7 @@
-"""The digests of a run's files, `digests.json`: what was written is what is read, or it is refused.
+"""Digests of a run's files, `digests.json`, by which files that are not as they were written are refused.
 
-Written once all results are there, before they are read for a report or by another command. Files that are rewritten
-later (how a run stands, its report) are not among them; in `manifest.json` `finished` alone is added afterwards.
+They are written once all results are complete, before these are read for a report or by another command. Files that are
+rewritten later (status, report) are excluded; in `manifest.json` only `finished` is added afterwards.
 """
 
 import hashlib
@@ -19,43 +19,44 @@ from framework.errors import UserError
 from framework.files import write_atomic
 
 FILE, MANIFEST = "digests.json", "manifest.json"
-LATER = "finished"  # what the manifest is given once the run is sealed
-# what NumPy and JSON make of a damaged archive of arrays
-UNREADABLE = (
+ADDED_LATER = "finished"  # added to the manifest once the run is sealed
+# raised by NumPy and JSON for a damaged archive of arrays
+READ_ERRORS = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, SyntaxError),
     *(BadZipFile, zlib.error, struct.error),
 )
 
 
 def seal(run: Path, without: Collection[str] = ()) -> None:
-    """Write the digest of every file of a run, except for those called, or under folders called, `without`."""
-    files = {name: _digest(run, name) for name in _under(run) if name.split("/")[0] not in {FILE, *without}}
-    write_atomic(run / FILE, json.dumps({"digest": _of_tree(files), "files": files}, indent=1))
+    """Write the digest of every file of a run, except for the files and folders named in `without`."""
+    files = {name: _digest_file(run, name) for name in _files_under(run) if name.split("/")[0] not in {FILE, *without}}
+    write_atomic(run / FILE, json.dumps({"digest": _digest_tree(files), "files": files}, indent=1))
 
 
 def unseal(run: Path) -> None:
-    """Take the digests away, because what they are of is about to change."""
+    """Remove the digests, because the files are about to change."""
     (run / FILE).unlink(missing_ok=True)
 
 
 def check(run: Path, *names: str) -> None:
-    """Raise UserError unless these files (all where none is named), and the files in these folders, are those that the
-    run wrote: none changed, gone or added. What the run did not write, and is not there, passes.
+    """Raise UserError unless these files and folders (all where none is named) are as the run wrote them.
+
+    No file may be changed, missing or added. A name that the run did not write and that does not exist passes.
     """
-    files = _read(run)
-    written = {name for name in files if _among(name, names)}
-    there = {file for name in names for file in _under(run, name)}
-    for name in sorted(written | there):
+    files = _read_digests(run)
+    written = {name for name in files if _is_within(name, names)}
+    present = {file for name in names for file in _files_under(run, name)}
+    for name in sorted(written | present):
         if name not in files:
-            raise UserError(f"{run / name} was not written by the run; remove it, or {_again(run)}")
+            raise UserError(f"{run / name} was not written by the run; remove it, or {_remake_advice(run)}")
         if not (run / name).is_file():
-            raise UserError(f"{run / name} is gone; restore it, or {_again(run)}")
-        if _digest(run, name) != files[name]:
-            raise UserError(f"{run / name} is not what the run wrote; restore it, or {_again(run)}")
+            raise UserError(f"{run / name} is missing; restore it, or {_remake_advice(run)}")
+        if _digest_file(run, name) != files[name]:
+            raise UserError(f"{run / name} is not what the run wrote; restore it, or {_remake_advice(run)}")
 
 
-def digest_of(arrays: Iterable[np.ndarray]) -> str:
-    """SHA-256 over the shapes and bytes of arrays."""
+def digest_arrays(arrays: Iterable[np.ndarray]) -> str:
+    """Return the SHA-256 over the shapes and bytes of arrays."""
     total = hashlib.sha256()
     for array in arrays:
         total.update(f"{array.shape}".encode())
@@ -63,59 +64,60 @@ def digest_of(arrays: Iterable[np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def _read(run: Path) -> dict[str, str]:
+def _read_digests(run: Path) -> dict[str, str]:
     if not (run / FILE).is_file():
         raise UserError(
             f"the run at {run} has no digests of its files: it has not finished, lost them, or an earlier version "
-            f"wrote it; {_again(run)}"
+            f"wrote it; {_remake_advice(run)}"
         )
     try:
-        told = json.loads((run / FILE).read_bytes())
-        digest, files = told["digest"], told["files"]
+        content = json.loads((run / FILE).read_bytes())
+        digest, files = content["digest"], content["files"]
     except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{run / FILE} is damaged; restore it, or {_again(run)}") from error
-    if digest != _of_tree(files):
-        raise UserError(f"{run / FILE} is not what the run wrote; restore it, or {_again(run)}")
+        raise UserError(f"{run / FILE} is damaged; restore it, or {_remake_advice(run)}") from error
+    if digest != _digest_tree(files):
+        raise UserError(f"{run / FILE} is not what the run wrote; restore it, or {_remake_advice(run)}")
     return files
 
 
-def _again(run: Path) -> str:
-    """How to have the run made again; by its own command where the manifest still says it, and it is no more than that:
-    a run may come from elsewhere.
+def _remake_advice(run: Path) -> str:
+    """Return advice to repeat the run, by the manifest's command if that is a plain command of ours.
+
+    A run of unknown origin may name any command.
     """
     command = "the command that made it"
     try:
-        said = json.loads((run / MANIFEST).read_bytes())["command"] if (run / MANIFEST).is_file() else ""
-        if said.isprintable() and said.startswith("python -m experiments.") and shlex.join(shlex.split(said)) == said:
-            command = said
+        text = json.loads((run / MANIFEST).read_bytes())["command"] if (run / MANIFEST).is_file() else ""
+        if text.isprintable() and text.startswith("python -m experiments.") and shlex.join(shlex.split(text)) == text:
+            command = text
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        pass  # the generic words do
+        pass  # the generic advice is kept
     return f"delete the folder and give its command again: {command}"
 
 
-def _among(name: str, names: Collection[str]) -> bool:
-    return not names or any(name == one or name.startswith(f"{one}/") for one in names)
+def _is_within(name: str, names: Collection[str]) -> bool:
+    return not names or any(name == allowed or name.startswith(f"{allowed}/") for allowed in names)
 
 
-def _under(run: Path, name: str = ".") -> Iterator[str]:
-    """Each file that there is, by its path in the run's folder."""
+def _files_under(run: Path, name: str = ".") -> Iterator[str]:
+    """Yield the path of each file, relative to the run's folder."""
     place = run / name
     for file in [place] if place.is_file() else sorted(place.rglob("*")):
         if file.is_file():
             yield file.relative_to(run).as_posix()
 
 
-def _digest(run: Path, name: str) -> str:
-    """SHA-256 of a file's content; of the manifest as a tree, less what it is given later."""
+def _digest_file(run: Path, name: str) -> str:
+    """Return the SHA-256 of a file's content; of the manifest as a tree, without entries that are added later."""
     content = (run / name).read_bytes()
     if name == MANIFEST:
         try:
-            told = json.loads(content)
-            return _of_tree({key: value for key, value in told.items() if key != LATER})
-        except (ValueError, AttributeError):  # no manifest, and none whose digest was ever written
+            manifest = json.loads(content)
+            return _digest_tree({key: value for key, value in manifest.items() if key != ADDED_LATER})
+        except (ValueError, AttributeError):  # not a manifest, hence compared as it is
             pass
     return hashlib.sha256(content).hexdigest()
 
 
-def _of_tree(tree: object) -> str:
+def _digest_tree(tree: object) -> str:
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

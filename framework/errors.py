@@ -1,4 +1,4 @@
-"""The two kinds of failure: what the user can fix, in one line, and a fault of the program, with its traceback."""
+"""Two kinds of failure: errors that the user can fix, in one line, and faults of the program, with a traceback."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -12,7 +12,7 @@ class UserError(ValueError):
 
 
 class UnwritableError(UserError):
-    """A place that cannot be written, as a full disk: no reason to try something else there."""
+    """A place that cannot be written, such as a full disk; nothing else is tried there."""
 
 
 class InternalError(Exception):

@@ -66,8 +66,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
 def lock_file(file: Path, option: str, wait: bool = False) -> Iterator[None]:
     """Keep other processes from `file` by a file `<file>.lock` beside it; the lock ends with its process.
 
-    Raise UserError, which names the command line's `option` for the place, where another process holds it (unless told
-    to `wait`) or it cannot be written.
+    Raise UserError, which names the command line's `option` for the place, where it cannot be written or, unless the
+    caller is to `wait`, another process holds it.
     """
     lock = file.with_name(f"{file.name}.lock")
     with explain_unwritable(lock.parent, option):
@@ -82,7 +82,7 @@ def lock_file(file: Path, option: str, wait: bool = False) -> Iterator[None]:
 
 
 def _open_locked(lock: Path, file: Path, wait: bool) -> int:
-    """The lock file, open and locked, and still the one of that name."""
+    """Open and lock the lock file, as long as it still has its name."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:

@@ -56,7 +56,7 @@ def test_a_manifest_that_says_something_else_is_refused(run):
 
 def test_a_file_that_is_gone_or_was_added_is_refused(run):
     (run / "models" / "gru" / "arrays.npz").rename(run / "models" / "gru" / "other.npz")
-    assert "arrays.npz is gone" in refused(run, "models")
+    assert "arrays.npz is missing" in refused(run, "models")
     (run / "models" / "gru" / "arrays.npz").write_bytes(bytes(range(100)))
     assert "other.npz was not written by the run; remove it" in refused(run, "models")
 

@@ -15,15 +15,15 @@ from framework.errors import UserError
 def ingest_cohort(config: DictConfig) -> None:
     """Write the cohort of `config.data`, print its ledger's summary, and verify it."""
     store = config.data.store
-    shown = (lambda number: print(f"\rsubject {number} ", end="", file=sys.stderr)) if sys.stderr.isatty() else None
-    ingest(instantiate(config.data.reader, _convert_="all"), store, config.existing, shown)
+    counter = (lambda number: print(f"\rsubject {number} ", end="", file=sys.stderr)) if sys.stderr.isatty() else None
+    ingest(instantiate(config.data.reader, _convert_="all"), store, config.existing, counter)
     print(Ledger.read(f"{store}/{LEDGER}").summary())
     print(f"store:  {store}\nledger: {store}/{LEDGER}")
     verify_cohort(config)
 
 
 def verify_cohort(config: DictConfig) -> None:
-    """Print every fault of the cohort at `config.data.store`. Raises UserError where there are any."""
+    """Print every fault of the cohort at `config.data.store`. Raise UserError where there are any."""
     store = config.data.store
     problems = list(verify(store, _folder(config.data.path)))
     for problem in problems:
@@ -34,8 +34,8 @@ def verify_cohort(config: DictConfig) -> None:
 
 
 def _folder(path: str | None) -> str | None:
-    """The folder of the source files; None for data without any (a simulation)."""
+    """Return the folder of the source files; None for data without any (a simulation)."""
     if path is None:
         return None
-    found = locate(path)
-    return str(found if found.is_dir() else found.parent)
+    source = locate(path)
+    return str(source if source.is_dir() else source.parent)

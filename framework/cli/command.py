@@ -1,4 +1,4 @@
-"""A command-line entry: Hydra composes the config, and whatever the user can mend ends in one line and exit code 1."""
+"""Command-line entry: Hydra composes the config, an error that the user can fix is one line and exit code 1."""
 
 import os
 import signal
@@ -10,23 +10,23 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from framework.config.config_files import require_plain
+from framework.config.config_files import check_config_files
 from framework.config.error_lines import explain
-from framework.config.targets import granted
-from framework.config.validate import check
+from framework.config.targets import trusted_packages
+from framework.config.validate import validate_config
 from framework.errors import UserError
-from framework.sweeps.job_log import How, conclude, folder_of, jobs, record
-from framework.train.stopping import LINES, Stop
+from framework.sweeps.job_log import LaunchOptions, conclude, log_job, read_jobs, sweep_folder
+from framework.train.stopping import MESSAGES, Stop
 
-Together = Callable[[Sequence[DictConfig], How, Callable[[int, object], None]], Sequence[object]]
+BatchRunner = Callable[[Sequence[DictConfig], LaunchOptions, Callable[[int, object], None]], Sequence[object]]
 
 
 def command(
-    config_name: str, together: Callable[[], Together] | None = None
+    config_name: str, load_batch_runner: Callable[[], BatchRunner] | None = None
 ) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
     """Turn `function(config)` into a program configured by `conf/<config_name>.yaml`.
 
-    `together()` gives the function that runs many jobs of a sweep at once (`hydra/launcher=vmap`), where there is one.
+    `load_batch_runner()` returns the function that runs many jobs of a sweep at once (`hydra/launcher=vmap`).
     """
 
     def wrap(function: Callable[[DictConfig], object]) -> Callable[[], None]:
@@ -37,53 +37,55 @@ def command(
             def task(config: DictConfig) -> object:
                 try:
                     OmegaConf.resolve(config)
-                    check(config, trust)
+                    validate_config(config, trust)
                     value = function(config)
-                    ended(HydraConfig.get(), value)
+                    record(HydraConfig.get(), value)
                     return value
-                except Exception as error:  # told below; the other jobs of a sweep go on
-                    ended(HydraConfig.get(), error)
+                except Exception as error:  # reported below; the other jobs of a sweep go on
+                    record(HydraConfig.get(), error)
                     return None
 
-            def ended(hydra: Any, value: object) -> None:
+            def record(hydra: Any, value: object) -> None:
                 if isinstance(value, Exception):
                     failures.append(value)
-                record(hydra, value, explain(value, config_name) if isinstance(value, Exception) else None)
+                log_job(hydra, value, explain(value, config_name) if isinstance(value, Exception) else None)
 
-            def shared() -> Together:
-                if together is None:
+            def require_batch_runner() -> BatchRunner:
+                if load_batch_runner is None:
                     raise UserError(
                         f"experiments.{config_name} cannot train jobs side by side; leave hydra/launcher out"
                     )
-                return together()
+                return load_batch_runner()
 
-            def many(configs: Sequence[DictConfig], how: How) -> list[object]:
-                values = shared()(configs, how, lambda place, value: ended(configs[place].hydra, value))
+            def run_batch(configs: Sequence[DictConfig], options: LaunchOptions) -> list[object]:
+                run = require_batch_runner()
+                values = run(configs, options, lambda place, value: record(configs[place].hydra, value))
                 return [None if isinstance(value, Exception) else value for value in values]
 
-            task.together, task.shared, task.ended = many, shared, ended  # for launchers
-            task.__module__ = f"experiments.{config_name}"  # what Hydra calls the program in its help
+            # for launchers
+            task.run_batch, task.require_batch_runner, task.record = run_batch, require_batch_runner, record
+            task.__module__ = f"experiments.{config_name}"  # the name of the program in Hydra's help
             HydraConfig.instance().cfg = None  # of another command in the same process
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its own exceptions on instead of printing them
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # has Hydra raise its own exceptions instead of printing them
             with Stop() as stop:
                 try:
-                    trust = granted(sys.argv[1:])
-                    require_plain(sys.argv[1:], config_name)  # before Hydra acts on any file
+                    trust = trusted_packages(sys.argv[1:])
+                    check_config_files(sys.argv[1:], config_name)  # before Hydra acts on any file
                     hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()
                 except KeyboardInterrupt:
-                    stop.said = True
-                    print(LINES[signal.SIGINT], file=sys.stderr)
-                    stop.leave(128 + signal.SIGINT)
+                    stop.reported = True
+                    print(MESSAGES[signal.SIGINT], file=sys.stderr)
+                    stop.exit(128 + signal.SIGINT)
                 except SystemExit as stopped:
                     if not isinstance(stopped.code, str):
                         raise
-                    stop.said = True
+                    stop.reported = True
                     print(stopped.code, file=sys.stderr)
-                    stop.leave(128 + signal.SIGTERM)
+                    stop.exit(128 + signal.SIGTERM)
                 except Exception as error:
                     failures.append(error)
-            sweep = folder_of()
-            if sweep is not None and not failures and not jobs(sweep):
+            sweep = sweep_folder()
+            if sweep is not None and not failures and not read_jobs(sweep):
                 failures.append(UserError("the sweep has no jobs; give each key that is swept a value or more"))
             elif sweep is not None and not conclude(sweep):
                 sys.exit(1)

@@ -40,11 +40,11 @@ class Finding:
 def examine(config: DictConfig) -> None:
     """Print the findings, then the advice."""
     use_compilation_cache()
-    found = [*findings(Path(config.runs))]
-    width = max(len(one.name) for one in found)
-    for one in found:
-        print(f"{one.name:{width}}  {one.value}")
-    advice = [one.advice for one in found if one.advice]
+    all_findings = [*findings(Path(config.runs))]
+    width = max(len(finding.name) for finding in all_findings)
+    for finding in all_findings:
+        print(f"{finding.name:{width}}  {finding.value}")
+    advice = [finding.advice for finding in all_findings if finding.advice]
     print()
     print("\n".join(f"- {line}" for line in advice) if advice else "nothing would make this machine faster")
 
@@ -73,9 +73,9 @@ def _devices() -> Finding:
 
 
 def _compiler() -> Finding:
-    found = native.compiler()
+    compiler = native.compiler()
     advice = "install a C++ compiler (g++), and the native kernels of the CPU are compiled at first use"
-    return Finding("C++ compiler", found or "none", "" if found or jax.default_backend() != "cpu" else advice)
+    return Finding("C++ compiler", compiler or "none", "" if compiler or jax.default_backend() != "cpu" else advice)
 
 
 def _kernels() -> Finding:
@@ -89,16 +89,18 @@ def _kernels() -> Finding:
 
 
 def _extras() -> Finding:
-    def there(package: str) -> bool:
+    def is_installed(package: str) -> bool:
         try:
             version(package)
         except PackageNotFoundError:
             return False
         return True
 
-    have = [name for name, package in EXTRAS.items() if there(package)]
-    lack = [name for name in EXTRAS if name not in have]
-    return Finding("extras", f"{', '.join(have) or 'none'}" + (f" (not installed: {', '.join(lack)})" if lack else ""))
+    installed = [name for name, package in EXTRAS.items() if is_installed(package)]
+    missing = [name for name in EXTRAS if name not in installed]
+    return Finding(
+        "extras", f"{', '.join(installed) or 'none'}" + (f" (not installed: {', '.join(missing)})" if missing else "")
+    )
 
 
 def _compiled() -> Finding:
@@ -111,7 +113,7 @@ def _compiled() -> Finding:
 
 
 def _disks(runs: Path) -> Iterator[Finding]:
-    place = next(one for one in (runs.absolute(), *runs.absolute().parents) if one.exists())
+    place = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free
     advice = f"{free / 1e9:.1f} GB are free at {place}: make room, or choose another place with runs=..."
     yield Finding("free disk", f"{free / 1e9:.1f} GB at {place}", advice if free < LOW else "")

@@ -1,4 +1,4 @@
-"""What the files of a configuration folder may say: all of a study, little of Hydra itself, nothing of trust.
+"""Checks of the files of a configuration folder, which may set all of a study, little of Hydra itself, no trust.
 
 Hydra takes callbacks, logging, environment variables, folders and launchers from any file that it composes, and acts on
 them before the command sees a configuration. So a folder's files are read here first, as Hydra would choose them.
@@ -23,100 +23,111 @@ from omegaconf import OmegaConf
 
 from framework.errors import UserError
 
-PARAMS = "hydra.sweeper.params"
-FOREIGN = ("command-line", "hydra.searchpath")  # how Hydra calls the folders that a command line names
-NUMBERS = {  # settings of Hydra's own parts that a file may give, by what they hold
+SWEEP_PARAMS = "hydra.sweeper.params"
+USER_PROVIDERS = ("command-line", "hydra.searchpath")  # Hydra's names for folders that the command line gives
+NUMBER_KEYS = {  # keys of Hydra's own parts that a file may set to numbers
     "sweeper": {"seed", "trials", "batch", "startup", "sigma", "max_batch_size"},
     "launcher": {
         *("jobs", "gigabytes", "workers", "patience", "array_parallelism", "max_num_timeout", "timeout_min", "n_jobs"),
         *("cpus_per_task", "gpus_per_node", "mem_gb", "nodes", "tasks_per_node"),
     },
 }
-WORDS = {
+WORD_KEYS = {
     "sweeper": {"sampler", "objectives", "fidelity"},
     "launcher": {"partition", "account", "qos", "constraint", "gres"},
 }
-SHIPPED = {"sweeper": {"basic", "optuna"}, "launcher": {"basic", "vmap"}}  # that a file may choose
-WORD = re.compile(r"[\w.,:@-]*\Z")
-PLACES = ("runs", "run", "sweep", "data.store", "tracking.folder", "tracking.file")  # what a command writes to
-LARGEST = 2**22  # bytes of a file
-MOST = 100_000  # values of a file, its aliases unfolded
+PERMITTED_PARTS = {"sweeper": {"basic", "optuna"}, "launcher": {"basic", "vmap"}}  # that a file may choose
+PLAIN_WORD = re.compile(r"[\w.,:@-]*\Z")
+OUTPUT_KEYS = (
+    "runs",
+    "run",
+    "sweep",
+    "data.store",
+    "tracking.folder",
+    "tracking.file",
+)  # keys of the places that a command writes to
+MAX_BYTES = 2**22  # of a file
+MAX_VALUES = 100_000  # of a file, its aliases expanded
 REFERENCE = re.compile(r"\$\{(data\.(name|subjects|seed|voxels)|experiment|seed)\}")
 
 
-def require_plain(arguments: Sequence[str], config_name: str) -> None:
+def check_config_files(arguments: Sequence[str], config_name: str) -> None:
     """Raise UserError where a file of the user's own folder sets what only the command line may.
 
     Without such a folder nothing is read.
     """
-    told = get_args_parser().parse_known_args(list(arguments))[0]
+    parsed_arguments = get_args_parser().parse_known_args(list(arguments))[0]
     for option in ("config_path", "config_name", "experimental_rerun"):
-        if getattr(told, option) is not None:
+        if getattr(parsed_arguments, option) is not None:
             name = f"--{option.replace('_', '-')}"
-            raise UserError(f"{name} is not taken here; put your files in a folder and name it with --config-dir")
-    elsewhere = any(word.lstrip("+").startswith("hydra.searchpath") for word in told.overrides)
-    if told.config_dir is None and not elsewhere:
+            raise UserError(
+                f"got {name}, which is not supported; put your files in a folder and name it with --config-dir"
+            )
+    overrides, config_dir = parsed_arguments.overrides, parsed_arguments.config_dir
+    if config_dir is None and not any(word.lstrip("+").startswith("hydra.searchpath") for word in overrides):
         return
-    for folder in (told.config_dir, *_search_path(told.overrides)):
-        _require_bounded(Path(folder or "."))
-    loader = _loader(told.config_dir)
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(told.overrides)
-    waiting, swept = [*_choices(loader, parsed)], set()
-    while waiting:
-        for params in _require_plain(loader, config_name, waiting.pop()):
-            if params not in swept:
-                swept.add(params)
-                waiting += _choices(loader, [*parsed, *OverridesParser.create().parse_overrides(list(params))])
+    for folder in (config_dir, *_added_folders(overrides)):
+        _check_sizes(Path(folder or "."))
+    loader = _build_loader(config_dir)
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
+    pending, checked = [*_file_choices(loader, parsed)], set()
+    while pending:
+        for params in _check_composition(loader, config_name, pending.pop()):
+            if params not in checked:
+                checked.add(params)
+                pending += _file_choices(loader, [*parsed, *OverridesParser.create().parse_overrides(list(params))])
 
 
-def _search_path(words: Sequence[str]) -> Iterator[str]:
-    """The folders that a command line adds to Hydra's search path."""
+def _added_folders(words: Sequence[str]) -> Iterator[str]:
+    """Yield the folders that a command line adds to Hydra's search path."""
     for override in OverridesParser.create().parse_overrides(list(words)):
         if override.get_key_element() == "hydra.searchpath":
             value = override.value()
-            for one in value if isinstance(value, list) else [value]:
-                if str(one).startswith("file:") or "://" not in str(one):
-                    yield unquote(urlsplit(str(one)).path)
+            for folder in value if isinstance(value, list) else [value]:
+                if str(folder).startswith("file:") or "://" not in str(folder):
+                    yield unquote(urlsplit(str(folder)).path)
 
 
-def _require_bounded(folder: Path) -> None:
+def _check_sizes(folder: Path) -> None:
     """Raise UserError where a YAML file of a folder could not be read in moderate time and memory."""
     for file in sorted(folder.rglob("*.yaml")) if folder.is_dir() else ():
         status = file.stat()
         if stat.S_ISDIR(status.st_mode):
             continue
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
             raise UserError(
-                f"{file} is no regular file of at most {LARGEST} bytes; expected a configuration; remove it"
+                f"{file} is not a regular file of at most {MAX_BYTES} bytes; expected a configuration: remove it"
             )
         content = file.read_bytes()
-        if b"*" in content and _unfolded(content) > MOST:
+        if b"*" in content and _count_values(content) > MAX_VALUES:
             raise UserError(
-                f"{file} unfolds to more than {MOST} values by its aliases (*name); expected a configuration: "
-                "write out what it needs, or remove it"
+                f"{file} expands to more than {MAX_VALUES} values by its aliases (*name); expected a configuration: "
+                "write its values out, or remove it"
             )
 
 
-def _unfolded(content: bytes) -> int:
-    """How many values YAML holds once its aliases are unfolded, counted without unfolding them; 0 for no YAML."""
+def _count_values(content: bytes) -> int:
+    """Return the number of values of a YAML text with its aliases expanded, without expanding them; 0 if not YAML."""
     try:
         root = yaml.compose(content, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError, UnicodeDecodeError):
-        return 0  # Hydra says what is wrong, if it reads the file at all
+        return 0  # Hydra reports the error, if it reads the file at all
     counted: dict[int, int] = {}
 
     def count(node: yaml.Node) -> int:
         if id(node) not in counted:
-            counted[id(node)] = MOST + 1  # of a node that holds itself
-            inner = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
-            counted[id(node)] = 1 + sum(map(count, inner)) if isinstance(node, yaml.CollectionNode) else 1
+            counted[id(node)] = MAX_VALUES + 1  # of a node that holds itself
+            children = (
+                [child for pair in node.value for child in pair] if isinstance(node, yaml.MappingNode) else node.value
+            )
+            counted[id(node)] = 1 + sum(map(count, children)) if isinstance(node, yaml.CollectionNode) else 1
         return counted[id(node)]
 
     return count(root) if root is not None else 0
 
 
-def _loader(folder: str | None) -> ConfigLoaderImpl:
-    """A loader of Hydra's that looks where the command will look."""
+def _build_loader(folder: str | None) -> ConfigLoaderImpl:
+    """Return Hydra's loader with the search path of the command."""
     path = create_config_search_path("pkg://conf")
     if folder is not None:
         place = Path(folder).absolute()
@@ -125,126 +136,124 @@ def _loader(folder: str | None) -> ConfigLoaderImpl:
     return ConfigLoaderImpl(config_search_path=path)
 
 
-def _choices(loader: ConfigLoaderImpl, overrides: Sequence[Override]) -> Iterator[list[str]]:
-    """The overrides that choose files, for each file that a sweep would choose."""
-    groups = [one for one in overrides if _chooses(loader, one)]
-    path = [_line(one) for one in overrides if one.get_key_element() == "hydra.searchpath"]
-    plain = [_line(one) for one in groups if not one.is_sweep_override()]
+def _file_choices(loader: ConfigLoaderImpl, overrides: Sequence[Override]) -> Iterator[list[str]]:
+    """Yield the overrides that choose files, for each file that a sweep would choose."""
+    groups = [override for override in overrides if _is_group(loader, override)]
+    path = [_override_text(override) for override in overrides if override.get_key_element() == "hydra.searchpath"]
+    plain = [_override_text(override) for override in groups if not override.is_sweep_override()]
     yield [*path, *plain]
-    for one in groups:
-        if one.is_sweep_override():
-            key = _line(one).partition("=")[0]
-            for value in one.sweep_string_iterator():
+    for override in groups:
+        if override.is_sweep_override():
+            key = _override_text(override).partition("=")[0]
+            for value in override.sweep_string_iterator():
                 yield [*path, *plain, f"{key}={value}"]
 
 
-def _line(override: Override) -> str:
+def _override_text(override: Override) -> str:
     return override.input_line or ""
 
 
-def _chooses(loader: ConfigLoaderImpl, override: Override) -> bool:
+def _is_group(loader: ConfigLoaderImpl, override: Override) -> bool:
     return loader.repository.group_exists(override.key_or_group)
 
 
-def _require_plain(loader: ConfigLoaderImpl, config_name: str, words: Sequence[str]) -> list[tuple[str, ...]]:
-    """Check the files of one composition; the parameters of sweeps that they bring, as overrides."""
+def _check_composition(loader: ConfigLoaderImpl, config_name: str, words: Sequence[str]) -> list[tuple[str, ...]]:
+    """Check the files of one composition; return their sweep parameters as overrides."""
     parsed, repo = loader._parse_overrides_and_create_caching_repo(config_name, list(words))
     chosen = create_defaults_list(repo, config_name, parsed, prepend_hydra=True, skip_missing=True)
     params = []
     for default in chosen.defaults:
-        found = repo.load_config(default.config_path) if default.config_path is not None else None
-        if found is None or not found.provider.startswith(FOREIGN):
+        result = repo.load_config(default.config_path) if default.config_path is not None else None
+        if result is None or not result.provider.startswith(USER_PROVIDERS):
             continue
-        place = f"{found.path.removeprefix('file://')}/{default.config_path}.yaml"
-        for one in found.defaults_list or []:
-            _require_plain_default(one, place)
-        package = _absolute(default.package)
-        for key, value in _leaves(OmegaConf.to_container(found.config, resolve=False), package):
-            _require_plain_value(key, value, place)
-            if key == PARAMS:
-                params.append(tuple(f"{name}={one}" for name, one in (value or {}).items()))
+        place = f"{result.path.removeprefix('file://')}/{default.config_path}.yaml"
+        for entry in result.defaults_list or []:
+            _check_default(entry, place)
+        package = _absolute_package(default.package)
+        for key, value in _leaves(OmegaConf.to_container(result.config, resolve=False), package):
+            _check_value(key, value, place)
+            if key == SWEEP_PARAMS:
+                params.append(tuple(f"{name}={values}" for name, values in (value or {}).items()))
     return params
 
 
-def _absolute(package: str | None) -> str:
+def _absolute_package(package: str | None) -> str:
     return (package or "").removeprefix("_global_").strip(".")
 
 
 def _leaves(node: object, path: str) -> Iterator[tuple[str, Any]]:
-    """Every value by its dotted key, lists and the parameters of a sweep whole."""
-    if not isinstance(node, dict) or path == PARAMS:
+    """Yield every value with its dotted key; lists and the parameters of a sweep are not taken apart."""
+    if not isinstance(node, dict) or path == SWEEP_PARAMS:
         yield path, node
         return
     for key, value in node.items():
         yield from _leaves(value, f"{path}.{key}" if path else str(key))
 
 
-def _require_plain_default(default: InputDefault, place: str) -> None:
-    """Raise UserError where a file has Hydra load what is not for a file to choose."""
+def _check_default(default: InputDefault, place: str) -> None:
+    """Raise UserError where a file has Hydra load a part that no file may choose."""
     group = default.group if isinstance(default, GroupDefault) else getattr(default, "path", None)
-    group, package = (group or "").lstrip("/"), _absolute(default.package)
+    group, package = (group or "").lstrip("/"), _absolute_package(default.package)
     if "$" in group or "$" in package or package.split(".")[0] in ("hydra", "trust"):
-        raise _refused(f"defaults: {group}@{package}", place)
+        raise _refusal(f"defaults: {group}@{package}", place)
     _, _, part = group.partition("hydra/")
     if not group.startswith("hydra/"):
         return
-    if not isinstance(default, GroupDefault) or default.value not in SHIPPED.get(part, ()):
-        raise _refused(f"defaults: /{group}", place, f"{group}=...")
+    if not isinstance(default, GroupDefault) or default.value not in PERMITTED_PARTS.get(part, ()):
+        raise _refusal(f"defaults: /{group}", place, f"{group}=...")
 
 
-def _require_plain_value(key: str, value: object, place: str) -> None:
-    """Raise UserError where a file sets what is not for a file to set."""
+def _check_value(key: str, value: object, place: str) -> None:
+    """Raise UserError where a file sets a key that no file may set."""
     parts = key.split(".")
     if parts[0] == "trust":
         raise UserError(f"{place} sets trust; only your own command line can, if you trust it: 'trust=[mypackage]'")
-    if key in PLACES:
-        _require_inside(key, value, place)
-    if value is not None and any(
-        one.startswith(f"{key}.") for one in PLACES
-    ):  # a reference to what is checked elsewhere
-        raise _refused(f"{key} as a whole", place)
+    if key in OUTPUT_KEYS:
+        _check_output_path(key, value, place)
+    if value is not None and any(output.startswith(f"{key}.") for output in OUTPUT_KEYS):  # a reference to a mapping
+        raise _refusal(f"{key} as a whole", place)
     if parts[0] != "hydra":
         return
     kind, name = ([*parts[1:], "", ""])[:2]
     if key == "hydra.mode" and value in ("RUN", "MULTIRUN"):
         return
-    if key == PARAMS and (value is None or isinstance(value, dict)):
-        for one in value or {}:
-            _require_study(str(one), place)
+    if key == SWEEP_PARAMS and (value is None or isinstance(value, dict)):
+        for override in value or {}:
+            _check_sweep_key(str(override), place)
         return
     if key == "hydra.sweeper.repeat" and isinstance(value, list):
-        for one in value:
-            _require_study(str(one), place)
+        for override in value:
+            _check_sweep_key(str(override), place)
         return
     words = value if isinstance(value, list) else [value]
-    plain = all(one is None or isinstance(one, (int, float)) for one in words)
-    texts = all(isinstance(one, str) and WORD.match(one) for one in words)
-    if name in NUMBERS.get(kind, ()) and plain:
+    are_numbers = all(word is None or isinstance(word, (int, float)) for word in words)
+    are_words = all(isinstance(word, str) and PLAIN_WORD.match(word) for word in words)
+    if name in NUMBER_KEYS.get(kind, ()) and are_numbers:
         return
-    if name in WORDS.get(kind, ()) and (plain or texts):
+    if name in WORD_KEYS.get(kind, ()) and (are_numbers or are_words):
         return
-    raise _refused(key, place, f"{key}=...")
+    raise _refusal(key, place, f"{key}=...")
 
 
-def _require_study(override: str, place: str) -> None:
-    """Raise UserError where a sweep that a file brings would set what the file itself may not."""
+def _check_sweep_key(override: str, place: str) -> None:
+    """Raise UserError where the sweep of a file would set a key that the file itself may not."""
     key = re.split(r"[=@:]", override.strip().lstrip("+~").strip())[0]
-    if re.split(r"[./]", key)[0] in ("hydra", "trust") or key in PLACES:
-        raise _refused(f"{PARAMS}: {key}", place)
+    if re.split(r"[./]", key)[0] in ("hydra", "trust") or key in OUTPUT_KEYS:
+        raise _refusal(f"{SWEEP_PARAMS}: {key}", place)
 
 
-def _require_inside(key: str, value: object, place: str) -> None:
-    """Raise UserError where a file names a place to write to that is not under the folder one starts in."""
+def _check_output_path(key: str, value: object, place: str) -> None:
+    """Raise UserError where a file names a place to write to outside the current folder."""
     if value is None or value == "???":
         return
     text = REFERENCE.sub("x", value) if isinstance(value, str) else "/"
     if "$" in text or "://" in text or "::" in text or text.startswith(("/", "~")) or ".." in Path(text).parts:
         raise UserError(
-            f"{place} sets {key} to {value!r}, which may lie anywhere; a file names places under the folder that you "
-            f"start in alone: give it on your own command line, {key}=..."
+            f"{place} sets {key} to {value!r}, which may lie anywhere; a file names only places under the current "
+            f"folder: give it on your own command line, {key}=..."
         )
 
 
-def _refused(key: str, place: str, fix: str = "") -> UserError:
-    more = f"; if you want it, say so on your own command line: {fix}" if fix else ""
-    return UserError(f"{place} sets {key}, which no file of a configuration folder may: remove it{more}")
+def _refusal(key: str, place: str, fix: str = "") -> UserError:
+    alternative = f", or set it on your own command line: {fix}" if fix else ""
+    return UserError(f"{place} sets {key}, which no file of a configuration folder may: remove it{alternative}")

@@ -14,16 +14,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from framework.config.old_keys import replaced
-from framework.config.quoting import unquoted
+from framework.config.quoting import find_unquoted_paths
 from framework.errors import UserError, suggest
 
 
 def explain(error: BaseException, config_name: str) -> str | None:
-    """One line for an error that the user can mend, None for one that is ours."""
-    chain, seen = [error], {id(error)}
-    while (cause := chain[-1].__cause__) is not None and id(cause) not in seen:  # what it was raised from
+    """Return one line for an error that the user can fix, None for a fault of the program."""
+    chain, visited = [error], {id(error)}
+    while (cause := chain[-1].__cause__) is not None and id(cause) not in visited:  # what it was raised from
         chain.append(cause)
-        seen.add(id(cause))
+        visited.add(id(cause))
     for link in chain:
         if isinstance(link, UserError):
             return str(link)
@@ -49,7 +49,7 @@ def _config_error(error: BaseException, chain: list[BaseException], config_name:
         key = misspelt[1]
         if answer := replaced(key):
             return answer
-        keys = _keys(config_name)
+        keys = _config_keys(config_name)
         if key in keys:  # a mapping, into which Hydra puts a new entry only on request
             return f"{key!r} has no such entries yet; add them one by one: +{key}.<name>=..."
         suggestion = suggest(key, keys, "see --help for the keys there are")
@@ -58,26 +58,28 @@ def _config_error(error: BaseException, chain: list[BaseException], config_name:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         options = f"Available options in '{group}': {', '.join(error.options)}"
         return f"config: Could not find '{group}/{name}'; {suggest(name, error.options, '')} {options}"
-    if quotes := unquoted(sys.argv[1:]):
-        return f"config: signs in a path mean something to Hydra; quote it for Hydra and for the shell: {quotes[0]}"
+    if quotes := find_unquoted_paths(sys.argv[1:]):
+        return (
+            f"config: a path has characters with a meaning to Hydra; quote it for Hydra and for the shell: {quotes[0]}"
+        )
     return f"config: {text.split(' full_key:')[0].split(' Config search path:')[0]}"
 
 
-def _keys(config_name: str) -> list[str]:
-    """Every dotted key of the config with the groups that the command line chose, for suggestions."""
-    told = get_args_parser().parse_known_args(sys.argv[1:])[0]
-    own = [] if told.config_dir is None else [Path(told.config_dir).absolute()]
+def _config_keys(config_name: str) -> list[str]:
+    """Return every dotted key of the config with the groups that the command line chose, for suggestions."""
+    arguments = get_args_parser().parse_known_args(sys.argv[1:])[0]
+    folders = [] if arguments.config_dir is None else [Path(arguments.config_dir).absolute()]
     chosen = [
         word
-        for word in told.overrides
+        for word in arguments.overrides
         if "=" in word
         and "," not in word
-        and any(root.joinpath(word.split("=")[0]).is_dir() for root in (files("conf"), *own))
+        and any(root.joinpath(word.split("=")[0]).is_dir() for root in (files("conf"), *folders))
     ]
-    where = [f"hydra.searchpath=['{folder.as_uri()}']" for folder in own]
+    search_path = [f"hydra.searchpath=['{folder.as_uri()}']" for folder in folders]
     GlobalHydra.instance().clear()
     with initialize_config_module("conf", version_base="1.3"):
-        tree = OmegaConf.to_container(compose(config_name, [*where, *chosen]), resolve=False)
+        tree = OmegaConf.to_container(compose(config_name, [*search_path, *chosen]), resolve=False)
 
     def walk(node: object, prefix: str) -> list[str]:
         if not isinstance(node, dict):

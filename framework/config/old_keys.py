@@ -8,6 +8,6 @@ OLD_KEYS: Mapping[str, str] = {
 
 
 def replaced(key: str) -> str | None:
-    """The answer to a key of an earlier version; None for any other."""
+    """Return the message on a key of an earlier version; None for any other key."""
     new = OLD_KEYS.get(key)
     return None if new is None else f"the key {key!r} of an earlier version was replaced: use {new}"

@@ -1,4 +1,4 @@
-"""Overrides written so that Hydra and a shell read them as they were meant."""
+"""Overrides quoted for Hydra and for a shell."""
 
 import shlex
 from collections.abc import Sequence
@@ -7,40 +7,40 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
 # the last parts of keys that hold paths
-PATHS = (
+PATH_KEYS = (
     *("path", "store", "table", "leaderboard", "runs", "run", "sweep", "truth", "submission", "pretrained"),
     *("folder", "file", "storage", "dir"),
 )
 
 
-def override(key: str, value: str) -> str:
-    """An override of a text, with quotes where Hydra would read its signs as its own."""
+def quote_override(key: str, value: str) -> str:
+    """Return an override that sets a text, quoted where Hydra would interpret its characters."""
     plain = f"{key}={value}"
-    if _reads_as(plain, value):
+    if _is_read_as(plain, value):
         return plain
     escaped = value.replace('"', '\\"')
     return f'{key}="{escaped}"'
 
 
-def pasted(words: Sequence[str]) -> str:
-    """A command as it can be pasted into a shell."""
+def join_command(words: Sequence[str]) -> str:
+    """Return a command quoted for a shell."""
     return shlex.join(words)
 
 
-def unquoted(words: Sequence[str]) -> list[str]:
-    """The words of a command line that set a path which Hydra reads as something else, as they must be typed."""
-    found = []
+def find_unquoted_paths(words: Sequence[str]) -> list[str]:
+    """Return the words that set a path which Hydra would misread, quoted as they must be typed."""
+    fixes = []
     for word in words:
         key, sign, value = word.partition("=")
-        if sign and key.rpartition(".")[2].lstrip("+") in PATHS and not value.startswith(('"', "'")):
-            meant = override(key, value)
-            found += [shlex.quote(meant)] if meant != word else []
-    return found
+        if sign and key.rpartition(".")[2].lstrip("+") in PATH_KEYS and not value.startswith(('"', "'")):
+            quoted = quote_override(key, value)
+            fixes += [shlex.quote(quoted)] if quoted != word else []
+    return fixes
 
 
-def _reads_as(word: str, value: str) -> bool:
+def _is_read_as(word: str, value: str) -> bool:
     try:
-        [told] = OverridesParser.create().parse_overrides([word])
+        [parsed] = OverridesParser.create().parse_overrides([word])
     except OverrideParseException:
         return False
-    return not told.is_sweep_override() and told.value() == value
+    return not parsed.is_sweep_override() and parsed.value() == value

@@ -1,4 +1,4 @@
-"""The leak certificate of a run: who was in which role, what was fitted on whom, and what was checked."""
+"""Leak certificate of a run: the role of each subject, the subjects that each part was fitted on, and the checks."""
 
 import csv
 import hashlib
@@ -23,32 +23,32 @@ FILE = "certificate.json"
 Repeats = Sequence[Sequence[Split]]
 
 
-def certificate(
+def build_certificate(
     examples: Examples,
-    known: Examples,
+    train_examples: Examples,
     repeats: Repeats,
     forecasters: Mapping[str, Forecaster],
-    blind: Sequence[Mapping],
+    future_checks: Sequence[Mapping],
 ) -> dict:
-    """What a reader needs to see that nothing of the test subjects, nor of the future, was learnt from.
+    """Collect the evidence that neither test subjects nor the future entered the training.
 
-    `known` is what was learnt from; `blind` is what `blindness` found of each forecaster.
+    `train_examples` were trained on; `future_checks` holds the result of `check_future_dependence` for each forecaster.
     `framework.evaluate.leakage.probes` probes the fit itself.
     """
     splits = [split for repeat in repeats for split in repeat]
-    parts = [(name, part) for name, one in forecasters.items() for part in one.parts()]
+    parts = [(name, part) for name, forecaster in forecasters.items() for part in forecaster.parts()]
     unions = dict.fromkeys(part.roles for _, part in parts if len(part.roles) > 1)
     checks = [
-        *_design(examples, known, splits),
-        *blind,
-        *_encoders(known, splits, parts),
+        *_split_checks(examples, train_examples, splits),
+        *future_checks,
+        *_encoder_checks(train_examples, splits, parts),
     ]
     return {
         "holds": all(check["holds"] for check in checks),
         "checks": checks,
-        "learnt_from": _learnt_from(examples.cohort, known.cohort),
-        "fitted": [_part(name, part) for name, part in parts],
-        "unrecorded": [name for name, one in forecasters.items() if not one.parts()],
+        "training_data": _training_data(examples.cohort, train_examples.cohort),
+        "fitted": [_component(name, part) for name, part in parts],
+        "unrecorded": [name for name, forecaster in forecasters.items() if not forecaster.parts()],
         "folds": [
             {"repeat": r, "fold": k, **_fold(examples.subjects, split, unions)}
             for r, repeat in enumerate(repeats)
@@ -57,17 +57,17 @@ def certificate(
     }
 
 
-def blindness(examples: Examples, split: Split, name: str, fitted: Fitted) -> dict:
-    """Whether the forecasts of those whom it is tested on change with the future: a check of the certificate."""
+def check_future_dependence(examples: Examples, split: Split, name: str, fitted: Fitted) -> dict:
+    """Check whether the forecasts of test subjects change with their future."""
     rows = np.flatnonzero(split.test & examples.asked.query.valid.any(1))
-    seen = [Leak(one) for one in future_dependence(fitted, examples, rows)] if len(rows) else []
-    otherwise = "forecasts stay bit-equal whatever comes after their origin"
-    return _check(f"{name}: blind to the future", seen, otherwise if len(rows) else "nobody to be asked in this fold")
+    leaks = [Leak(leak) for leak in future_dependence(fitted, examples, rows)] if len(rows) else []
+    passed = "forecasts are bit-equal whatever follows their origin" if len(rows) else "no query in this fold"
+    return _check_entry(f"{name}: independent of the future", leaks, passed)
 
 
-def write(told: Mapping, subjects: Sequence[str], repeats: Repeats, run: Path) -> None:
-    """Write `certificate.json`, and `roles.csv`: a row a subject, a column a fold."""
-    (run / FILE).write_text(json.dumps(told, indent=1))
+def write(certificate: Mapping, subjects: Sequence[str], repeats: Repeats, run: Path) -> None:
+    """Write `certificate.json`, and `roles.csv` with a row for each subject and a column for each fold."""
+    (run / FILE).write_text(json.dumps(certificate, indent=1))
     columns = [split.roles() for repeat in repeats for split in repeat]
     names = [f"repeat {r} fold {k}" for r, repeat in enumerate(repeats) for k in range(len(repeat))]
     with (run / "roles.csv").open("w", newline="") as file:
@@ -76,88 +76,88 @@ def write(told: Mapping, subjects: Sequence[str], repeats: Repeats, run: Path) -
         rows.writerows(zip(map(quoted, subjects), *columns, strict=True))
 
 
-def uphold(run: Path, accepted: Sequence[str]) -> None:
-    """Raise UserError where a finished run's certificate does not hold, unless every failure is `accepted` by name."""
+def raise_on_leaks(run: Path, accepted: Sequence[str]) -> None:
+    """Raise UserError where a check of the certificate failed, unless all failures are `accepted` by name."""
     unknown = sorted(set(accepted) - set(MEANINGS))
     if unknown:
-        raise UserError(f"accept names {unknown[0]!r}, which is no leak; expected some of {list(MEANINGS)}")
-    failed = [one for one in json.loads((run / FILE).read_text())["checks"] if not one["holds"]]
-    failed = [one for one in failed if not set(one["leaks"]) <= set(accepted)]
+        raise UserError(f"accept names {unknown[0]!r}, which is not a leak; expected names of {list(MEANINGS)}")
+    failed = [check for check in json.loads((run / FILE).read_text())["checks"] if not check["holds"]]
+    failed = [check for check in failed if not set(check["leaks"]) <= set(accepted)]
     if failed:
-        told = "; ".join(f"{one['name']}: {one['found']}" for one in failed)
-        raise UserError(
-            f"{run / FILE} does not hold: {told}; mend the design, or name in accept=[...] what is meant so"
-        )
+        findings = "; ".join(f"{check['name']}: {check['found']}" for check in failed)
+        raise UserError(f"{run / FILE} has failed checks: {findings}; fix the design, or accept them with accept=[...]")
 
 
-def _check(name: str, leaks: Sequence[Leak], otherwise: str) -> dict:
+def _check_entry(name: str, leaks: Sequence[Leak], passed: str) -> dict:
     names = [leak.name for leak in leaks]
-    return {"name": name, "holds": not leaks, "found": "; ".join(map(str, leaks)) or otherwise, "leaks": names}
+    return {"name": name, "holds": not leaks, "found": "; ".join(map(str, leaks)) or passed, "leaks": names}
 
 
-def _design(examples: Examples, known: Examples, splits: list[Split]) -> Iterator[dict]:
-    leaks, alike = twins(examples, splits)
-    found = {leak.name: leak for leak in leaks}
-    compared = "; ".join(alike.compared) or "too little to compare"
-    for name, otherwise in (
-        ("two ids", "no two subjects in different roles share visits that chance would not make alike"),
+def _split_checks(examples: Examples, train_examples: Examples, splits: list[Split]) -> Iterator[dict]:
+    leaks, similarity = twins(examples, splits)
+    leak_of = {leak.name: leak for leak in leaks}
+    compared = "; ".join(similarity.compared) or "too little to compare"
+    for name, passed in (
+        ("two ids", "no two subjects in different roles share visits beyond chance"),
         ("duplicate voxels", "no two subjects in different roles share a scan"),
-        ("near duplicates", f"no two subjects in different roles are as near as changed copies are: {compared}"),
+        ("near duplicates", f"no two subjects in different roles are as similar as altered copies: {compared}"),
     ):
-        yield _check(name, [found[name]] if name in found else [], otherwise)
+        yield _check_entry(name, [leak_of[name]] if name in leak_of else [], passed)
     query, visit = examples.asked.query, examples.asked.visit
-    events = bool(examples.layout.events)  # which are asked about at the origin itself
+    events = bool(examples.layout.events)  # queried at the origin itself
     early = np.asarray(query.valid) & (visit < query.origin + (examples.ask != "now" and not events))
-    yield _check(
-        "questions", [Leak("later visits", f"{early.sum()} questions")] if early.any() else [], _asked(examples)
+    yield _check_entry(
+        "queries", [Leak("later visits", f"{early.sum()} queries")] if early.any() else [], _describe_queries(examples)
     )
-    if known is not examples and examples.about is not None:
-        late = known.cohort.valid & examples.about
-        leak = [Leak("training", f"{late.sum()} visits are both learnt from and asked about")] if late.any() else []
-        yield _check("the future", leak, "no visit that is asked about was there to learn from, of anybody")
+    if train_examples is not examples and examples.about is not None:
+        late = train_examples.cohort.valid & examples.about
+        leak = [Leak("training", f"{late.sum()} visits are both trained on and queried")] if late.any() else []
+        yield _check_entry("the future", leak, "no queried visit of any subject was available for training")
 
 
-def _asked(examples: Examples) -> str:
+def _describe_queries(examples: Examples) -> str:
     query, count = examples.asked.query, int(examples.asked.query.valid.sum())
     origins = len({(i, int(query.origin[i, q])) for i, q in zip(*np.nonzero(query.valid), strict=True)})
-    where = {"now": "at its origin", "next": "about the next visit"}.get(examples.ask, "later than its origin")
-    return f"{count} questions from {origins} origins ({type(examples.origins).__name__.lower()}), each {where}"
+    time = {"now": "at its origin", "next": "about the next visit"}.get(examples.ask, "later than its origin")
+    return f"{count} queries from {origins} origins ({type(examples.origins).__name__.lower()}), each {time}"
 
 
-def _encoders(known: Examples, splits: list[Split], parts: Sequence[tuple[str, Part]]) -> Iterator[dict]:
-    """Whom the pretrained encoders have seen, by id and by scan."""
-    cohort = known.cohort
+def _encoder_checks(train_examples: Examples, splits: list[Split], parts: Sequence[tuple[str, Part]]) -> Iterator[dict]:
+    """Yield checks that no pretrained encoder was trained on a test subject, by id and by scan."""
+    cohort = train_examples.cohort
     tested = {int(row) for split in splits for row in np.flatnonzero(split.test)}
     for name, part in parts:
         if part.run is not None:
             seen = Pretrained.read(part.run).seen
-            scans = {scan for own in seen.values() for scan in own}
-            met = [r for r in tested if cohort.subjects[r] in seen or scans & set(digests(cohort, r))]
-            leak = [Leak("encoder", f"{len(met)} subjects, such as {cohort.subjects[met[0]]!r}")] if met else []
-            yield _check(f"{name}: {part.name}", leak, f"trained on {len(seen)} subjects, none of them tested")
+            scans = {scan for digests_of_subject in seen.values() for scan in digests_of_subject}
+            shared = [r for r in tested if cohort.subjects[r] in seen or scans & set(digests(cohort, r))]
+            leak = (
+                [Leak("encoder", f"{len(shared)} subjects, such as {cohort.subjects[shared[0]]!r}")] if shared else []
+            )
+            yield _check_entry(f"{name}: {part.name}", leak, f"trained on {len(seen)} subjects, none of them tested")
 
 
-def _learnt_from(cohort: Cohort, known: Cohort) -> dict:
-    visits, of = int(known.valid.sum()), int(cohort.valid.sum())
-    return {"fingerprint": known.fingerprint, "subjects": len(cohort.subjects), "visits": visits, "of": of}
+def _training_data(cohort: Cohort, train_cohort: Cohort) -> dict:
+    visits, total = int(train_cohort.valid.sum()), int(cohort.valid.sum())
+    return {"fingerprint": train_cohort.fingerprint, "subjects": len(cohort.subjects), "visits": visits, "of": total}
 
 
-def _part(model: str, part: Part) -> dict:
-    told = {"model": model, "part": part.name}
+def _component(model: str, part: Part) -> dict:
+    component = {"model": model, "part": part.name}
     if part.run is None:
-        return {**told, "on": " + ".join(part.roles)}
+        return {**component, "on": " + ".join(part.roles)}
     seen = Pretrained.read(part.run).seen
-    return {**told, "on": f"{part.run} ({len(seen)} subjects)", "sha256": digest(seen)}
+    return {**component, "on": f"{part.run} ({len(seen)} subjects)", "sha256": digest_ids(seen)}
 
 
 def _fold(subjects: Sequence[str], split: Split, unions: Iterable[tuple[str, ...]]) -> dict:
-    told: dict[str, object] = {}
+    fold: dict[str, object] = {}
     for roles in [*((role,) for role in ROLES), *unions]:
         rows = np.flatnonzero(np.any([getattr(split, role) for role in roles], axis=0))
-        told[" + ".join(roles)] = {"subjects": len(rows), "sha256": digest(subjects[int(row)] for row in rows)}
-    return {**told, "out": dict(Counter(split.out.values()))} if split.out else told
+        fold[" + ".join(roles)] = {"subjects": len(rows), "sha256": digest_ids(subjects[int(row)] for row in rows)}
+    return {**fold, "out": dict(Counter(split.out.values()))} if split.out else fold
 
 
-def digest(subjects: Iterable[str]) -> str:
-    """The first 16 digits of the SHA-256 over sorted ids, a line each."""
+def digest_ids(subjects: Iterable[str]) -> str:
+    """Return the first 16 digits of the SHA-256 over sorted ids, a line each."""
     return hashlib.sha256("\n".join(sorted(subjects)).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The data of a study: the cohort, brought in if need be, and what is asked of it."""
+"""Data of a study: the cohort, ingested if needed, and the examples made of it."""
 
 import sys
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from framework.errors import UserError
 from framework.types import RESOLUTION
 
 
-def cohort_of(config: DictConfig, alone: bool = False) -> Cohort:
-    """The cohort at `config.data.store`, ingested by `config.data.reader` where there is none yet.
+def load_cohort(config: DictConfig, alone: bool = False) -> Cohort:
+    """Open the cohort at `config.data.store`, ingested by `config.data.reader` where there is none yet.
 
-    Raises UserError where the one that is there was made from other files or with other settings, or, asked for these
-    files `alone`, has others appended. With `data.path=null` the cohort is taken for whatever files it was made from.
+    Raise UserError where it was made from other files or with other settings, or, where it should hold these files
+    `alone`, has others appended. With `data.path=null` the files that the cohort was made from are not compared.
     """
     if config.data.store is None:
         raise UserError("data.store is null; name the folder of the cohort: data.store=cohorts/<name>")
@@ -36,26 +36,26 @@ def cohort_of(config: DictConfig, alone: bool = False) -> Cohort:
     return cohort
 
 
-def examples_of(config: DictConfig) -> Examples:
-    """The cohort as questions and answers about `config.data.targets`."""
-    cohort = cohort_of(config)
-    told = events_of(config)
-    shape = layout(cohort.schema, list(config.data.targets), list(config.data.hidden), told, resolution_of(config))
-    return Examples(cohort, shape, config.ask, events={t.name: told[t.name] for t in shape.events})
+def load_examples(config: DictConfig) -> Examples:
+    """Load the cohort as queries and outcomes of `config.data.targets`."""
+    cohort = load_cohort(config)
+    events = build_events(config)
+    shape = layout(cohort.schema, list(config.data.targets), list(config.data.hidden), events, resolution_years(config))
+    return Examples(cohort, shape, config.ask, events={t.name: events[t.name] for t in shape.events})
 
 
-def events_of(config: DictConfig) -> dict[str, Happening]:
-    """What the data's configuration calls events, by name."""
+def build_events(config: DictConfig) -> dict[str, Happening]:
+    """Build the events that the data's configuration defines, by name."""
     return instantiate(config.data.get("events") or {}, _convert_="all")
 
 
-def resolution_of(config: DictConfig) -> float:
-    """The gap between visits, in years, below which the data's configuration takes no rate of change."""
+def resolution_years(config: DictConfig) -> float:
+    """Return the gap between visits, in years, below which no rate of change is computed."""
     return float(config.data.get("resolution", RESOLUTION))
 
 
-def facts(config: DictConfig, cohort: Cohort) -> dict:
-    """What a run's manifest says of its data."""
+def describe_data(config: DictConfig, cohort: Cohort) -> dict:
+    """Return the entries of a run's manifest on its data."""
     return {
         "experiment": config.experiment,
         "schema": cohort.schema.to_json(),
@@ -71,7 +71,7 @@ def facts(config: DictConfig, cohort: Cohort) -> dict:
     }
 
 
-def copy_ledger(store: str, run: Path, more: Sequence[Entry] = ()) -> None:
-    """Keep the ingest's ledger with the run, and what the study left out besides."""
+def copy_ledger(store: str, run: Path, exclusions: Sequence[Entry] = ()) -> None:
+    """Save the ledger of the ingest with the run, with the entries that the study excludes in addition."""
     ledger = ledger_of(store)
-    Ledger([*ledger.entries, *more]).write(str(run / "ledger.csv"))
+    Ledger([*ledger.entries, *exclusions]).write(str(run / "ledger.csv"))

@@ -1,4 +1,4 @@
-"""A run's folder, found again by what the run is made of."""
+"""Folder of a run, named by a hash of its configuration, data and sources."""
 
 import hashlib
 import json
@@ -21,18 +21,18 @@ import yaml
 
 import framework
 from framework import digests
-from framework.config.quoting import pasted
+from framework.config.quoting import join_command
 from framework.errors import UserError
 from framework.files import explain_unwritable, lock_folder, write_atomic
 from framework.runs.identity import identity
 from framework.train.stopping import REASONS, Stop
 
-SOURCES = (".py", ".cc", ".h")
-# what is written after a run's results are sealed: how it stands, its report, and what an interrupted run goes on from
+SOURCE_SUFFIXES = (".py", ".cc", ".h")
+# written after a run's results are sealed: its status, its report, and the state that an interrupted run resumes from
 UNSEALED = (
     "status.json",
     *("report.html", "tables", "methods.md", "methods.tex", "references.bib"),
-    *("checkpoints", "tested"),
+    *("checkpoints", "model_results"),
 )
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "xarray", "zarr")
 
@@ -48,7 +48,7 @@ class RunFolder:
 
     @staticmethod
     def of(config: Mapping, fingerprint: str) -> "RunFolder":
-        """The folder of a resolved config (plain containers) on data of that fingerprint; nothing is made yet."""
+        """Return the folder of a resolved config (plain containers) on data of that fingerprint, without making it."""
         text = json.dumps([identity(config), fingerprint, sources_digest()], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         return RunFolder(Path(config["runs"]) / config["experiment"] / digest)
@@ -58,7 +58,7 @@ class RunFolder:
         return self.manifest().get("finished") is not None
 
     def manifest(self) -> dict:
-        """What it says of itself. Raises UserError where that is damaged."""
+        """Read the manifest, empty where there is none. Raise UserError where it is damaged."""
         file = self.path / "manifest.json"
         if not file.exists():
             return {}
@@ -68,113 +68,113 @@ class RunFolder:
             raise UserError(f"{file} is damaged; delete {self.path} and give the same command again") from error
 
     def start(self, config: Mapping, facts: Mapping) -> None:
-        """Make the folder, with the config and the manifest; what an earlier attempt left stays, to go on from."""
-        known = {**_environment(), **facts}
+        """Make the folder with config and manifest; files of an earlier attempt stay, for this one to resume from."""
+        manifest = {**_environment(), **facts}
         with explain_unwritable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             digests.unseal(self.path)
             write_atomic(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-            write_atomic(self.path / "manifest.json", json.dumps(known, indent=1))
+            write_atomic(self.path / "manifest.json", json.dumps(manifest, indent=1))
 
-    def note(self, **facts: object) -> None:
+    def update_manifest(self, **facts: object) -> None:
         """Add to the manifest."""
         write_atomic(self.path / "manifest.json", json.dumps({**self.manifest(), **facts}, indent=1))
 
     def status(self) -> dict:
-        """How it stands: its state (running, finished, stopped, failed), since when, in which process, and why."""
+        """Read the status: state (running, finished, stopped, failed, killed), since when, process and reason."""
         file = self.path / "status.json"
         try:
             return dict(json.loads(file.read_bytes())) if file.exists() else {}
-        except (ValueError, TypeError):  # written over on a full disk by a process that was killed: it says nothing
+        except (ValueError, TypeError):  # overwritten on a full disk by a process that was killed
             return {}
 
-    def stands(self, state: str, **facts: object) -> None:
-        """Say how it stands; how often its process was `killed` before stays known."""
-        before = self.status()
-        died = before.get("state") == "running" and before.get("process") != os.getpid()
-        if killed := before.get("killed", 0) + died:
+    def set_status(self, state: str, **facts: object) -> None:
+        """Write the status; `killed` counts how often a process of the run was killed."""
+        previous = self.status()
+        died = previous.get("state") == "running" and previous.get("process") != os.getpid()
+        if killed := previous.get("killed", 0) + died:
             facts = {"killed": killed} | facts
-        known = {"state": state, "since": datetime.now(UTC).isoformat(timespec="seconds"), "process": os.getpid()}
-        told, file = json.dumps(known | facts), self.path / "status.json"
+        status = {"state": state, "since": datetime.now(UTC).isoformat(timespec="seconds"), "process": os.getpid()}
+        text, file = json.dumps(status | facts), self.path / "status.json"
         try:
-            write_atomic(file, told)
-        except OSError:  # a full disk has no room for another file, but the one that is there has its block
+            write_atomic(file, text)
+        except OSError:  # a full disk has no room for another file, but the existing one has its block
             if not file.exists():
                 raise
             with file.open("r+") as old:
-                old.write(told)
+                old.write(text)
                 old.truncate()
 
     @contextmanager
-    def underway(self, **facts: object) -> Iterator[None]:
-        """Running, then stopped or failed where what happens inside does not end well, even within a computation."""
-        with Stop(self._stopped):
-            self.stands("running", **facts)
+    def track_running(self, **facts: object) -> Iterator[None]:
+        """Set the status to running, then to stopped or failed where the block raises or the process is stopped."""
+        with Stop(self._mark_stopped):
+            self.set_status("running", **facts)
             try:
                 yield
             except BaseException as error:
-                with suppress(OSError):  # the place is gone; what is told is why it failed
+                with suppress(OSError):  # the folder is gone; the error itself is reported
                     if isinstance(error, KeyboardInterrupt):
-                        self._stopped(REASONS[signal.SIGINT])
+                        self._mark_stopped(REASONS[signal.SIGINT])
                     elif isinstance(error, SystemExit):
-                        self._stopped(str(error))
+                        self._mark_stopped(str(error))
                     else:
-                        self.stands("failed", reason=" ".join(f"{type(error).__name__}: {error}".split()))
+                        self.set_status("failed", reason=" ".join(f"{type(error).__name__}: {error}".split()))
                 raise
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """The status file tells of what happens inside; whoever is killed by SIGKILL is left as running."""
-        with self.underway():
+    def track_status(self) -> Iterator[None]:
+        """Keep the status while the block runs; a process killed by SIGKILL stays recorded as running."""
+        with self.track_running():
             yield
-            self.stands("finished")
+            self.set_status("finished")
 
-    def _stopped(self, reason: str) -> None:
-        self.stands("finished") if self.finished else self.stands("stopped", reason=reason)
+    def _mark_stopped(self, reason: str) -> None:
+        self.set_status("finished") if self.finished else self.set_status("stopped", reason=reason)
 
     def seal(self) -> None:
-        """Write the digests of all results; from now on whoever reads one compares it."""
+        """Write the digests of all results, which every later reader compares."""
         digests.seal(self.path, UNSEALED)
 
     def check(self, *names: str) -> None:
-        """Raise UserError unless these files (all that are sealed where none is named) are those that were written."""
+        """Raise UserError unless these files (by default all sealed ones) are as they were written."""
         digests.check(self.path, *names)
 
     def finish(self) -> None:
-        """Say that all is there, sealed; from now on the run is shown, not made."""
-        self.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
+        """Mark the run as complete and sealed; from now on it is shown, not made."""
+        self.update_manifest(finished=datetime.now(UTC).isoformat(timespec="seconds"))
 
-    def once(self, config: Mapping, facts: Mapping, make: Callable[[], None]) -> None:
-        """Have the run made unless it is finished: `make()` in the folder claimed, its status kept, then finished.
+    def run_once(self, config: Mapping, facts: Mapping, make: Callable[[], None]) -> None:
+        """Call `make()` in the locked folder, with the status kept, unless the run is finished already.
 
-        What an earlier attempt left is there to go on from.
+        `make` may resume from the files of an earlier attempt.
         """
         if self.finished:
-            return self.settle()
+            return self.repair_status()
         with lock_folder(self.path):
-            if not self.finished:  # still, after whoever had the folder before
+            if not self.finished:  # the previous holder of the lock may have finished it
                 self.start(config, facts)
-                with self.watched():
+                with self.track_status():
                     make()
                     self.seal()
                     self.finish()
 
-    def settle(self) -> None:
-        """Correct the status of a run that was killed between its last two words."""
+    def repair_status(self) -> None:
+        """Correct the status of a finished run that was killed before its status was written."""
         if self.status().get("state") not in (None, "finished"):
-            self.stands("finished")
+            self.set_status("finished")
 
 
 @cache
 def sources_digest() -> str:
-    """SHA-256 over the framework's own modules and native kernels, as this process first saw them."""
-    return digest(Path(framework.__file__).parent)
+    """Return the SHA-256 over the framework's own modules and native kernels, as this process first read them."""
+    return digest_sources(Path(framework.__file__).parent)
 
 
-def digest(root: Path) -> str:
-    """SHA-256 over the sources under a folder."""
+def digest_sources(root: Path) -> str:
+    """Return the SHA-256 over the sources under a folder."""
     total = hashlib.sha256()
-    for file in sorted(file for file in root.rglob("*") if file.suffix in SOURCES):
+    for file in sorted(file for file in root.rglob("*") if file.suffix in SOURCE_SUFFIXES):
         total.update(str(file.relative_to(root)).encode())
         total.update(file.read_bytes())
     return total.hexdigest()
@@ -193,10 +193,10 @@ def _environment() -> dict:
 
 
 def command_line() -> str:
-    """The command as it can be typed again."""
+    """Return the command of this process, quoted for a shell."""
     main = sys.modules["__main__"].__spec__
     program = f"python -m {main.name.removesuffix('.__main__')}" if main else Path(sys.argv[0]).name
-    return " ".join([program, pasted(sys.argv[1:])]).strip()
+    return " ".join([program, join_command(sys.argv[1:])]).strip()
 
 
 @cache
@@ -206,9 +206,9 @@ def _versions() -> dict[str, str]:
 
 @cache
 def _commit() -> str | None:
-    """The commit of the checkout the framework runs from; None where there is none, or no git to ask."""
+    """Return the commit of the checkout that the framework runs from; None without a checkout or git."""
     root = Path(framework.__file__).parent.parent
     if not (root / ".git").exists() or shutil.which("git") is None:
         return None
-    asked = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or None
+    result = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None

@@ -1,4 +1,4 @@
-"""The identity of a run: the settings that change its results, and the contents of the files that they name."""
+"""Identity of a run: the settings that change its results, and the contents of the files that they name."""
 
 import hashlib
 from collections.abc import Collection, Mapping
@@ -8,60 +8,63 @@ from typing import Any
 
 from framework.forecast.deep.pretrained import SEEN
 
-# Every setting that changes no result, by its dotted key (`*` stands for any part before it), and why.
-FREE = {
+# Settings that change no result, by dotted key (`*` matches any part before it), and their effect.
+IRRELEVANT_KEYS = {
     "runs": "where runs lie",
     "hydra": "how jobs are launched and swept",
     "trust": "which packages a configuration may name",
     "hosts": "which computers share the work",
     "report": "whether the page is drawn at once",
-    "tracking": "where else results are copied to",
-    "accept": "with which exit code a finished run ends",
+    "tracking": "further places to which results are copied",
+    "accept": "the exit code of a finished run",
     "*.cache_bytes": "how many prepared scans stay in memory",
     "*.checkpoint_seconds": "how much work a killed run loses",
     "*.checkpoint_steps": "how much work a killed run loses",
     "*.gigabytes": "how many fits go side by side, and which are refused",
 }
-# What a cohort was made from; the fingerprint of the cohort says what it is.
-SOURCES = {
+# The sources of a cohort; the fingerprint of the cohort identifies its content.
+COHORT_KEYS = {
     "data.store": "where the cohort lies",
     "data.path": "where its source lies",
     "data.table": "where its table lies",
     "data.leaderboard": "where its leaderboard lies",
     "data.reader": "how it was read",
 }
-# What acts through the recipes of the fitted models alone, which a run's configuration holds under `fitted`.
-COMPOSED = {
-    "model": "the recipe under study",
-    "optimizer": "training of the recipes that refer to it",
+# Keys that act only through the fitted models, whose configurations a run holds under `fitted`.
+COMPOSED_KEYS = {
+    "model": "the model under study",
+    "optimizer": "training of the models that refer to it",
     "mesh": "devices of the trainings that refer to it",
-    "settings": "overrides from which recipes are composed",
+    "settings": "overrides from which models are composed",
 }
-# Files of folds and runs of pretraining, which are read while fitting: what they hold counts, not where they lie.
-READ = ("split.path", "*.pretrained")
+# Files of folds and runs of pretraining, read while fitting: their contents count, not their paths.
+FILE_KEYS = ("split.path", "*.pretrained")
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a run's resolved configuration (plain containers) changes its results, its cohort's fingerprint apart."""
+    """Return the part of a run's resolved configuration (plain containers) that changes its results."""
     fitted = config.get("fitted")
-    composed = COMPOSED if isinstance(fitted, Mapping) else ()
-    kept = {key: _contents(value, key) for key, value in without(config, (*FREE, *SOURCES, *composed)).items()}
-    # the last one is the one under study: their order counts, which a mapping does not keep
-    return kept | ({"fitted in order": list(fitted)} if isinstance(fitted, Mapping) else {})
+    composed = COMPOSED_KEYS if isinstance(fitted, Mapping) else ()
+    relevant = {
+        key: _replace_files(value, key)
+        for key, value in drop_keys(config, (*IRRELEVANT_KEYS, *COHORT_KEYS, *composed)).items()
+    }
+    # the last model is the one under study: their order counts, which a sorted mapping loses
+    return relevant | ({"fitted in order": list(fitted)} if isinstance(fitted, Mapping) else {})
 
 
-def without(config: Mapping[str, Any], keys: Collection[str], under: str = "") -> dict[str, Any]:
-    """A nested configuration less what has these dotted keys."""
-    kept: dict[str, Any] = {}
+def drop_keys(config: Mapping[str, Any], keys: Collection[str], under: str = "") -> dict[str, Any]:
+    """Return a nested configuration without these dotted keys."""
+    remaining: dict[str, Any] = {}
     for key, value in config.items():
         place = f"{under}{key}"
-        if not _among(place, keys):
-            kept[key] = without(value, keys, f"{place}.") if isinstance(value, Mapping) else value
-    return kept
+        if not _matches_any(place, keys):
+            remaining[key] = drop_keys(value, keys, f"{place}.") if isinstance(value, Mapping) else value
+    return remaining
 
 
-def digest_of(*paths: Path) -> str:
-    """SHA-256 over files, and over all files under folders, by their names there."""
+def digest_files(*paths: Path) -> str:
+    """Return the SHA-256 over files, and over all files under folders with their relative names."""
     total = hashlib.sha256()
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
@@ -71,14 +74,14 @@ def digest_of(*paths: Path) -> str:
     return total.hexdigest()
 
 
-def _contents(value: Any, place: str) -> Any:
-    """The same with digests in place of what is read; where that is absent, whoever reads it says so."""
+def _replace_files(value: Any, place: str) -> Any:
+    """Return the same configuration with digests in place of files; a missing file is reported by its reader."""
     if isinstance(value, Mapping):
-        return {key: _contents(inner, f"{place}.{key}") for key, inner in value.items()}
-    if isinstance(value, str) and _among(place, READ) and (path := Path(value)).exists():
-        return digest_of(path) if path.is_file() else digest_of(path / "encoders", path / SEEN)
+        return {key: _replace_files(inner, f"{place}.{key}") for key, inner in value.items()}
+    if isinstance(value, str) and _matches_any(place, FILE_KEYS) and (path := Path(value)).exists():
+        return digest_files(path) if path.is_file() else digest_files(path / "encoders", path / SEEN)
     return value
 
 
-def _among(place: str, keys: Collection[str]) -> bool:
+def _matches_any(place: str, keys: Collection[str]) -> bool:
     return any(fnmatchcase(place, key) for key in keys)

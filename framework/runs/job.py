@@ -1,4 +1,4 @@
-"""One job of a study: what is fitted on which splits, and all that is written once it is."""
+"""One job of a study: fitting on its splits, testing, and writing the results."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from jaxtyping import Array, Float, Int, Key
 from omegaconf import DictConfig, OmegaConf
 
-from framework.config.model_configs import FLOORS
+from framework.config.model_configs import REFERENCES
 from framework.data.cohort.characteristics import characteristics
 from framework.data.cohort.quoting import quoted
 from framework.data.cohort.store import Cohort, exists
@@ -30,11 +30,11 @@ from framework.files import lock_folder, write_atomic
 from framework.forecast.base import Fitted, Forecaster
 from framework.forecast.predict import answers
 from framework.runs import certificate
-from framework.runs.data_loading import copy_ledger, examples_of, facts
+from framework.runs.data_loading import copy_ledger, describe_data, load_examples
 from framework.runs.folder import RunFolder
-from framework.runs.identity import digest_of
-from framework.runs.model_results import Tested
-from framework.runs.progress import Training
+from framework.runs.identity import digest_files
+from framework.runs.model_results import ModelResults
+from framework.runs.progress import TrainingProgress
 from framework.train.mesh import is_first
 from framework.train.optimizer import TracedHyperparameters
 from framework.types import Event, Interval, Target
@@ -44,182 +44,199 @@ Plan = Callable[[Splitter, Cohort], Sequence[Sequence[Split]]]  # the folds of e
 
 @dataclass(frozen=True)
 class Job:
-    """Forecasters to fit on the folds of each repeat, and the folder of the run; `keep` saves what was fitted.
+    """Forecasters to fit on the folds of each repeat, and the folder of the run; `save_models` saves the fitted models.
 
-    They are tested by `examples`, and learn from `known`: all of it, unless a temporal split keeps the future away.
-    `counts` says of some in how many repeats they take part, the first ones; the others take part in all.
-    What is fitted `by` another recipe than its own, one that differs in `TracedHyperparameters` alone, shares what was
-    compiled. Where `said` is given it hears how far training is, which otherwise has a bar of its own.
+    They are tested on `examples` and fitted on `train_examples`, the same unless a temporal split withholds the future.
+    `repeats_per_model` limits some models to the first repeats; the others take part in all.
+    `fit_with` holds forecasters that differ from a model's own in `TracedHyperparameters` alone, compiled already.
+    `on_news(line)`, where given, receives the progress of training, which otherwise has a bar of its own.
     """
 
     config: DictConfig
     forecasters: Mapping[str, Forecaster]
     examples: Examples
-    known: Examples
+    train_examples: Examples
     repeats: Sequence[Sequence[Split]]
-    what: Mapping
+    resolved_config: Mapping
     folder: RunFolder
-    keep: bool
-    counts: Mapping[str, int]
-    by: Mapping[str, Forecaster] = field(default_factory=dict)
-    said: Callable[[str], None] | None = None
+    save_models: bool
+    repeats_per_model: Mapping[str, int]
+    fit_with: Mapping[str, Forecaster] = field(default_factory=dict)
+    on_news: Callable[[str], None] | None = None
 
     @staticmethod
     def of(
         config: DictConfig,
         models: Mapping[str, DictConfig],
         plan: Plan,
-        keep: bool,
-        opened: Callable[[DictConfig], Examples] = examples_of,
-        counts: Mapping[str, int] | None = None,
+        save_models: bool,
+        load: Callable[[DictConfig], Examples] = load_examples,
+        repeats_per_model: Mapping[str, int] | None = None,
     ) -> "Job":
-        """The job of a composed config; the cohort is brought in where there is none, nothing else is made yet."""
-        _join(config)
-        # first, so that a setting that cannot be is told before a cohort is brought in
-        forecasters = {name: forecaster_of(config, model) for name, model in models.items()}
+        """Return the job of a composed config; a missing cohort is ingested, nothing else is written yet."""
+        _join_hosts(config)
+        # first, so that an invalid setting is reported before a cohort is ingested
+        forecasters = {name: build_forecaster(config, model) for name, model in models.items()}
         instantiate(config.tracking).check()
         splitter = instantiate(config.split, _convert_="all")
         origins = instantiate(config.origins, _convert_="all")
-        examples = opened(config)
+        examples = load(config)
         cohort = examples.cohort
-        known, about = splitter.known(cohort), splitter.asks(cohort)
-        study = replace(examples, origins=origins, about=about)
-        what = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(what, dict)
-        what["fitted"] = {name: OmegaConf.to_container(model, resolve=True) for name, model in models.items()}
-        folder = RunFolder.of(what, cohort.fingerprint)
-        learnt = examples if known is cohort else replace(examples, cohort=known)
+        train_cohort, about = splitter.known(cohort), splitter.asks(cohort)
+        test_examples = replace(examples, origins=origins, about=about)
+        resolved = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(resolved, dict)
+        resolved["fitted"] = {name: OmegaConf.to_container(model, resolve=True) for name, model in models.items()}
+        folder = RunFolder.of(resolved, cohort.fingerprint)
+        train_examples = examples if train_cohort is cohort else replace(examples, cohort=train_cohort)
         repeats = plan(splitter, cohort)
         for split in (split for repeat in repeats for split in repeat):
-            learnt.learnable(split.train)
-        return Job(config, forecasters, study, learnt, repeats, what, folder, keep, counts or {})
+            train_examples.learnable(split.train)
+        return Job(
+            config,
+            forecasters,
+            test_examples,
+            train_examples,
+            repeats,
+            resolved,
+            folder,
+            save_models,
+            repeats_per_model or {},
+        )
 
     @property
     def splits(self) -> list[Split]:
-        """Those of all repeats, in order."""
+        """Splits of all repeats, in order."""
         return [split for repeat in self.repeats for split in repeat]
 
     @property
     def keys(self) -> Key[Array, " m"]:
-        """One for each split."""
+        """Random keys, one for each split."""
         return jax.random.split(jax.random.key(self.config.seed), len(self.splits))
 
     @property
     def studied(self) -> str:
-        """The forecaster under study: the last, beside the floors."""
+        """The forecaster under study: the last one, after the reference forecasts."""
         return list(self.forecasters)[-1]
 
     @property
-    def dynamics(self) -> TracedHyperparameters | None:
-        """The settings of the one under study, for each split; None where members cannot differ in any."""
-        one = self.forecasters[self.studied].dynamic(self.known.layout)
-        return one and jax.tree.map(lambda x: jnp.broadcast_to(x, (len(self.splits), *x.shape)), one)
+    def hyperparameters(self) -> TracedHyperparameters | None:
+        """Traced hyperparameters of the forecaster under study, for each split; None where it has none."""
+        hyperparameters = self.forecasters[self.studied].dynamic(self.train_examples.layout)
+        return hyperparameters and jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (len(self.splits), *x.shape)), hyperparameters
+        )
 
     @contextmanager
-    def begun(self, **facts: object) -> Iterator[None]:
-        """The folder made, claimed for what happens inside, and told what becomes of it; `facts` for the manifest."""
+    def open_folder(self, **facts: object) -> Iterator[None]:
+        """Make and lock the folder, and keep its status, while the block runs; `facts` go into the manifest."""
         with lock_folder(self.folder.path):
-            if self.folder.finished:  # by whoever had the folder before
+            if self.folder.finished:  # by the previous holder of the lock
                 yield
                 return
             self.start()
             if facts:
-                self.folder.note(**facts)
-            with self.folder.watched():
+                self.folder.update_manifest(**facts)
+            with self.folder.track_status():
                 yield
 
     def start(self) -> None:
-        """Make the folder; only the first of several hosts does."""
+        """Make the folder, on the first of several hosts only."""
         if is_first():
-            self.folder.start(self.what, facts(self.config, self.examples.cohort))
+            self.folder.start(self.resolved_config, describe_data(self.config, self.examples.cohort))
 
-    def took_part(self, name: str) -> Sequence[Sequence[Split]]:
-        """The repeats in which a forecaster takes part."""
-        return self.repeats[: self.counts.get(name, len(self.repeats))]
+    def repeats_of(self, name: str) -> Sequence[Sequence[Split]]:
+        """Return the repeats in which a forecaster takes part."""
+        return self.repeats[: self.repeats_per_model.get(name, len(self.repeats))]
 
     def fit(self, name: str) -> list[Fitted]:
-        """One member for each fold of each repeat that it takes part in, side by side."""
-        path, splits = self.folder.path, [split for repeat in self.took_part(name) for split in repeat]
-        shown = Training(name, path / "metrics.jsonl", self.said) if is_first() else nullcontext(lambda row: None)
-        with shown as log:
-            by = self.by.get(name, self.forecasters[name])
-            dynamics = self.dynamics if name in self.by else None
-            return by.fit_many(self.known, splits, self.keys[: len(splits)], dynamics, path / "checkpoints" / name, log)
+        """Fit one member for each fold of each repeat that the forecaster takes part in, side by side."""
+        path, splits = self.folder.path, [split for repeat in self.repeats_of(name) for split in repeat]
+        curves, keys = path / "metrics.jsonl", self.keys[: len(splits)]
+        with TrainingProgress(name, curves, self.on_news) if is_first() else nullcontext(lambda row: None) as log:
+            forecaster = self.fit_with.get(name, self.forecasters[name])
+            hyperparameters = self.hyperparameters if name in self.fit_with else None
+            checkpoints = path / "checkpoints" / name
+            return forecaster.fit_many(self.train_examples, splits, keys, hyperparameters, checkpoints, log)
 
-    def tested(self, name: str) -> Tested:
-        """A forecaster fitted and tested; one that an interrupted run had tested already is not fitted again."""
-        kept = Tested.load(self._kept(name))
-        if kept is None:
+    def fit_and_test(self, name: str) -> ModelResults:
+        """Fit and test a forecaster, unless an interrupted run had tested it already."""
+        results = ModelResults.load(self._results_file(name))
+        if results is None:
             return self.test(name, self.fit(name))
-        if is_first() and self.keep and kept.facts["saved"] != digest_of(self.folder.path / "models" / name):
+        model = self.folder.path / "models" / name
+        if is_first() and self.save_models and results.metadata["saved"] != digest_files(model):
             raise UserError(
-                f"{self.folder.path / 'models' / name} is not what was saved; delete {self._kept(name)}, and give the "
-                "same command again"
+                f"{model} is not what was saved; delete {self._results_file(name)}, and give the same command again"
             )
-        return kept
+        return results
 
-    def test(self, name: str, members: Sequence[Fitted]) -> Tested:
-        """Ask the members of a forecaster about the subjects each is tested by, and keep what they said."""
+    def test(self, name: str, members: Sequence[Fitted]) -> ModelResults:
+        """Forecast the test subjects of each member, and save the results."""
         if not is_first():
-            return Tested({}, {})
-        if self.keep:
+            return ModelResults({}, {})
+        if self.save_models:
             members[0].save(self.folder.path / "models" / name)
-        facts = {
+        metadata = {
             "cost": None if members[0].cost is None else asdict(members[0].cost),
             "chosen": [member.chosen for member in members],
-            "notes": _counted([member.notes for member in members]),
-            "blind": certificate.blindness(self.examples, self.splits[0], name, members[0]),
-            "saved": digest_of(self.folder.path / "models" / name) if self.keep else None,
+            "notes": _count_notes([member.notes for member in members]),
+            "future_check": certificate.check_future_dependence(self.examples, self.splits[0], name, members[0]),
+            "saved": digest_files(self.folder.path / "models" / name) if self.save_models else None,
         }
-        made = Tested(_answers(self.examples, self.took_part(name), members), facts)
-        made.save(self._kept(name))
-        for note in facts["notes"]:
+        results = ModelResults(_predict_test_rows(self.examples, self.repeats_of(name), members), metadata)
+        results.save(self._results_file(name))
+        for note in metadata["notes"]:
             print(f"warning: {name}: {note}", file=sys.stderr)
-        return made
+        return results
 
-    def _kept(self, name: str) -> Path:
-        return self.folder.path / "tested" / f"{name}.npz"
+    def _results_file(self, name: str) -> Path:
+        return self.folder.path / "model_results" / f"{name}.npz"
 
-    def finish(self, tested: Mapping[str, Tested]) -> None:
+    def finish(self, results: Mapping[str, ModelResults]) -> None:
         """Evaluate and report; from now on the run is shown, not made."""
         path, examples = self.folder.path, self.examples
-        costs = {name: one.facts["cost"] for name, one in tested.items() if one.facts["cost"]}
+        costs = {name: model.metadata["cost"] for name, model in results.items() if model.metadata["cost"]}
         write_atomic(path / "cost.json", json.dumps(costs, indent=1))
-        chosen = {name: one.facts["chosen"] for name, one in tested.items() if any(one.facts["chosen"])}
+        chosen = {name: model.metadata["chosen"] for name, model in results.items() if any(model.metadata["chosen"])}
         write_atomic(path / "chosen.json", json.dumps(chosen, indent=1))
-        found = _found(examples, self.known, self.repeats, tested)
-        outcomes.write(found, path)
-        rows = leaderboard.leaderboard(found, FLOORS, self.config.resamples, self.config.seed)
+        by_target = _outcomes_by_target(examples, self.train_examples, self.repeats, results)
+        outcomes.write(by_target, path)
+        rows = leaderboard.leaderboard(by_target, REFERENCES, self.config.resamples, self.config.seed)
         leaderboard.write(rows, self.config.resamples, path)
-        subgroups.write(_in_subgroups(examples, found, self.config), path)
-        _write_history(examples, found, path)
-        people = characteristics(examples.cohort, _groups(self.repeats))
-        (path / "participants.json").write_text(json.dumps(people, indent=1, allow_nan=False))
-        blind = [one.facts["blind"] for one in tested.values()]
-        told = certificate.certificate(examples, self.known, self.repeats, self.forecasters, blind)
-        certificate.write(told, examples.subjects, self.repeats, path)
+        subgroups.write(_subgroup_metrics(examples, by_target, self.config), path)
+        _write_history(examples, by_target, path)
+        participants = characteristics(examples.cohort, _participant_groups(self.repeats))
+        (path / "participants.json").write_text(json.dumps(participants, indent=1, allow_nan=False))
+        future_checks = [model.metadata["future_check"] for model in results.values()]
+        checked = certificate.build_certificate(
+            examples, self.train_examples, self.repeats, self.forecasters, future_checks
+        )
+        certificate.write(checked, examples.subjects, self.repeats, path)
         copy_ledger(self.config.data.store, path, examples.left_out())
-        subjects = {subject for one in found for subject in one.subjects}
+        subjects = {subject for outcome in by_target for subject in outcome.subjects}
         targets = [target.name for target in examples.layout.targets]
-        warnings = {name: one.facts["notes"] for name, one in tested.items() if one.facts["notes"]}
-        self.folder.note(targets=targets, models=list(tested), test_subjects=len(subjects), warnings=warnings)
+        warnings = {name: model.metadata["notes"] for name, model in results.items() if model.metadata["notes"]}
+        self.folder.update_manifest(
+            targets=targets, models=list(results), test_subjects=len(subjects), warnings=warnings
+        )
         self.folder.seal()
         if self.config.report:
-            from framework.report import page  # loaded here, so that figures do not hold up the first step
+            from framework.report import page  # loaded here, so that figures do not delay the first step
 
             page.build(path)
         self.track()
         self.folder.finish()
-        for done in ("checkpoints", "tested"):
-            shutil.rmtree(path / done, ignore_errors=True)
+        for temporary in ("checkpoints", "model_results"):
+            shutil.rmtree(path / temporary, ignore_errors=True)
 
     def track(self) -> None:
-        """Copy it to where the configuration wants it told besides."""
-        instantiate(self.config.tracking).copy(self.folder.path, self.what)
+        """Copy the results to the tracker of the configuration."""
+        instantiate(self.config.tracking).copy(self.folder.path, self.resolved_config)
 
     @property
     def objective(self) -> float:
-        """The mean over members of the best validation loss, of the best forecaster; NaN where nobody validates."""
+        """The mean over members of the best validation loss, of the best forecaster; NaN without validation."""
         best: dict[tuple[str, int], float] = {}
         for line in (self.folder.path / "metrics.jsonl").read_text().splitlines():
             row = json.loads(line)
@@ -229,59 +246,63 @@ class Job:
         return float(min(by_model.values(), default=np.nan))
 
 
-def _counted(notes: Sequence[Sequence[str]]) -> list[str]:
-    """Each note once, with how many of the fits it is about."""
-    often = Counter(note for each in notes for note in each)
-    return [f"{note} ({count} of {len(notes)} fits)" for note, count in often.items()]
+def _count_notes(notes: Sequence[Sequence[str]]) -> list[str]:
+    """Return each note once, with the number of fits that it concerns."""
+    counts = Counter(note for notes_of_fit in notes for note in notes_of_fit)
+    return [f"{note} ({count} of {len(notes)} fits)" for note, count in counts.items()]
 
 
-def forecaster_of(config: DictConfig, model: DictConfig) -> Forecaster:
-    """The forecaster of a model's configuration, with its predictive intervals as `config.intervals` says."""
-    made = instantiate(model, _convert_="all")
-    return instantiate(config.intervals, _convert_="all")(made)
+def build_forecaster(config: DictConfig, model: DictConfig) -> Forecaster:
+    """Build the forecaster of a model's configuration, with the predictive intervals of `config.intervals`."""
+    forecaster = instantiate(model, _convert_="all")
+    return instantiate(config.intervals, _convert_="all")(forecaster)
 
 
-def _join(config: DictConfig) -> None:
-    """Meet the other hosts. Raises UserError where each would bring the cohort in."""
+def _join_hosts(config: DictConfig) -> None:
+    """Join the other hosts. Raise UserError where each of them would ingest the cohort."""
     hosts = instantiate(config.hosts)
     if hosts.processes > 1 and not exists(config.data.store):
         raise UserError(
-            f"no cohort at {config.data.store} yet, and {hosts.processes} processes to make it; "
+            f"no cohort at {config.data.store} yet, and {hosts.processes} processes would ingest it; "
             "first run experiments.ingest with the same data=..."
         )
     hosts.join()
 
 
-def _held_out(repeats: Sequence[Sequence[Split]]) -> Int[np.ndarray, " n"]:
+def _test_rows(repeats: Sequence[Sequence[Split]]) -> Int[np.ndarray, " n"]:
     return np.flatnonzero(np.any([split.test for split in repeats[0]], axis=0))
 
 
-def _answers(
+def _predict_test_rows(
     examples: Examples, repeats: Sequence[Sequence[Split]], members: Sequence[Fitted]
 ) -> dict[str, Float[np.ndarray, "r n q p"]]:
-    """What the members said of every held-out subject, target by target."""
-    rows, waiting = _held_out(repeats), iter(members)
-    told: dict[str, Float[np.ndarray, "r n q p"]] = {}
+    """Return the members' forecasts of every test subject, by target."""
+    rows, remaining = _test_rows(repeats), iter(members)
+    forecasts: dict[str, Float[np.ndarray, "r n q p"]] = {}
     for r, repeat in enumerate(repeats):
         for split in repeat:
-            some = np.flatnonzero(split.test)
-            for target, numbers in answers(next(waiting), examples, some, examples.asked).items():
-                table = told.setdefault(target, np.zeros((len(repeats), len(rows), *numbers.shape[1:])))
-                table[r, np.searchsorted(rows, some)] = numbers
-    return told
+            fold_rows = np.flatnonzero(split.test)
+            for target, numbers in answers(next(remaining), examples, fold_rows, examples.asked).items():
+                table = forecasts.setdefault(target, np.zeros((len(repeats), len(rows), *numbers.shape[1:])))
+                table[r, np.searchsorted(rows, fold_rows)] = numbers
+    return forecasts
 
 
-def _found(
-    examples: Examples, known: Examples, repeats: Sequence[Sequence[Split]], tested: Mapping[str, Tested]
+def _outcomes_by_target(
+    examples: Examples,
+    train_examples: Examples,
+    repeats: Sequence[Sequence[Split]],
+    results: Mapping[str, ModelResults],
 ) -> list[Outcomes]:
-    """Every forecast of a held-out subject whose truth was observed, target by target."""
-    rows = _held_out(repeats)
+    """Return every forecast of a test subject whose outcome was observed, by target."""
+    rows = _test_rows(repeats)
     fold = np.zeros((len(repeats), len(rows)), int)
     follow_up = np.zeros((len(repeats), len(rows)))
     for r, repeat in enumerate(repeats):
         for k, split in enumerate(repeat):
-            here = np.searchsorted(rows, np.flatnonzero(split.test))
-            fold[r, here], follow_up[r, here] = k, known.longest_horizon(split.train | split.validation)
+            places = np.searchsorted(rows, np.flatnonzero(split.test))
+            fold[r, places] = k
+            follow_up[r, places] = train_examples.longest_horizon(split.train | split.validation)
     return [
         _outcomes(
             examples,
@@ -289,7 +310,7 @@ def _found(
             rows,
             fold,
             follow_up,
-            {name: one.answers[target.name] for name, one in tested.items() if target.name in one.answers},
+            {name: model.forecasts[target.name] for name, model in results.items() if target.name in model.forecasts},
         )
         for target in examples.layout.targets
     ]
@@ -301,13 +322,13 @@ def _outcomes(
     rows: np.ndarray,
     fold: np.ndarray,
     follow_up: np.ndarray,
-    told: Mapping[str, np.ndarray],
+    forecasts: Mapping[str, np.ndarray],
 ) -> Outcomes:
     query, truth = jax.tree.map(np.asarray, (examples.asked.query, examples.asked.truth[target.name]))
-    if isinstance(target, Event):  # subjects who were never at risk are none of its subjects
-        asked = truth.observed[rows].any(1)
-        rows, fold, follow_up = rows[asked], fold[:, asked], follow_up[:, asked]
-        told = {name: numbers[:, asked] for name, numbers in told.items()}
+    if isinstance(target, Event):  # subjects who were never at risk have no outcome of the event
+        at_risk = truth.observed[rows].any(1)
+        rows, fold, follow_up = rows[at_risk], fold[:, at_risk], follow_up[:, at_risk]
+        forecasts = {name: numbers[:, at_risk] for name, numbers in forecasts.items()}
     i, q = np.nonzero(truth.observed[rows])
     origin = query.origin[rows][i, q]
     return Outcomes(
@@ -319,40 +340,40 @@ def _outcomes(
         origin_time=examples.cohort.times[rows][i, origin],
         time=query.time[rows][i, q],
         truth=(np.stack([truth.lo, truth.hi], -1) if isinstance(truth, Interval) else truth.value)[rows][i, q],
-        forecasts={name: numbers[:, i, q] for name, numbers in told.items()},
+        forecasts={name: numbers[:, i, q] for name, numbers in forecasts.items()},
         follow_up=follow_up[:, i],
     )
 
 
-def _in_subgroups(examples: Examples, found: Sequence[Outcomes], config: DictConfig) -> list[subgroups.Group]:
-    """The headline metrics by who subjects are and by years ahead; all targets have the same subjects."""
-    labels = subgroups.subgroup_labels(examples.cohort, found[0].subjects) if found else {}
-    return subgroups.subgroups(found, labels, config.resamples, config.seed)
+def _subgroup_metrics(examples: Examples, by_target: Sequence[Outcomes], config: DictConfig) -> list[subgroups.Group]:
+    """Return the headline metrics by subgroup of subjects and by horizon; all targets have the same subjects."""
+    labels = subgroups.subgroup_labels(examples.cohort, by_target[0].subjects) if by_target else {}
+    return subgroups.subgroups(by_target, labels, config.resamples, config.seed)
 
 
-def _groups(repeats: Sequence[Sequence[Split]]) -> dict[str, np.ndarray]:
-    """All subjects, and those of each role where a study has one split alone."""
+def _participant_groups(repeats: Sequence[Sequence[Split]]) -> dict[str, np.ndarray]:
+    """Return masks of all subjects and, where a study has a single split, of each role."""
     splits = [split for repeat in repeats for split in repeat]
-    everybody = {"all": np.ones(len(splits[0].test), bool)}
+    groups = {"all": np.ones(len(splits[0].test), bool)}
     if len(splits) > 1:
-        return everybody
-    return everybody | {role: np.asarray(getattr(splits[0], role)) for role in ROLES}
+        return groups
+    return groups | {role: np.asarray(getattr(splits[0], role)) for role in ROLES}
 
 
-def _write_history(examples: Examples, found: Sequence[Outcomes], run: Path) -> None:
-    """What was observed of the targets of every tested subject, for the report's trajectories."""
+def _write_history(examples: Examples, by_target: Sequence[Outcomes], run: Path) -> None:
+    """Write the observed values of the targets of every test subject, for the report's trajectories."""
     cohort = examples.cohort
     place = {subject: i for i, subject in enumerate(cohort.subjects)}
     with (run / "history.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("subject", "visit", "time", "target", "value"))
-        for one in found:
-            if isinstance(one.target, Event):
-                continue  # an event is no variable
-            column, levels = one.target.index, one.levels
-            for subject in one.subjects:
+        for outcome in by_target:
+            if isinstance(outcome.target, Event):
+                continue  # an event is not a variable
+            column, levels = outcome.target.index, outcome.levels
+            for subject in outcome.subjects:
                 i = place[subject]
                 for j in np.flatnonzero(cohort.observed[i, :, column]):
                     value = cohort.values[i, j, column]
-                    told = levels[int(value)] if levels else value
-                    rows.writerow(map(quoted, (subject, j, cohort.times[i, j], one.target.name, told)))
+                    shown = levels[int(value)] if levels else value
+                    rows.writerow(map(quoted, (subject, j, cohort.times[i, j], outcome.target.name, shown)))

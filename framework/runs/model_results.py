@@ -1,4 +1,4 @@
-"""What a study keeps of one forecaster once it was tested, so that a study that was stopped need not fit it again."""
+"""Results of one tested forecaster, saved so that a study that was stopped need not fit it again."""
 
 import hashlib
 import json
@@ -9,57 +9,60 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from framework.digests import UNREADABLE, digest_of
+from framework.digests import READ_ERRORS, digest_arrays
 from framework.errors import UserError
 from framework.files import open_atomic
 
 
 @dataclass(frozen=True)
-class Tested:
-    """A forecaster's answers to every question about the tested subjects, by target, and what is to be told of it.
+class ModelResults:
+    """Forecasts of one forecaster for every query about the test subjects, by target, and their metadata.
 
-    `facts` are what its training cost (None: nothing to tell), which candidate each member chose, what its reader is to
-    be warned of, whether it was blind to the future, and the digest of what was saved of it (None: nothing).
+    `metadata` holds the cost of training (None: not measured), the candidate that each member chose, warnings, the
+    check of dependence on the future, and the digest of the saved model (None: not saved).
     """
 
-    answers: Mapping[str, Float[np.ndarray, "r n q p"]]
-    facts: Mapping
+    forecasts: Mapping[str, Float[np.ndarray, "r n q p"]]
+    metadata: Mapping
 
     def save(self, file: Path) -> None:
-        """Write it so that it is there whole or not at all."""
+        """Write the results in one atomic step."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        told = {f"answer {target}": numbers for target, numbers in self.answers.items()}
-        about = {"of": file.stem, "digest": digest_of(told.values()), "answers": list(told), "facts": self.facts}
+        arrays = {f"forecast {target}": numbers for target, numbers in self.forecasts.items()}
+        header = {**_describe(file, arrays), "metadata": self.metadata}
         with open_atomic(file, "wb") as new:
-            np.savez(new, allow_pickle=False, facts=np.array(_sealed(about)), **told)
+            np.savez(new, allow_pickle=False, header=np.array(_with_digest(header)), **arrays)
 
     @staticmethod
-    def load(file: Path) -> "Tested | None":
-        """What `save` wrote; None where it wrote nothing. Raises UserError where it is not what was written."""
+    def load(file: Path) -> "ModelResults | None":
+        """Read saved results; None where there are none. Raise UserError where they are not as they were written."""
         if not file.exists():
             return None
         try:
-            with np.load(file, allow_pickle=False) as kept:
-                about, told = (
-                    _unsealed(str(kept["facts"])),
-                    {name: kept[name] for name in kept.files if name != "facts"},
-                )
-            found = {"of": file.stem, "digest": digest_of(told.values()), "answers": list(told)}
-            if found != {name: about[name] for name in found}:
+            with np.load(file, allow_pickle=False) as archive:
+                header = _check_digest(str(archive["header"]))
+                arrays = {name: archive[name] for name in archive.files if name != "header"}
+            expected = _describe(file, arrays)
+            if expected != {name: header[name] for name in expected}:
                 raise ValueError("it is not what was written")
-        except UNREADABLE as error:
+        except READ_ERRORS as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{file} cannot be read ({reason}); delete it, and give the same command again") from error
-        return Tested({name.removeprefix("answer "): numbers for name, numbers in told.items()}, about["facts"])
+        forecasts = {name.removeprefix("forecast "): numbers for name, numbers in arrays.items()}
+        return ModelResults(forecasts, header["metadata"])
 
 
-def _sealed(about: Mapping) -> str:
-    text = json.dumps(about)
+def _describe(file: Path, arrays: Mapping[str, np.ndarray]) -> dict:
+    return {"model": file.stem, "digest": digest_arrays(arrays.values()), "arrays": list(arrays)}
+
+
+def _with_digest(header: Mapping) -> str:
+    text = json.dumps(header)
     return json.dumps([hashlib.sha256(text.encode()).hexdigest(), text])
 
 
-def _unsealed(told: str) -> dict:
-    digest, text = json.loads(told)
+def _check_digest(sealed: str) -> dict:
+    digest, text = json.loads(sealed)
     if digest != hashlib.sha256(text.encode()).hexdigest():
-        raise ValueError("its facts are not what was written")
+        raise ValueError("its header is not what was written")
     return json.loads(text)

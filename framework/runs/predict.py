@@ -1,4 +1,4 @@
-"""A saved run applied to new patients, who need no targets."""
+"""Forecasts of a saved run for new patients, who need no targets."""
 
 import sys
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from framework.config.received import configuration, manifest_of, readable
-from framework.config.validate import check
+from framework.config.received import explain_damage, read_config, read_manifest
+from framework.config.validate import validate_config
 from framework.data.cohort.quoting import as_csv, as_read
 from framework.data.cohort.ranges import far_outside
 from framework.data.cohort.schema import Schema
@@ -24,79 +24,81 @@ from framework.evaluate.outcomes import answer_names
 from framework.files import write_atomic
 from framework.forecast.predict import answers
 from framework.history import exceeds
-from framework.runs.data_loading import cohort_of, copy_ledger, events_of, facts, resolution_of
+from framework.runs.data_loading import build_events, copy_ledger, describe_data, load_cohort, resolution_years
 from framework.runs.execute import use_compilation_cache
 from framework.runs.folder import RunFolder
-from framework.runs.identity import digest_of
-from framework.runs.job import forecaster_of
-from framework.runs.new_data import data_of
+from framework.runs.identity import digest_files
+from framework.runs.job import build_forecaster
+from framework.runs.new_data import complete_data_config
 from framework.tadpole.submission import submission
 from framework.types import Categorical, Event, Layout, Number, Query, Target
 
 LEGEND = (
-    "origin: the subject's last visit, from which it is forecast; ahead: years from there to the time asked about; "
-    "q05 to q95: quantiles, in units; p_<level>: probability of a level; s_<years>: of no event so many years after "
-    "the origin"
+    "origin: the subject's last visit, from which it is forecast; ahead: years from the origin to the forecast time; "
+    "q05 to q95: quantiles, in units; p_<level>: probability of a level; s_<years>: probability of no event so many "
+    "years after the origin"
 )
 
 
 def predict(config: DictConfig) -> None:
-    """Forecast every subject of a cohort from its last visit on; a table `forecasts.csv` in the run's folder."""
+    """Forecast every subject of a cohort from its last visit; write the table `forecasts.csv` in the run's folder."""
     use_compilation_cache()
     run = Path(config.run)
-    name, recipe, schema, fitted_on, shape, data = _saved(run, list(config.trust))
+    name, model_config, schema, train_ranges, shape, data = _load_run(run, list(config.trust))
     if not config.ahead or min(config.ahead) <= 0:
         raise UserError(f"ahead is {list(config.ahead)}; expected one or more numbers of years above 0")
     OmegaConf.set_struct(config, False)
-    config.data = data_of(config.data, data)
-    check(config, config.trust)
-    cohort = align(cohort_of(config, alone=True), schema)
-    warnings = list(far_outside(cohort, fitted_on))
-    what = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(what, dict)
-    recipe_of = {"fitted": {name: OmegaConf.to_container(recipe)}, "parameters": digest_of(run / "models" / name)}
+    config.data = complete_data_config(config.data, data)
+    validate_config(config, config.trust)
+    cohort = align(load_cohort(config, alone=True), schema)
+    warnings = list(far_outside(cohort, train_ranges))
+    resolved_config = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(resolved_config, dict)
+    model = {"fitted": {name: OmegaConf.to_container(model_config)}, "parameters": digest_files(run / "models" / name)}
     if config.submission is None:
-        questions = _ahead(cohort, shape, [float(years) for years in config.ahead], dict(config.known or {}))
-        own = {"ahead": [float(years) for years in config.ahead], "known": dict(config.known or {})}
+        horizons, planned = [float(years) for years in config.ahead], dict(config.known or {})
+        queries = _future_queries(cohort, shape, horizons, planned)
+        task = {"ahead": horizons, "known": planned}
     else:
-        questions, own = None, {"submission": config.submission}
-    who = {"runs": config.runs, "experiment": config.experiment, "reads": repr(shape), "schema": schema.to_json()}
-    folder = RunFolder.of(who | recipe_of | own, cohort.fingerprint)
+        queries, task = None, {"submission": config.submission}
+    study = {"runs": config.runs, "experiment": config.experiment, "reads": repr(shape), "schema": schema.to_json()}
+    folder = RunFolder.of(study | model | task, cohort.fingerprint)
     table = folder.path / ("forecasts.csv" if config.submission is None else "submission.csv")
 
     def make() -> None:
-        with readable(run):
-            fitted = forecaster_of(recipe, recipe.model).load(run / "models" / name, shape)
-        if questions is None:
-            made, beyond = submission(fitted, cohort, shape, config.submission)
+        with explain_damage(run):
+            fitted = build_forecaster(model_config, model_config.model).load(run / "models" / name, shape)
+        if queries is None:
+            forecasts, beyond = submission(fitted, cohort, shape, config.submission)
             write_atomic(folder.path / "beyond_follow_up.csv", as_csv(beyond))
             targets = {}
         else:
-            examples, everybody = Examples(cohort, shape, "ahead"), range(len(cohort.subjects))
-            told = answers(fitted, examples, everybody, questions, curves=False)
-            follow_up = fitted.follow_up
-            made = pd.concat([_table(cohort, questions.query, shape, follow_up, *one) for one in told.items()])
-            targets = {"targets": list(told)}
-        write_atomic(table, as_csv(made))
+            examples, subjects = Examples(cohort, shape, "ahead"), range(len(cohort.subjects))
+            by_target = answers(fitted, examples, subjects, queries, curves=False)
+            tables = [_table(cohort, queries.query, shape, fitted.follow_up, *item) for item in by_target.items()]
+            forecasts, targets = pd.concat(tables), {"targets": list(by_target)}
+        write_atomic(table, as_csv(forecasts))
         copy_ledger(config.data.store, folder.path)
-        folder.note(models=[name], **targets, warnings={name: warnings} if warnings else {})
+        folder.update_manifest(models=[name], **targets, warnings={name: warnings} if warnings else {})
 
-    folder.once(what, facts(config, cohort), make)
+    folder.run_once(resolved_config, describe_data(config, cohort), make)
     folder.check(table.name)
-    found = _read(table)
+    written = _read_forecasts(table)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if config.submission is not None:
-        print(f"submission: {table} ({found['RID'].nunique()} subjects)")
+        print(f"submission: {table} ({written['RID'].nunique()} subjects)")
         return
     print(LEGEND)
-    print(found.to_string(index=False, max_rows=20, float_format=lambda x: f"{x:.4g}", na_rep=""))
+    print(written.to_string(index=False, max_rows=20, float_format=lambda x: f"{x:.4g}", na_rep=""))
     print(f"forecasts: {table}")
 
 
-def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, dict[str, list[float]], Layout, DictConfig]:
-    """The forecaster of a finished run of experiments.forecast: its name, its model and intervals, the schema and the
-    ranges of what it was fitted on, and how that was read.
+def _load_run(
+    run: Path, trust: list[str]
+) -> tuple[str, DictConfig, Schema, dict[str, list[float]], Layout, DictConfig]:
+    """Read the forecaster of a finished run of experiments.forecast: its name, the configuration of its model and
+    intervals, the schema and the ranges of its training data, the layout, and the configuration of the data.
     """
     file = run / "config.yaml"
     if not file.exists():
@@ -104,23 +106,23 @@ def _saved(run: Path, trust: list[str]) -> tuple[str, DictConfig, Schema, dict[s
             f"no run at {run}; name a folder that experiments.forecast printed, such as runs/forecast/<hash>"
         )
     check_files(run, "config.yaml", "manifest.json", "models")
-    config, manifest = configuration(run, tuple(trust)), manifest_of(run)
+    config, manifest = read_config(run, tuple(trust)), read_manifest(run)
     if not (run / "models").exists() or "finished" not in manifest:
-        raise UserError(f"the run at {run} keeps no fitted model; name a finished run of experiments.forecast")
+        raise UserError(f"the run at {run} has no fitted model; name a finished run of experiments.forecast")
     name = list(config.fitted)[-1]
-    with readable(run):
+    with explain_damage(run):
         schema = Schema.from_json(manifest["schema"])
         targets, hidden = list(config.data.targets), list(config.data.hidden)
-        shape = layout(schema, targets, hidden, events_of(config), resolution_of(config))
-        fitted_on = {str(variable): [float(end) for end in ends] for variable, ends in manifest["ranges"].items()}
+        shape = layout(schema, targets, hidden, build_events(config), resolution_years(config))
+        train_ranges = {str(variable): [float(end) for end in ends] for variable, ends in manifest["ranges"].items()}
     if "intervals" not in config:
         raise UserError(f"the run at {run} was made before intervals were calibrated; repeat its forecast")
-    recipe = OmegaConf.create({"model": config.fitted[name], "intervals": config.intervals})
-    return name, recipe, schema, fitted_on, shape, config.data
+    model_config = OmegaConf.create({"model": config.fitted[name], "intervals": config.intervals})
+    return name, model_config, schema, train_ranges, shape, config.data
 
 
 def _units(target: Target) -> str:
-    """In what the numbers of a forecast are; a number without a unit is 1."""
+    """Return the units of a target's forecasts."""
     match target:
         case Number():
             return target.units
@@ -130,35 +132,40 @@ def _units(target: Target) -> str:
             assert_never(target)
 
 
-def _read(table: Path) -> pd.DataFrame:
-    """The forecasts as they were written; names are text, whatever they look like."""
+def _read_forecasts(table: Path) -> pd.DataFrame:
+    """Read the forecasts as they were written; names are text, even if they look like numbers."""
     texts, columns = ("subject", "origin", "target", "units"), pd.read_csv(table, nrows=0).columns
-    found = pd.read_csv(
+    forecasts = pd.read_csv(
         table,
         dtype=dict.fromkeys(texts, str),
         keep_default_na=False,
         na_values={column: [""] for column in columns if column not in texts},
     )
-    return as_read(found)
+    return as_read(forecasts)
 
 
-def _ahead(cohort: Cohort, shape: Layout, ahead: list[float], planned: Mapping[str, int | float | str]) -> Questions:
-    """One question for each subject and horizon, from its last visit."""
+def _future_queries(
+    cohort: Cohort, shape: Layout, horizons: list[float], planned: Mapping[str, int | float | str]
+) -> Questions:
+    """Return one query for each subject and horizon, from the subject's last visit."""
     unknown = sorted(set(planned) - {column.name for column in shape.known})
     if unknown:
-        raise UserError(f"known names {unknown[0]!r}; the run knows ahead {[column.name for column in shape.known]}")
-    last = np.repeat(cohort.valid.sum(1)[:, None] - 1, len(ahead), axis=1)
-    time = np.take_along_axis(cohort.times, last, 1) + np.asarray(ahead)
-    known, there = known_at(cohort, shape, last, time)
+        raise UserError(
+            f"known names {unknown[0]!r}; expected future covariates of the run, "
+            f"{[column.name for column in shape.known]}"
+        )
+    last = np.repeat(cohort.valid.sum(1)[:, None] - 1, len(horizons), axis=1)
+    time = np.take_along_axis(cohort.times, last, 1) + np.asarray(horizons)
+    future, observed = known_at(cohort, shape, last, time)
     for place, column in enumerate(shape.known):
         if column.name in planned:
-            known[..., place] = _number(cohort.schema, column.name, planned[column.name])
-            there[..., place] = True
-    return Questions(Query(time, last, known, there, np.ones_like(last, bool)), last, {})
+            future[..., place] = _encode_planned(cohort.schema, column.name, planned[column.name])
+            observed[..., place] = True
+    return Questions(Query(time, last, future, observed, np.ones_like(last, bool)), last, {})
 
 
-def _number(schema: Schema, name: str, value: int | float | str) -> float:
-    """A planned value as the cohort holds it: a number, or a level's place."""
+def _encode_planned(schema: Schema, name: str, value: int | float | str) -> float:
+    """Encode a planned value as the cohort holds it: a number, or a level's index."""
     try:
         return schema.variable(name).encode(str(value))
     except UserError as error:

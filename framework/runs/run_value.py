@@ -1,15 +1,15 @@
-"""The value that a run hands to whatever searches for the best one."""
+"""Value of a run, by which a search compares runs."""
 
 from pathlib import Path
 
 
-class Ran(float):
-    """The value of a job, which knows the folder of its run."""
+class RunValue(float):
+    """Value of a job, with the folder of its run."""
 
     folder: Path | None = None
 
     @classmethod
-    def of(cls, value: float, folder: Path) -> "Ran":
-        made = cls(value)
-        made.folder = folder
-        return made
+    def of(cls, value: float, folder: Path) -> "RunValue":
+        run_value = cls(value)
+        run_value.folder = folder
+        return run_value

@@ -1,4 +1,4 @@
-"""Where else a run is told of than in its own folder: nowhere, TensorBoard's files, or MLflow's table in SQLite.
+"""Trackers to which a finished run is copied: none, TensorBoard's files, or MLflow's tables in SQLite.
 
 `metrics.jsonl` is the record; a tracker copies it once the run is done, whichever launcher trained it, so that a member
 of a vmapped program is tracked as one that ran alone.
@@ -17,7 +17,7 @@ from framework.files import explain_unwritable
 
 @configurable("tracking")
 class Tracker(ABC):
-    """Copies a finished run's losses, settings and results to somewhere people look at them."""
+    """Copier of a finished run's losses, settings and results to a tracking tool."""
 
     @abstractmethod
     def check(self) -> None:
@@ -25,11 +25,11 @@ class Tracker(ABC):
 
     @abstractmethod
     def copy(self, run: Path, settings: Mapping[str, Any]) -> None:
-        """Copy it; a run that was copied before is replaced."""
+        """Copy a run; a run that was copied before is replaced."""
 
 
-class Nowhere(Tracker):
-    """The run's folder is enough."""
+class NoTracking(Tracker):
+    """No tracking: the run's folder is the only record."""
 
     def check(self) -> None:
         pass
@@ -39,13 +39,13 @@ class Nowhere(Tracker):
 
 
 class TensorBoard(Tracker):
-    """Event files in `folder`, one run of TensorBoard's a run of ours."""
+    """Event files in `folder`, one TensorBoard run for each run."""
 
     def __init__(self, folder: str):
         self.folder = Path(folder)
 
     def check(self) -> None:
-        _installed("tensorboardX", "tensorboard")
+        _require_package("tensorboardX", "tensorboard")
         _require_writable(self.folder, "tracking.folder")
 
     def copy(self, run: Path, settings: Mapping[str, Any]) -> None:
@@ -63,13 +63,13 @@ class TensorBoard(Tracker):
 
 
 class MLflow(Tracker):
-    """An experiment of MLflow's, in a file of SQLite; the tag `prognax.run` of a run is the name of its folder."""
+    """An MLflow experiment in a file of SQLite; the tag `prognax.run` of a run is the name of its folder."""
 
     def __init__(self, file: str, experiment: str | None):
         self.file, self.experiment = Path(file), experiment
 
     def check(self) -> None:
-        _installed("mlflow", "mlflow")
+        _require_package("mlflow", "mlflow")
         _require_writable(self.file.parent, "tracking.file")
 
     def copy(self, run: Path, settings: Mapping[str, Any]) -> None:
@@ -78,23 +78,24 @@ class MLflow(Tracker):
 
         client = MlflowClient(f"sqlite:///{self.file.absolute()}")
         name = self.experiment or run.parent.name
-        found = client.get_experiment_by_name(name)
+        experiment = client.get_experiment_by_name(name)
         place = str(self.file.absolute().parent)
-        number = found.experiment_id if found else client.create_experiment(name, artifact_location=place)
+        number = experiment.experiment_id if experiment else client.create_experiment(name, artifact_location=place)
         for old in client.search_runs([number], f"tags.`prognax.run` = '{run.name}'"):
             client.delete_run(old.info.run_id)
-        made = client.create_run(number, run_name=run.name).info.run_id
-        told = [Metric(key, value, int(1000 * seconds), step) for key, value, step, seconds in curves(run)]
-        told += [Metric(_plain(key), value, 0, 0) for key, value in results(run).items()]
-        params = [Param(key, str(value)[:500]) for key, value in flat(settings).items()]
+        copied = client.create_run(number, run_name=run.name).info.run_id
+        metrics = [Metric(key, value, int(1000 * seconds), step) for key, value, step, seconds in curves(run)]
+        metrics += [Metric(_mlflow_name(key), value, 0, 0) for key, value in results(run).items()]
+        params = [Param(key, str(value)[:500]) for key, value in flatten(settings).items()]
         tags = [RunTag("prognax.run", run.name), RunTag("prognax.folder", str(run.absolute()))]
-        for start in range(0, max(len(told), len(params)), 100):  # no more at once are taken
-            client.log_batch(made, told[start : start + 100], params[start : start + 100], tags if start == 0 else [])
-        client.set_terminated(made)
+        for start in range(0, max(len(metrics), len(params)), 100):  # MLflow's limit of a batch
+            end = start + 100
+            client.log_batch(copied, metrics[start:end], params[start:end], tags if start == 0 else [])
+        client.set_terminated(copied)
 
 
 def curves(run: Path) -> Iterator[tuple[str, float, int, float]]:
-    """Name, value, step and seconds of every loss of `metrics.jsonl`."""
+    """Yield name, value, step and seconds of every loss of `metrics.jsonl`."""
     for line in (run / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
         member = f"/{row['member']}" if row["member"] else ""
@@ -103,25 +104,25 @@ def curves(run: Path) -> Iterator[tuple[str, float, int, float]]:
 
 
 def results(run: Path) -> dict[str, float]:
-    """Every metric of the leaderboard that has a value."""
+    """Read every metric of the leaderboard that has a value."""
     rows = json.loads((run / "leaderboard.json").read_text())["rows"]
     return {f"{row['model']}/{row['target']}/{row['metric']}": row["value"] for row in rows if row["value"] is not None}
 
 
-def flat(settings: Mapping[str, Any], under: str = "") -> dict[str, object]:
-    """Nested settings by their dotted keys."""
-    made: dict[str, object] = {}
+def flatten(settings: Mapping[str, Any], under: str = "") -> dict[str, object]:
+    """Return nested settings by their dotted keys."""
+    flat: dict[str, object] = {}
     for key, value in settings.items():
-        made |= flat(value, f"{under}{key}.") if isinstance(value, Mapping) else {f"{under}{key}": value}
-    return made
+        flat |= flatten(value, f"{under}{key}.") if isinstance(value, Mapping) else {f"{under}{key}": value}
+    return flat
 
 
-def _plain(name: str) -> str:
-    """A name of the characters that MLflow takes."""
+def _mlflow_name(name: str) -> str:
+    """Replace the characters that MLflow does not accept in a name."""
     return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
 
 
-def _installed(package: str, choice: str) -> None:
+def _require_package(package: str, choice: str) -> None:
     try:
         __import__(package)
     except ModuleNotFoundError:

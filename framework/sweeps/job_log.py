@@ -1,4 +1,4 @@
-"""What a sweep leaves beside its runs: a line for each job, whichever launcher ran it."""
+"""Log of a sweep: one line for each job, whichever launcher ran it."""
 
 import copy
 import hashlib
@@ -16,44 +16,46 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from framework.config.quoting import override, pasted
+from framework.config.quoting import join_command, quote_override
 from framework.errors import InternalError, UserError
-from framework.runs.run_value import Ran
-from framework.sweeps.pool import Processes
+from framework.runs.run_value import RunValue
+from framework.sweeps.pool import ProcessPool
 
 JOBS = "jobs.jsonl"
 
 
 @dataclass(frozen=True)
-class How:
-    """`gigabytes` is what the members of one program may take; more jobs go in waves. Where members had better take
-    turns, or `workers` is set, so many of `processes` share them; 0 has them go side by side all the same.
+class LaunchOptions:
+    """Options of a launcher: `gigabytes` limits the members of one program, further jobs go in waves.
+
+    Where members train as fast one after another, or `workers` is set, so many processes of `pool` share the jobs; with
+    0 they always train side by side.
     """
 
     gigabytes: float
     workers: int | None
-    processes: Processes = field(default_factory=Processes)
+    pool: ProcessPool = field(default_factory=ProcessPool)
 
     def __post_init__(self):
         if self.gigabytes <= 0:
             raise UserError(f"hydra.launcher.gigabytes is {self.gigabytes}; expected more than 0")
         if self.workers is not None and self.workers < 0:
             raise UserError(
-                f"hydra.launcher.workers is {self.workers}; expected 0 for jobs side by side, so many processes, or "
-                "null for what suits the model"
+                f"hydra.launcher.workers is {self.workers}; expected 0 for jobs side by side, a number of processes, "
+                "or null to let the model choose"
             )
 
 
-class Known(Callback):
-    """Has this process know of the sweep under way, also where all its jobs run in others."""
+class SweepContext(Callback):
+    """Callback that registers the sweep in this process, also where all its jobs run in other processes."""
 
-    def on_multirun_start(self, config: DictConfig, **more: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         str(config.hydra.sweep.dir)  # the time in it is resolved once, here, for the copy and for all jobs
         HydraConfig.instance().set_config(copy.deepcopy(config))  # which makes it read-only
 
 
-def folder_of(hydra: Any = None) -> Path | None:
-    """Where the sweep under way keeps its lines; None outside a sweep."""
+def sweep_folder(hydra: Any = None) -> Path | None:
+    """Return the folder of the current sweep; None outside a sweep."""
     if hydra is None:
         if not HydraConfig.initialized():
             return None
@@ -61,73 +63,73 @@ def folder_of(hydra: Any = None) -> Path | None:
     return Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
 
 
-def summary(error: BaseException) -> str:
-    """A fault of the program in one line."""
+def summarize_error(error: BaseException) -> str:
+    """Return a fault of the program in one line."""
     if isinstance(error, InternalError):
         return str(error)
     return f"internal error: {' '.join(f'{type(error).__name__}: {error}'.split())}"
 
 
-def trace(error: BaseException) -> str:
-    """The traceback of a fault of the program, wherever it happened."""
+def format_traceback(error: BaseException) -> str:
+    """Return the traceback of a fault of the program, also of another process."""
     return error.trace if isinstance(error, InternalError) else "".join(traceback.format_exception(error))
 
 
-def record(hydra: Any, value: object, reason: str | None) -> None:
-    """Add a job's line: what it changed, what came of it, where it lies.
+def log_job(hydra: Any, value: object, reason: str | None) -> None:
+    """Append the line of a job: its overrides, its value or error, its folder.
 
-    A failure has a `reason` that the user can remove, or is a fault of the program, which keeps its traceback.
+    A failure has a `reason` that the user can fix, or is a fault of the program, logged with its traceback.
     """
-    folder = folder_of(hydra)
+    folder = sweep_folder(hydra)
     if folder is None:
         return
     internal = value if isinstance(value, Exception) and reason is None else None
     line = {
         "job": hydra.job.num,
         "overrides": list(hydra.overrides.task),
-        "command": ["python", "-m", f"experiments.{hydra.job.config_name}", *_folders(hydra)],
+        "command": ["python", "-m", f"experiments.{hydra.job.config_name}", *_config_dir_options(hydra)],
         "value": float(value) if isinstance(value, float) else None,
-        "run": str(value.folder) if isinstance(value, Ran) else None,
-        "failed": summary(internal) if internal else reason,
-        "trace": trace(internal) if internal else None,
+        "run": str(value.folder) if isinstance(value, RunValue) else None,
+        "failed": summarize_error(internal) if internal else reason,
+        "trace": format_traceback(internal) if internal else None,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    file = os.open(folder / JOBS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)  # jobs may end side by side
+    file = os.open(folder / JOBS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)  # jobs may end at the same time
     try:
-        os.write(file, (json.dumps(line | {"digest": _digest(line)}) + "\n").encode())
+        os.write(file, (json.dumps(line | {"digest": _row_digest(line)}) + "\n").encode())
     finally:
         os.close(file)
 
 
-def _folders(hydra: Any) -> list[str]:
-    """The options that name the user's own folder of configurations."""
-    told = [one.path for one in hydra.runtime.config_sources if one.provider == "command-line"]
-    return [word for folder in told for word in ("--config-dir", folder)]
+def _config_dir_options(hydra: Any) -> list[str]:
+    """Return the options that name the user's own folder of configurations."""
+    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    return [word for folder in folders for word in ("--config-dir", folder)]
 
 
-def jobs(folder: Path) -> list[Mapping]:
-    """Every job's last line, in the order of the jobs; none before the first one has ended.
+def read_jobs(folder: Path) -> list[Mapping]:
+    """Read the last line of every job, in the order of the jobs; none before the first job has ended.
 
-    Raises UserError where a line is not what was written.
+    Raise UserError where a line is not as it was written.
     """
     file = folder / JOBS
     lines = file.read_bytes().splitlines() if file.exists() else []
-    rows = [_line(file, number, line) for number, line in enumerate(lines, 1)]
-    return [found for _, found in sorted({row["job"]: row for row in rows}.items())]
+    rows = [_read_line(file, number, line) for number, line in enumerate(lines, 1)]
+    return [row for _, row in sorted({row["job"]: row for row in rows}.items())]
 
 
-def _digest(row: Mapping) -> str:
+def _row_digest(row: Mapping) -> str:
     return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
 
 
-def _line(file: Path, number: int, line: bytes) -> Mapping:
-    """A job's line. Raises UserError unless it has the digest of its content."""
+def _read_line(file: Path, number: int, line: bytes) -> Mapping:
+    """Parse the line of a job. Raise UserError unless it has the digest of its content."""
     try:
         row = json.loads(line)
-        if row.pop("digest") == _digest(row):
+        if row.pop("digest") == _row_digest(row):
             return row
     except (ValueError, LookupError, TypeError, AttributeError):
-        pass  # no line of ours
+        pass  # not a line of a log
     raise UserError(
         f"line {number} of {file} is not what was written, or an earlier version wrote it; give the command of the "
         "sweep again"
@@ -135,20 +137,20 @@ def _line(file: Path, number: int, line: bytes) -> Mapping:
 
 
 def conclude(folder: Path) -> bool:
-    """Say how many jobs of how many finished and which was the best; whether all did.
+    """Print how many jobs finished and the best one; return whether all finished.
 
-    Tracebacks of the program's own faults come once each, however many jobs met them.
+    The traceback of a fault of the program is printed once, however many jobs had it.
     """
-    rows = jobs(folder)
+    rows = read_jobs(folder)
     done = [row for row in rows if row["failed"] is None]
     for row in rows:
         if row["failed"] is not None:
-            print(f"job {row['job']} ({pasted(row['overrides'])}) failed: {row['failed']}", file=sys.stderr)
-    for each in dict.fromkeys(row["trace"] for row in rows if row.get("trace")):
-        print(each, end="", file=sys.stderr)
-    valued = [row for row in done if row["value"] is not None and row["value"] == row["value"]]
-    best = min(valued, key=lambda row: row["value"], default=None)
-    shown = "" if best is None else f"; best {best['value']:.4g}: {pasted(best['overrides'])}"
-    page = pasted(["python", "-m", "experiments.report", override("sweep", str(folder))])
+            print(f"job {row['job']} ({join_command(row['overrides'])}) failed: {row['failed']}", file=sys.stderr)
+    for traceback_text in dict.fromkeys(row["trace"] for row in rows if row.get("trace")):
+        print(traceback_text, end="", file=sys.stderr)
+    finite = [row for row in done if row["value"] is not None and row["value"] == row["value"]]
+    best = min(finite, key=lambda row: row["value"], default=None)
+    shown = "" if best is None else f"; best {best['value']:.4g}: {join_command(best['overrides'])}"
+    page = join_command(["python", "-m", "experiments.report", quote_override("sweep", str(folder))])
     print(f"sweep: {len(done)} of {len(rows)} jobs finished{shown}; {page}")
     return len(done) == len(rows)

@@ -1,4 +1,4 @@
-"""Processes that share out the jobs of a sweep; one that dies takes nobody else's job with it."""
+"""A pool of worker processes that share out the jobs of a sweep; the death of one worker costs its own job alone."""
 
 import json
 import signal
@@ -13,144 +13,144 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 Answer = Mapping[str, Any]
-BEGUN = 2  # times that a job is begun whose process dies over it
+MAX_ATTEMPTS = 2  # times that a job is begun whose process dies
 
 
-class Processes:
-    """Workers that wait for tasks, until nobody has any use for these or the program ends."""
+class ProcessPool:
+    """Idle workers, which end with the pool or with the program."""
 
     def __init__(self):
         self._idle: deque[subprocess.Popen[str]] = deque()
-        weakref.finalize(self, _dismiss, self._idle)
+        weakref.finalize(self, _stop_workers, self._idle)
 
-    def ahead(self) -> None:
-        """Have one at hand that has loaded what it needs by the time it is needed."""
+    def prewarm(self) -> None:
+        """Start a worker that loads its modules before it is needed."""
         if not self._idle:
-            self._idle.append(_worker())
+            self._idle.append(_start_worker())
 
-    def take(self) -> "subprocess.Popen[str]":
-        """One that waits, warm from what it did before; else a new one."""
+    def acquire(self) -> "subprocess.Popen[str]":
+        """Return an idle worker, with its caches, or else a new one."""
         while self._idle:
-            if (one := self._idle.popleft()).poll() is None:
-                return one
-        return _worker()
+            if (worker := self._idle.popleft()).poll() is None:
+                return worker
+        return _start_worker()
 
-    def give(self, one: "subprocess.Popen[str]") -> None:
-        """Let it wait for what comes next."""
-        self._idle.append(one)
+    def release(self, worker: "subprocess.Popen[str]") -> None:
+        """Keep a worker for later tasks."""
+        self._idle.append(worker)
 
 
-def share(
-    tasks: Sequence[Mapping], workers: int, told: Callable[[int, Answer], None], processes: Processes | None = None
+def run_tasks(
+    tasks: Sequence[Mapping], workers: int, on_answer: Callable[[int, Answer], None], pool: ProcessPool | None = None
 ) -> None:
-    """Have every task answered by one of so many workers; `told(place, answer)` hears of each as it comes.
+    """Have every task answered by one of so many workers; `on_answer(place, answer)` receives each answer.
 
-    On the way to an answer it hears what was `said`. Where a process dies the answer says how, `killed`, and whether
-    another will begin the job `again`. All but one wait for its first word, to find compiled what it compiled.
+    Before its answer a task may report `progress`. Where a process dies the answer says how it was `killed`, and if
+    another process will `retry` the job. All workers but one wait for its first line, to find its programs compiled.
     """
-    work = _Work(tasks, processes or Processes())
+    queue = _TaskQueue(tasks, pool or ProcessPool())
     for place in range(len(tasks)):
-        work.waiting.put(place)
-    crew = [_Crew(work, first=number == 0) for number in range(min(workers, len(tasks)))]
+        queue.pending.put(place)
+    threads = [_WorkerThread(queue, first=number == 0) for number in range(min(workers, len(tasks)))]
     try:
-        for one in crew:
-            one.start()
-        left = len(tasks)
-        while left:
-            place, answer = work.answers.get()
+        for thread in threads:
+            thread.start()
+        unanswered = len(tasks)
+        while unanswered:
+            place, answer = queue.answers.get()
             if isinstance(answer, BaseException):
                 raise answer
-            left -= not ("said" in answer or answer.get("again"))
-            told(place, answer)
-        for one in crew:
-            one.join()
+            unanswered -= not ("progress" in answer or answer.get("retry"))
+            on_answer(place, answer)
+        for thread in threads:
+            thread.join()
     except BaseException:
-        work.over.set()
-        work.compiled.set()
-        for one in crew:
-            one.dismiss()
+        queue.cancelled.set()
+        queue.compiled.set()
+        for thread in threads:
+            thread.dismiss()
         raise
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What the crew shares."""
+class _TaskQueue:
+    """State that the threads of the workers share; after `cancelled` no task is begun."""
 
     tasks: Sequence[Mapping]
-    processes: Processes
-    waiting: "SimpleQueue[int]" = field(default_factory=SimpleQueue)
+    pool: ProcessPool
+    pending: "SimpleQueue[int]" = field(default_factory=SimpleQueue)
     answers: "SimpleQueue[tuple[int, Any]]" = field(default_factory=SimpleQueue)
     compiled: threading.Event = field(default_factory=threading.Event)
-    over: threading.Event = field(default_factory=threading.Event)  # something went wrong: nothing more is begun
+    cancelled: threading.Event = field(default_factory=threading.Event)
 
 
-class _Crew(threading.Thread):
-    """One worker, and another in its place when it dies, until nothing waits."""
+class _WorkerThread(threading.Thread):
+    """Thread of one worker, which replaces it when it dies, until no task is pending."""
 
-    def __init__(self, work: _Work, first: bool):
+    def __init__(self, queue: _TaskQueue, first: bool):
         super().__init__(daemon=True)
-        self._work, self._first = work, first
-        self._begun: Counter[int] = Counter()
+        self._queue, self._first = queue, first
+        self._attempts: Counter[int] = Counter()
         self._process: subprocess.Popen[str] | None = None
 
     def run(self) -> None:
-        work, place = self._work, -1
+        queue, place = self._queue, -1
         try:
-            self._process = work.processes.take()
+            self._process = queue.pool.acquire()
             if not self._first:
-                work.compiled.wait()
-            while not work.over.is_set():
-                place = work.waiting.get_nowait()
+                queue.compiled.wait()
+            while not queue.cancelled.is_set():
+                place = queue.pending.get_nowait()
                 answer = self._ask(place)
-                # by a fresh process, here: others may have none waiting and be gone
-                while answer.get("again") and not work.over.is_set():
-                    work.answers.put((place, answer))
+                # by a new process, in this thread: the other threads may have ended
+                while answer.get("retry") and not queue.cancelled.is_set():
+                    queue.answers.put((place, answer))
                     answer = self._ask(place)
-                work.answers.put((place, answer))
+                queue.answers.put((place, answer))
         except Empty:
             if self._process is not None:
-                work.processes.give(self._process)
+                queue.pool.release(self._process)
         except Exception as error:  # raised where the answers are awaited
-            work.answers.put((place, error))
+            queue.answers.put((place, error))
 
     def dismiss(self) -> None:
-        """Let go of the worker."""
+        """End the worker."""
         if self._process is not None:
-            _dismiss([self._process])
+            _stop_workers([self._process])
 
     def _ask(self, place: int) -> Answer:
-        self._begun[place] += 1
-        worker = self._process = self._process or self._work.processes.take()
+        self._attempts[place] += 1
+        worker = self._process = self._process or self._queue.pool.acquire()
         assert worker.stdin is not None
         assert worker.stdout is not None
         try:
-            print(json.dumps(self._work.tasks[place]), file=worker.stdin, flush=True)
+            print(json.dumps(self._queue.tasks[place]), file=worker.stdin, flush=True)
             while (line := worker.stdout.readline()).endswith("\n"):
-                self._work.compiled.set()
+                self._queue.compiled.set()
                 answer = json.loads(line)
-                if "said" not in answer:
+                if "progress" not in answer:
                     return answer
-                self._work.answers.put((place, answer))
+                self._queue.answers.put((place, answer))
         except BrokenPipeError:
             pass
-        self._work.compiled.set()
+        self._queue.compiled.set()
         code, self._process = worker.wait(), None
-        return {"killed": _how(code), "again": self._begun[place] < BEGUN}
+        return {"killed": _exit_reason(code), "retry": self._attempts[place] < MAX_ATTEMPTS}
 
 
-def _dismiss(processes: Iterable["subprocess.Popen[str]"]) -> None:
-    """Let go of workers, which then end, whatever they do."""
-    for one in processes:
-        one.communicate()  # closes its standard input
+def _stop_workers(workers: Iterable["subprocess.Popen[str]"]) -> None:
+    """Close the input of workers, which end at once."""
+    for worker in workers:
+        worker.communicate()
 
 
-def _worker() -> subprocess.Popen[str]:
+def _start_worker() -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "framework.sweeps.worker"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def _how(code: int) -> str:
-    """What became of a process that did not answer."""
+def _exit_reason(code: int) -> str:
+    """Describe the end of a process that did not answer."""
     if code == -signal.SIGKILL:
-        return "its process was killed by SIGKILL, by hand or for want of memory"
+        return "its process was killed by SIGKILL, manually or for lack of memory"
     return f"its process was killed by {signal.Signals(-code).name}" if code < 0 else f"its process ended, code {code}"

@@ -1,7 +1,7 @@
-"""A process that does jobs of a sweep one after another, the step compiled once: `python -m framework.sweeps.worker`.
+"""Worker process that runs jobs of a sweep one after another, the step compiled once.
 
-It reads a task a line and answers each with a line, before which it says how far it is; all are JSON. When nobody is
-left to read the answers it ends at once.
+`python -m framework.sweeps.worker` reads one task a line and answers each with a line, after lines of progress; all
+are JSON. When its launcher has ended it ends at once.
 """
 
 import json
@@ -19,92 +19,92 @@ from framework.config.error_lines import explain
 from framework.data.queries.examples import Examples
 from framework.errors import InternalError, UserError
 from framework.forecast.base import Forecaster
-from framework.runs.data_loading import examples_of
-from framework.runs.execute import run, single, use_compilation_cache
+from framework.runs.data_loading import load_examples
+from framework.runs.execute import run_job, single_split_job, use_compilation_cache
 from framework.runs.job import Job
-from framework.sweeps.job_log import summary, trace
+from framework.sweeps.job_log import format_traceback, summarize_error
 from framework.train.stopping import Stop
 
 
-def task(job: Job, alike: str, command: str) -> dict:
-    """What a worker is told: the job's resolved configs, what it shares with others, the command it is part of."""
-    config = {key: value for key, value in job.what.items() if key != "fitted"}
-    return {"config": config, "models": job.what["fitted"], "alike": alike, "command": command}
+def build_task(job: Job, program: str, command: str) -> dict:
+    """Return the task of a job: its resolved configs, the key of its compiled program, the command it is part of."""
+    config = {key: value for key, value in job.resolved_config.items() if key != "fitted"}
+    return {"config": config, "models": job.resolved_config["fitted"], "program": program, "command": command}
 
 
-class Warm:
-    """Jobs made of what earlier ones opened and compiled."""
+class WorkerCache:
+    """Examples and compiled programs of earlier jobs, which later jobs use again."""
 
     def __init__(self):
         self._examples: dict[str, Examples] = {}
-        self._learners: dict[str, Forecaster] = {}
+        self._forecasters: dict[str, Forecaster] = {}
 
-    def job(self, told: Mapping[str, Any], said: Callable[[str], None]) -> Job:
-        """The job of a task, which tells how far it is; of those `alike` the first one's forecaster fits all."""
-        models = {name: DictConfig(model) for name, model in told["models"].items()}
-        made = single(DictConfig(told["config"]), models, self.examples)
-        name = made.studied
-        learner = self._learners.setdefault(told["alike"], made.forecasters[name])
-        return replace(made, by={name: learner}, said=said)
+    def build_job(self, task: Mapping[str, Any], on_news: Callable[[str], None]) -> Job:
+        """Build the job of a task; the forecaster of the first job of a program fits all jobs of that program."""
+        models = {name: DictConfig(model) for name, model in task["models"].items()}
+        job = single_split_job(DictConfig(task["config"]), models, self.load_examples)
+        forecaster = self._forecasters.setdefault(task["program"], job.forecasters[job.studied])
+        return replace(job, fit_with={job.studied: forecaster}, on_news=on_news)
 
-    def examples(self, config: DictConfig) -> Examples:
-        """Those of a data config, opened once: what is asked and cached of them serves all jobs."""
+    def load_examples(self, config: DictConfig) -> Examples:
+        """Load the examples of a data config once, with their caches, for all jobs."""
         key = json.dumps([OmegaConf.to_container(config.data, resolve=True), config.ask], sort_keys=True)
         if key not in self._examples:
-            self._examples[key] = examples_of(config)
+            self._examples[key] = load_examples(config)
         return self._examples[key]
 
 
-def _do(warm: Warm, told: Mapping[str, Any], said: Callable[[str], None]) -> dict:
+def _run_task(cache: WorkerCache, task: Mapping[str, Any], on_news: Callable[[str], None]) -> dict:
     try:
-        job = warm.job(told, said)
-        value = run(job, quiet=True, command=told["command"])
+        value = run_job(cache.build_job(task, on_news), quiet=True, command=task["command"])
         return {"value": value, "run": str(value.folder)}
     except Exception as error:  # answered to the launcher; the next job goes on
-        return failure(error)
+        return describe_failure(error)
 
 
-def failure(error: Exception) -> dict:
-    """The answer of a job that failed: one line where the user can fix it, else the error with its traceback."""
+def describe_failure(error: Exception) -> dict:
+    """Return the answer of a failed job: one line where the user can fix it, else the error with its traceback."""
     line = explain(error, "forecast")
-    return {"failed": line} if line is not None else {"internal": summary(error), "trace": trace(error)}
+    return (
+        {"failed": line} if line is not None else {"internal": summarize_error(error), "trace": format_traceback(error)}
+    )
 
 
-def raised(answer: Mapping[str, Any]) -> UserError | InternalError:
-    """The error that a `failure` answers."""
+def rebuild_error(answer: Mapping[str, Any]) -> UserError | InternalError:
+    """Return the error that an answer of `describe_failure` describes."""
     if "internal" in answer:
         return InternalError(answer["internal"], answer["trace"])
     return UserError(answer["failed"])
 
 
-def _listen(tasks: "queue.SimpleQueue[str]", told: TextIO, stop: Stop) -> None:
-    for line in told:
+def _read_tasks(tasks: "queue.SimpleQueue[str]", lines: TextIO, stop: Stop) -> None:
+    for line in lines:
         tasks.put(line)
-    stop.end("its launcher has ended", 0)  # what is under way goes on from its checkpoint another time
+    stop.end("its launcher has ended", 0)  # a running job resumes from its checkpoint another time
 
 
 def main() -> None:
-    """Do what is told on standard input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher hears it, and lets go
+    """Run the tasks of standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher handles it, and closes the input
     answers, sys.stdout = sys.stdout, sys.stderr
     use_compilation_cache()
-    warm, tasks = Warm(), queue.SimpleQueue()
+    cache, tasks = WorkerCache(), queue.SimpleQueue()
     with Stop() as stop:
-        threading.Thread(target=_listen, args=(tasks, sys.stdin, stop), daemon=True).start()
-        _answer(warm, tasks, answers)
+        threading.Thread(target=_read_tasks, args=(tasks, sys.stdin, stop), daemon=True).start()
+        _serve(cache, tasks, answers)
 
 
-def _answer(warm: Warm, tasks: "queue.SimpleQueue[str]", answers: TextIO) -> None:
-    """One task after another, for as long as somebody listens."""
+def _serve(cache: WorkerCache, tasks: "queue.SimpleQueue[str]", answers: TextIO) -> None:
+    """Run one task after another until the process ends."""
 
-    turn = threading.Lock()  # a training's own thread says how it goes
+    lock = threading.Lock()  # a training reports progress from a thread of its own
 
-    def say(line: Mapping) -> None:
-        with turn:
+    def send(line: Mapping) -> None:
+        with lock:
             print(json.dumps(line), file=answers, flush=True)
 
     while True:
-        say(_do(warm, json.loads(tasks.get()), lambda text: say({"said": text})))
+        send(_run_task(cache, json.loads(tasks.get()), lambda news: send({"progress": news})))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from framework.digests import UNREADABLE
+from framework.digests import READ_ERRORS
 from framework.errors import UserError
 from framework.files import open_atomic
 
@@ -32,7 +32,7 @@ def load_arrays(path: Path, like: PyTree, finite: bool = True) -> PyTree:
     try:
         with np.load(path / FILE, allow_pickle=False) as held:
             arrays = [held[f"arr_{number}"] for number in range(len(held.files))]
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise UserError(f"the fitted model at {path} cannot be read ({' '.join(str(error).split())[:200]})") from error
     if [(x.shape, x.dtype) for x in arrays] != [(x.shape, x.dtype) for x in wanted]:
         raise UserError(

@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
-from framework.digests import UNREADABLE, digest_of
+from framework.digests import READ_ERRORS, digest_arrays
 from framework.errors import UnwritableError, UserError
 from framework.files import open_atomic
 
@@ -71,11 +71,11 @@ class Checkpoints:
                 if len(held.files) != len(wanted) + 1:
                     raise ValueError(f"it holds {len(held.files) - 1} arrays, not {len(wanted)}")
                 record, arrays = json.loads(str(held["reader"])), [held[f"arr_{i}"] for i in range(len(wanted))]
-            if (record["step"], record["digest"]) != (step, digest_of(arrays)):
+            if (record["step"], record["digest"]) != (step, digest_arrays(arrays)):
                 raise ValueError("it is not what was saved then")
             if reader is not None:
                 reader.set_state(record["reader"])
-        except UNREADABLE as error:
+        except READ_ERRORS as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"the checkpoint of step {step} cannot be read ({reason}); delete {file}") from error
         self._step = step
@@ -103,7 +103,7 @@ class Checkpoints:
     def _write(self, step: int, arrays: Sequence[np.ndarray], place: Any) -> None:
         """Write in the thread; a failure is raised where the next save, or the end, waits for it."""
         try:
-            record = json.dumps({"step": step, "digest": digest_of(arrays), "reader": place})
+            record = json.dumps({"step": step, "digest": digest_arrays(arrays), "reader": place})
             with open_atomic(self._file(step), "wb") as new:
                 np.savez(new, *arrays, allow_pickle=False, reader=np.array(record))
             for old in sorted(self._held())[:-2]:

@@ -220,7 +220,7 @@ def train(
                     whole, lanes = progress.within(whole), lanes.only(on)
                     progress, active = progress.only(on, lanes.padded), active[on]
                     meter.recompile()
-            asked = mesh.agreed(termination.asked)
+            asked = mesh.agreed(termination.requested)
             if checkpoints and (asked or mesh.agreed(checkpoints.due(step))):
                 checkpoints.save(step, progress.within(whole), reader)
             if asked and step < total and active.any():

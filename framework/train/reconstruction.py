@@ -252,9 +252,9 @@ def _train(program: _Program, shelf: Shelf, judge: Shelf, key: Key[Array, ""], l
                     best, lowest, waited = jax.tree.map(jnp.copy, params), validation, 0
                 else:
                     waited += 1
-            if checkpoints and (termination.asked or checkpoints.due(number)):
+            if checkpoints and (termination.requested or checkpoints.due(number)):
                 checkpoints.save(number, _state(params, momenta, best, lowest, waited, losses, how.round))
-            if termination.asked and number < how.steps and waited < how.patience:
+            if termination.requested and number < how.steps and waited < how.patience:
                 kept = "the same command goes on from there" if checkpoints else "without a folder nothing is kept"
                 raise SystemExit(f"stopped by SIGTERM after step {number} of {how.steps}; {kept}")
     weights = nnx.state(nnx.merge(program.graph, best).encoder)

@@ -1,4 +1,4 @@
-"""A wish to stop, heard at the next good moment."""
+"""A request to stop by SIGTERM, noted until training reaches a point where it can stop."""
 
 import signal
 import threading
@@ -6,13 +6,13 @@ from types import FrameType, TracebackType
 
 
 class Termination:
-    """Inside a `with`, `asked` says whether SIGTERM has come; a second one acts as if nobody listened.
+    """Context in which `requested` is whether SIGTERM was received; a second SIGTERM has its previous effect.
 
-    Only the main thread can listen; in any other, SIGTERM does what it always did.
+    Signals are handled in the main thread alone; in any other, SIGTERM keeps its effect.
     """
 
     def __init__(self):
-        self.asked = False
+        self.requested = False
         self._listening = False
 
     def __enter__(self) -> "Termination":
@@ -25,7 +25,7 @@ class Termination:
         self._leave()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.requested = True
         self._leave()
 
     def _leave(self) -> None:

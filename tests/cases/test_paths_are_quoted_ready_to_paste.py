@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from framework.config.quoting import override
+from framework.config.quoting import quote_override
 from tests.experiments.conftest import call
 
 NAMES = ("my scäns/v.csv", "a,b.csv", "epoch=9.csv", "x#1.csv", "x(1).csv", "[a]{b}.csv", "it's.csv", 'a "b".csv')
@@ -33,7 +33,9 @@ def test_what_hydra_cannot_read_is_told_with_its_quotes(tmp_path, monkeypatch, n
     told = ingest(f"data.path={name}")
     if told.code:  # of some signs Hydra makes nothing
         assert len(told.err) == 1
-        assert told.err[0].startswith("error: config: signs in a path mean something to Hydra; quote it for Hydra and")
+        assert told.err[0].startswith(
+            "error: config: a path has characters with a meaning to Hydra; quote it for Hydra and"
+        )
         [word] = shlex.split(told.err[0].partition("for the shell: ")[2])
         told = ingest(word)
     assert told.code == 0, told.err
@@ -46,5 +48,5 @@ def test_the_quotes_are_those_of_the_shell_and_of_hydra(tmp_path, monkeypatch):
 
 
 def test_a_plain_path_needs_no_quotes():
-    assert override("data.path", "/a/b-c_d.1/visits.csv") == "data.path=/a/b-c_d.1/visits.csv"
-    assert override("run", "2024") == 'run="2024"'
+    assert quote_override("data.path", "/a/b-c_d.1/visits.csv") == "data.path=/a/b-c_d.1/visits.csv"
+    assert quote_override("run", "2024") == 'run="2024"'

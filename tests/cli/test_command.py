@@ -11,11 +11,11 @@ import pytest
 
 from framework.cli.command import command
 from framework.config.error_lines import explain
-from framework.config.quoting import override
+from framework.config.quoting import quote_override
 from framework.errors import InternalError, UserError
 from framework.report import sweep_page
-from framework.sweeps.job_log import jobs
-from framework.sweeps.worker import failure, raised
+from framework.sweeps.job_log import read_jobs
+from framework.sweeps.worker import describe_failure, rebuild_error
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_in_a_sweep_a_fault_of_ours_is_called_so_and_keeps_its_traceback_once(ru
     ]
     assert sum("Traceback (most recent call last)" in line for line in err) == 1
     assert any("return 1 / 0" in line for line in err)
-    assert [bool(job["trace"]) for job in jobs(tmp_path)] == [True, False, True]
+    assert [bool(job["trace"]) for job in read_jobs(tmp_path)] == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_workers_error_comes_back_as_the_kind_it_was(error, kind):
 
     with pytest.raises(type(error)) as caught:
         raises()
-    back = raised(json.loads(json.dumps(failure(caught.value))))
+    back = rebuild_error(json.loads(json.dumps(describe_failure(caught.value))))
     assert type(back) is kind
     if isinstance(back, InternalError):
         assert "in raises" in back.trace
@@ -212,23 +212,23 @@ def test_what_a_sweep_prints_and_keeps_can_be_pasted(run, own, tmp_path):
     code, out, err = run(function, "-m", "--config-dir", own, *words, "seed=0,1", f"hydra.sweep.dir={sweep}")
     assert code == 1
     assert err == [f"job 1 ({shlex.join([*words, 'seed=1'])}) failed: bad"]
-    page = shlex.quote(override("sweep", str(sweep)))
+    page = shlex.quote(quote_override("sweep", str(sweep)))
     assert out.rstrip().endswith(f"best 1: {shlex.join([*words, 'seed=0'])}; python -m experiments.report {page}")
     command = ["python", "-m", "experiments.forecast", "--config-dir", own]
-    assert jobs(sweep)[0]["command"] == command
-    drawn = html.unescape(sweep_page.build(sweep, jobs(sweep)).read_text())
+    assert read_jobs(sweep)[0]["command"] == command
+    drawn = html.unescape(sweep_page.build(sweep, read_jobs(sweep)).read_text())
     assert shlex.join([*command, *words, "seed=0"]) in drawn
 
 
 def test_a_line_of_a_sweep_that_was_edited_is_refused(run, tmp_path):
     run(lambda config: float(config.seed), "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}")
-    assert [row["value"] for row in jobs(tmp_path)] == [0.0, 1.0]
+    assert [row["value"] for row in read_jobs(tmp_path)] == [0.0, 1.0]
     file = tmp_path / "jobs.jsonl"
     written = file.read_text()
     for damaged in (written.replace("1.0", "0.5"), written[:-9], written.replace("{", "[", 1), "3\n"):
         file.write_text(damaged)
         with pytest.raises(UserError, match=r"line [12] of .* is not what was written"):
-            jobs(tmp_path)
+            read_jobs(tmp_path)
 
 
 def test_nothing_but_user_errors_are_explained():

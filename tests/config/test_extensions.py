@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from framework.config.targets import target_of
+from framework.config.targets import find_target
 from tests.experiments.conftest import call, runs_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
@@ -102,4 +102,4 @@ def test_a_head_is_found_by_its_file_alone(extended):
     """No list anywhere has to be edited."""
     _, trust = extended
     name = "mypackage.fade.Fade" if trust else "framework.nn.heads.fade.Fade"
-    assert target_of(name, "model.head.cell", ("mypackage",) if trust else ()).__module__ == name.rpartition(".")[0]
+    assert find_target(name, "model.head.cell", ("mypackage",) if trust else ()).__module__ == name.rpartition(".")[0]

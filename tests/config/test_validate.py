@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from framework.config.targets import granted
-from framework.config.validate import check, fits
+from framework.config.targets import trusted_packages
+from framework.config.validate import matches_hint, validate_config
 from framework.errors import UserError
 
 KFOLD = {"_target_": "framework.data.splits.split.KFold", "folds": 5, "validation": 0.1, "fold": 0, "seed": 0}
@@ -56,7 +56,7 @@ def config(**parts):
 
 def refused(allowed=(), /, **parts) -> str:
     with pytest.raises(UserError) as told:
-        check(config(**parts), allowed)
+        validate_config(config(**parts), allowed)
     assert "\n" not in str(told.value)
     return str(told.value)
 
@@ -69,10 +69,12 @@ def deep(**parts) -> Mapping[str, Any]:
 
 
 def test_what_is_right_passes():
-    check(config(split=KFOLD))
-    check(config(split=KFOLD | {"validation": 0}))  # a whole number is a number
-    check(config(model=VOTING | {"members": {"a": FLOOR, "b": FLOOR}}))
-    check(config(intervals={"_target_": "framework.forecast.calibration.intervals.WithIntervals", "_partial_": True}))
+    validate_config(config(split=KFOLD))
+    validate_config(config(split=KFOLD | {"validation": 0}))  # a whole number is a number
+    validate_config(config(model=VOTING | {"members": {"a": FLOOR, "b": FLOOR}}))
+    validate_config(
+        config(intervals={"_target_": "framework.forecast.calibration.intervals.WithIntervals", "_partial_": True})
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,8 +89,8 @@ def test_what_is_right_passes():
         ({"folds": [5]}, "split.folds: got .5.; expected int"),
         ({"validation": "some"}, "split.validation: got 'some'; expected float"),
         ({"seed": -1}, "split.seed: got -1; expected 0 or more"),
-        ({"_target_": "framework.data.splits.split.KFolds"}, "no 'framework.data.splits.split.KFolds' to be found"),
-        ({"_target_": "framework.data.splits.KFold"}, "no 'framework.data.splits.KFold' to be found"),
+        ({"_target_": "framework.data.splits.split.KFolds"}, "'framework.data.splits.split.KFolds' was not found"),
+        ({"_target_": "framework.data.splits.KFold"}, "'framework.data.splits.KFold' was not found"),
     ],
 )
 def test_an_argument_that_is_not_taken_or_not_of_its_type(changes, complaint):
@@ -98,7 +100,9 @@ def test_an_argument_that_is_not_taken_or_not_of_its_type(changes, complaint):
 def test_an_argument_that_is_lacking_unless_it_comes_later():
     less = {key: value for key, value in KFOLD.items() if key != "folds"}
     assert "needs 'folds'; give split.folds=..." in refused(split=less)
-    check(config(intervals={"_target_": "framework.forecast.calibration.intervals.WithIntervals", "_partial_": True}))
+    validate_config(
+        config(intervals={"_target_": "framework.forecast.calibration.intervals.WithIntervals", "_partial_": True})
+    )
 
 
 def test_it_looks_into_lists_and_mappings_at_any_depth():
@@ -139,12 +143,12 @@ def test_no_target_but_our_own_is_loaded(target):
     "target",
     [
         "framework.native.register",  # compiles and loads a file
-        "framework.config.targets.target_of",
+        "framework.config.targets.find_target",
         "framework.runs.predict.predict",
         "framework.runs.folder.RunFolder",
         "framework.files.write_atomic",
         "framework.report.tables.write",
-        "framework.sweeps.pool.Processes",
+        "framework.sweeps.pool.ProcessPool",
         "framework.forecast.ensembles.crossfit.CrossFit.fit_many",
         "framework.errors.UserError",
         "optax.adamw",
@@ -174,8 +178,8 @@ def test_a_target_is_named_where_it_is_defined(target):
         ({"model": GRU}, "model: framework.nn.heads.gru.GRU is of the group 'cell'; expected a Forecaster"),
         ({"model": KFOLD}, "expected a Forecaster"),
         ({"split": FLOOR}, "expected a Splitter"),
-        ({"model": FLOOR | {"_partial_": True}}, "is to be made whole; leave _partial_ out"),
-        ({"intervals": FLOOR}, "is to be completed later; add _partial_: true"),
+        ({"model": FLOOR | {"_partial_": True}}, "must be complete; leave _partial_ out"),
+        ({"intervals": FLOOR}, "is completed later; add _partial_: true"),
         ({"intervals": GRU}, "expected a Forecaster"),
         (deep(head=GRU), "model.head: framework.nn.heads.gru.GRU is of the group 'cell'; expected a Head"),
         (deep(head=HEAD | {"cell": HEAD}), "model.head.cell: "),
@@ -241,8 +245,8 @@ def mine(tmp_path, monkeypatch):
 
 
 def test_what_is_trusted_by_name_is_allowed(mine):
-    check(config(split=KFOLD | {"_target_": "mine.Halves"}), ["mine"])
-    check(config(split={"_target_": "mine.folds", "folds": 3}), ["mine"])
+    validate_config(config(split=KFOLD | {"_target_": "mine.Halves"}), ["mine"])
+    validate_config(config(split={"_target_": "mine.folds", "folds": 3}), ["mine"])
     wrong = refused(("mine",), split={"_target_": "mine.folds", "folds": "3"})
     assert wrong == "split.folds: got '3'; expected int"
 
@@ -254,7 +258,7 @@ def test_a_trusted_package_gives_no_more_than_classes_of_interfaces_and_marked_f
 
 def test_a_file_cannot_say_whom_to_trust(mine):
     with pytest.raises(UserError, match=r"'trust=\[mine\]'") as told:
-        check(config(split={"_target_": "mine.folds", "folds": 3}, **{"trust": ["mine"]}))
+        validate_config(config(split={"_target_": "mine.folds", "folds": 3}, **{"trust": ["mine"]}))
     assert "only your own command line can" in str(told.value)
 
 
@@ -271,7 +275,7 @@ def test_a_file_cannot_say_whom_to_trust(mine):
     ],
 )
 def test_trust_is_read_from_the_command_line(arguments, expected):
-    assert granted(arguments) == expected
+    assert trusted_packages(arguments) == expected
 
 
 @pytest.mark.parametrize(
@@ -279,7 +283,7 @@ def test_trust_is_read_from_the_command_line(arguments, expected):
 )
 def test_trust_is_a_list_of_packages(word):
     with pytest.raises(UserError, match=r"'trust=\[mypackage\]'"):
-        granted([word])
+        trusted_packages([word])
 
 
 @pytest.mark.parametrize(
@@ -330,4 +334,4 @@ def test_settings_at_the_root(parts, complaint):
     ],
 )
 def test_fits(value, hint, expected):
-    assert fits(value, hint) is expected
+    assert matches_hint(value, hint) is expected

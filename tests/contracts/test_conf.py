@@ -10,8 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from framework.config.model_configs import FLOORS, Recipes
-from framework.config.validate import check
+from framework.config.model_configs import REFERENCES, ModelConfigs
+from framework.config.validate import validate_config
 from framework.errors import UserError
 from tests.contracts.recipes import CONF, names
 
@@ -47,7 +47,7 @@ def composed(command: str, *overrides: str):
     with initialize_config_module("conf", version_base="1.3"):
         config = compose(command, [*overrides, *REQUIRED.get(command, [])])
     OmegaConf.resolve(config)
-    check(config)
+    validate_config(config)
     return config
 
 
@@ -126,8 +126,8 @@ def test_every_experiment_composes_the_models_beside_its_own(name, monkeypatch):
     hydra = OmegaConf.create({"overrides": {"task": overrides}})
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: hydra))
     with initialize_config_module("conf", version_base="1.3"):
-        for model in {*FLOORS, *models}:
-            made = Recipes().model(model, settings.get(model, ()))
+        for model in {*REFERENCES, *models}:
+            made = ModelConfigs().compose_model(model, settings.get(model, ()))
             assert hasattr(instantiate(made, _convert_="all"), "fit_many")
 
 

@@ -93,7 +93,7 @@ def test_a_study_that_stopped_goes_on_with_the_models_not_yet_tested(fitted, tmp
     assert runner(fitted[0])(*arguments).code == 0
     assert len(fits) == 1, "the first floor was tested before the stop"
     (folder,) = runs_of(tmp_path, "compare")
-    assert not (folder / "tested").exists()
+    assert not (folder / "model_results").exists()
 
 
 def _stops_at(number, fit_many):

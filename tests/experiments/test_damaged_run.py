@@ -71,8 +71,8 @@ def test_a_damaged_model_forecasts_nothing(run, fitted, tmp_path, damage):
         (edited("metrics.jsonl", '"step": 2', '"step": 3'), "is not what the run wrote"),
         (edited("leaderboard.json", '"gru"', '"gRu"'), "is not what the run wrote"),
         (cut("forecasts.zarr"), "is not what the run wrote"),
-        (gone("history.csv"), "is gone"),
-        (gone("participants.json"), "is gone"),
+        (gone("history.csv"), "is missing"),
+        (gone("participants.json"), "is missing"),
     ],
     ids=["metrics", "leaderboard", "forecasts", "history", "participants"],
 )
@@ -111,7 +111,7 @@ def test_a_model_that_changed_while_its_run_was_stopped_is_refused(fitted, tmp_p
     told = command("forecast", *floor)
     assert told.code == 1
     assert "models/slope is not what was saved; delete" in told.err[-1]
-    (made / "tested" / "slope.npz").unlink()
+    (made / "model_results" / "slope.npz").unlink()
     assert command("forecast", *floor).code == 0
 
 

@@ -108,10 +108,10 @@ def test_runs_elsewhere_are_the_same_runs(fitted, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_run_says_so_goes_on_and_ends_the_same(fitted, tmp_path, monkeypatch):
-    from framework.runs.progress import Training
+    from framework.runs.progress import TrainingProgress
 
     command, quick = runner(fitted[0]), [*QUICK, "optimizer.checkpoint_seconds=0.0", f"runs={tmp_path}/runs"]
-    log = Training.__call__
+    log = TrainingProgress.__call__
 
     def stop(self, row):
         log(self, row)
@@ -119,7 +119,7 @@ def test_an_interrupted_run_says_so_goes_on_and_ends_the_same(fitted, tmp_path, 
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "__call__", stop)
+        patch.setattr(TrainingProgress, "__call__", stop)
         told = command("forecast", "model=gru", *quick)
     assert (told.code, told.err[-1]) == (130, "interrupted; the same command goes on from the last checkpoint")
     halted = runs_of(tmp_path, "forecast")[0]
@@ -161,9 +161,9 @@ def test_a_model_is_called_by_what_it_is(choices, name, monkeypatch):
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from framework.config.model_configs import Recipes
+    from framework.config.model_configs import ModelConfigs
 
     made = OmegaConf.create({"runtime": {"choices": choices}})
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: made))
     with initialize_config_module("conf", version_base="1.3"):
-        assert Recipes().name() == name
+        assert ModelConfigs().studied_name() == name

@@ -56,7 +56,7 @@ def test_what_came_after_a_day_is_forecast_from_what_was_known_before(dated, tmp
     folder = runs_of(tmp_path, "compare")[0]
     made = json.loads((folder / "certificate.json").read_text())
     assert made["holds"]
-    assert made["learnt_from"]["visits"] < made["learnt_from"]["of"]
+    assert made["training_data"]["visits"] < made["training_data"]["of"]
     assert "the future" in {check["name"] for check in made["checks"]}
     table = roles(folder)
     assert set(table.loc["s11"]) == {"first came on or after 2003-01-01"}
@@ -75,7 +75,7 @@ def test_a_subject_under_two_ids_ends_a_run_and_a_probe_with_exit_code_1(tmp_pat
     told = run("forecast", *FEW, "model=last_visit")
     assert told.code == 1
     assert "two ids" in told.err[-1]
-    assert "certificate.json does not hold" in told.err[-1]
+    assert "certificate.json has failed checks" in told.err[-1]
     assert run("forecast", *FEW, "model=last_visit").code == 1, "nor does it when it is shown again"
     told = run("probe", "model=last_visit", "data.targets=[score,stage]", "split.folds=3")
     assert told.code == 1

@@ -37,7 +37,7 @@ def one_line(told, folder: Path, complaint: str, store: bool) -> None:
         (["forecast", "model=gruu"], "Could not find 'model/gruu'"),
         (["forecast", "model._target_=numpy.load"], "is outside ['framework']"),
         (["forecast", "model.width=0"], "expected 1 or more"),
-        (["compare", "models=[gru,gruu]"], "no model and no head is called 'gruu'; did you mean 'gru'?"),
+        (["compare", "models=[gru,gruu]"], "no model or head is called 'gruu'; did you mean 'gru'?"),
         (["compare", "models=gru"], "expected Sequence[str]"),
         (["compare", "repeats=0"], "expected 1 or more"),
         (["compare", "+settings.lstm=[optimizer.steps\\=3]"], "settings names 'lstm', which is not in models"),

@@ -69,7 +69,7 @@ def test_a_forecast_is_the_same_in_any_company(new, tmp_path):
     [
         (["ahead=[]"], "expected one or more numbers of years above 0"),
         (["ahead=[1,0]"], "expected one or more numbers of years above 0"),
-        (["+known.treated=1"], "the run knows ahead ['age']"),
+        (["+known.treated=1"], "expected future covariates of the run, ['age']"),
         (["data.reader.variables.age.units=days"], "age is in days; the model was fitted on years"),
         (["+known.age=old"], "known.age: age is 'old'; expected a number in years"),
     ],
@@ -146,20 +146,20 @@ def fits(**model):
 
 
 EDITS = {
-    "a nested run": (fits(_target_="framework.runs.predict.predict", config={"trust": ["os"]}), "may name"),
-    "a C++ file": (fits(_target_="framework.native.register", name="x", source="/tmp/x.cc"), "may name"),
-    "a file overwritten": (fits(_target_="framework.files.write_atomic", path="x", text=""), "may name"),
+    "a nested run": (fits(_target_="framework.runs.predict.predict", config={"trust": ["os"]}), "may not be named"),
+    "a C++ file": (fits(_target_="framework.native.register", name="x", source="/tmp/x.cc"), "may not be named"),
+    "a file overwritten": (fits(_target_="framework.files.write_atomic", path="x", text=""), "may not be named"),
     "a head for a model": (fits(_target_="framework.nn.heads.mean_pool.MeanPool", features=3), "expected a Forecaster"),
     "another folder": (lambda c, m: c["fitted"].update({"../../models/gru": c["fitted"].pop("gru")}), "slash"),
     "the environment": (lambda c, m: c["data"].update(name="${oc.env:HOME}"), "${oc.env:HOME}"),
     "the cohort elsewhere": (lambda c, m: c["data"].update(name="../../evil"), "slash"),
     "an alias": (lambda c, m: "a: &a [1]\nb: *a\n", "alias"),
-    "no mapping": (lambda c, m: "- 1\n", "no mapping"),
+    "no mapping": (lambda c, m: "- 1\n", "is not a mapping"),
     "no YAML": (lambda c, m: "a: [\n", "cannot be read"),
     "a Python object": (lambda c, m: "a: !!python/object/apply:os.mkdir [x]\n", "cannot be read"),
     "no schema": (lambda c, m: m.pop("schema") and None, "cannot be read"),
     "a target called ..": (lambda c, m: m["schema"]["variables"][0].update(name=".."), "is called '..'"),
-    "no model": (lambda c, m: c["fitted"].clear(), "keeps no fitted model"),
+    "no model": (lambda c, m: c["fitted"].clear(), "has no fitted model"),
 }
 
 

@@ -65,7 +65,7 @@ def test_a_killed_pretraining_goes_on_with_what_is_missing_and_a_finished_one_is
     folder, told = study
     here = [*places(folder), f"runs={tmp_path}/runs", *ENCODER, *SHORT]
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_seen", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr(module, "_training_scans", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         assert call("pretrain", *here).code == 130
     [run] = runs_of(tmp_path, "pretrain")
     assert "finished" not in json.loads((run / "manifest.json").read_text())

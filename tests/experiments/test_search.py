@@ -62,7 +62,10 @@ def test_the_same_command_shows_it_and_more_trials_go_on(searched, monkeypatch):
 @pytest.mark.parametrize(
     ("told", "line"),
     [
-        (("hydra.sweeper.sampler=annealing", *SPACE), "hydra.sweeper: no sampler 'annealing'; there are tpe, cmaes"),
+        (
+            ("hydra.sweeper.sampler=annealing", *SPACE),
+            "hydra.sweeper: no sampler 'annealing'; available are tpe, cmaes",
+        ),
         (("seed=1",), "nothing to search; give at least one key a range or a choice"),
         (("optimizer.lerning_rate=1e-3,1e-2",), "no key 'optimizer.lerning_rate' in the config of this command"),
         (("model=gru,gur",), "Could not find 'model/gur'"),

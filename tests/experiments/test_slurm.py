@@ -84,7 +84,7 @@ def test_what_slurm_does_not_take_is_told_in_one_line(slurm, tmp_path):
     sweep = started(tmp_path, slurm, "hydra.launcher.partition=none")
     _, err = sweep.communicate()
     assert sweep.returncode == 1
-    assert "error: Slurm did not take the jobs (sbatch: error: " in err
+    assert "error: Slurm rejected the jobs (sbatch: error: " in err
     assert "invalid partition specified: none" in err or "Invalid partition name specified" in err
     assert "Traceback" not in err
 
@@ -95,7 +95,7 @@ def test_without_slurm_it_says_so(tmp_path, monkeypatch):
     told = runner(tmp_path)("forecast", *SWEEP, *QUICK)
     assert told.code == 1
     assert told.err[-1] == (
-        "error: there is no Slurm here (no sbatch); start it where jobs are submitted, or use hydra/launcher=vmap"
+        "error: no Slurm was found (no sbatch); start the command where jobs are submitted, or use hydra/launcher=vmap"
     )
     told = runner(tmp_path)("compare", "-m", "hydra/launcher=submitit_slurm", "models=[slope]", "seed=0,1")
     assert told.err == ["error: experiments.compare cannot train jobs side by side; leave hydra/launcher out"]

@@ -84,7 +84,7 @@ def test_a_job_that_diverges_is_marked_and_the_others_go_on(tmp_path):
     found = [json.loads((run / "status.json").read_text()) for run in runs_of(tmp_path, "forecast")]
     assert sorted(one["state"] for one in found) == ["failed", "finished", "finished"]
     assert any("is not finite" in one.get("reason", "") for one in found)
-    assert not any((tmp_path / "runs" / "sweeps" / "together").iterdir())
+    assert not any((tmp_path / "runs" / "sweeps" / "batched").iterdir())
 
 
 @pytest.mark.long
@@ -183,7 +183,7 @@ def test_jobs_that_take_turns_come_to_the_same(swept):
     shutil.rmtree(folder / "runs" / "forecast")
     told = runner(folder)("forecast", *MANY, "hydra.launcher.workers=1", "seed=0,1", *LANES[1:])
     assert told.code == 0, told.err
-    assert "8 jobs train in turn in one process" in told.err
+    assert "8 jobs train one after another in one process" in told.err
     newest = max((folder / "runs" / "sweeps").glob("*/jobs.jsonl"))
     for line in map(json.loads, newest.read_text().splitlines()):
         assert line["value"] == pytest.approx(before[tuple(line["overrides"])]["value"], rel=1e-4)
@@ -203,8 +203,8 @@ def test_jobs_that_take_turns_come_to_the_same(swept):
         (("seed=range(0)",), "error: the sweep has no jobs; give each key that is swept a value or more"),
         (
             ("seed=0,1", "hydra.launcher.workers=-1"),
-            "error: hydra.launcher.workers is -1; expected 0 for jobs side by side, so many processes, or null for "
-            "what suits the model",
+            "error: hydra.launcher.workers is -1; expected 0 for jobs side by side, a number of processes, or null "
+            "to let the model choose",
         ),
         (("seed=0,1", "hydra.launcher.gigabytes=0"), "error: hydra.launcher.gigabytes is 0.0; expected more than 0"),
         (

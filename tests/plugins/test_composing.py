@@ -6,7 +6,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
-from hydra_plugins.prognax_launcher._composing import Composing
+from hydra_plugins.prognax_launcher._composing import CachingConfigLoader
 from omegaconf import OmegaConf
 
 
@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 def loaders():
     Plugins.instance()
     honest = ConfigLoaderImpl(create_config_search_path("pkg://conf"))
-    return honest, Composing(honest), honest.load_configuration("forecast", ["data=oasis2"], RunMode.MULTIRUN)
+    return honest, CachingConfigLoader(honest), honest.load_configuration("forecast", ["data=oasis2"], RunMode.MULTIRUN)
 
 
 @pytest.mark.parametrize(

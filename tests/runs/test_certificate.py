@@ -1,4 +1,4 @@
-"""A certificate tells of every fold and check, and does not hold where something leaks."""
+"""A certificate tells of every fold and check, and fails where something leaks."""
 
 import json
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from framework.forecast.deep.pretrained import SEEN, digests
 from framework.forecast.references import LastVisit
 from framework.report.page import environment
 from framework.report.sections.certificate import checks
-from framework.runs.certificate import blindness, certificate, digest, uphold, write
+from framework.runs.certificate import build_certificate, check_future_dependence, digest_ids, raise_on_leaks, write
 from tests.evaluate.leakage.plants import Own, split, study
 
 KEYS = jax.random.split(jax.random.key(0), 1)
@@ -28,10 +28,10 @@ def certified(examples, own, seen=None, learnt=None):
     forecasters = {"last_visit": LastVisit(False), "own": own}
     splits = [split()]
     blind = [
-        blindness(examples, splits[0], name, one.fit_many(examples, splits, KEYS)[0])
+        check_future_dependence(examples, splits[0], name, one.fit_many(examples, splits, KEYS)[0])
         for name, one in forecasters.items()
     ]
-    return certificate(examples, learnt or examples, [splits], forecasters, blind)
+    return build_certificate(examples, learnt or examples, [splits], forecasters, blind)
 
 
 def test_it_tells_who_was_where_and_what_was_fitted_on_whom(tmp_path):
@@ -44,10 +44,10 @@ def test_it_tells_who_was_where_and_what_was_fitted_on_whom(tmp_path):
     (fold,) = told["folds"]
     for role in ("train", "validation", "test"):
         ids = [examples.subjects[row] for row in np.flatnonzero(getattr(split(), role))]
-        assert fold[role] == {"subjects": len(ids), "sha256": digest(ids[::-1])}
-    assert told["learnt_from"]["visits"] == told["learnt_from"]["of"] == int(examples.cohort.valid.sum())
+        assert fold[role] == {"subjects": len(ids), "sha256": digest_ids(ids[::-1])}
+    assert told["training_data"]["visits"] == told["training_data"]["of"] == int(examples.cohort.valid.sum())
     write(told, examples.subjects, [[split()]], tmp_path)
-    uphold(tmp_path, [])
+    raise_on_leaks(tmp_path, [])
     page = environment().from_string('{% include "sections/certificate.html" %}')
     page = page.render(run={"certificate": told}, content={"checks": checks(told)}, pens=[])
     assert "Every check passed." in page
@@ -61,7 +61,7 @@ def test_whoever_is_out_is_counted_by_reason():
     told = replace(split(), out={0: "no site"})
     mask = np.arange(36) != 0
     told = Split(told.train & mask, told.validation & mask, told.test & mask, told.out)
-    made = certificate(study(), study(), [[told]], {}, [])
+    made = build_certificate(study(), study(), [[told]], {}, [])
     assert made["folds"][0]["out"] == {"no site": 1}
 
 
@@ -70,13 +70,13 @@ def test_a_forecaster_that_sees_the_future_is_named_and_the_run_refused(what, tm
     told = certified(study(), Own(sees=what))
     assert not told["holds"]
     (failed,) = [check for check in told["checks"] if not check["holds"]]
-    assert (failed["name"], failed["leaks"]) == ("own: blind to the future", [what])
+    assert (failed["name"], failed["leaks"]) == ("own: independent of the future", [what])
     write(told, study().subjects, [[split()]], tmp_path)
-    with pytest.raises(UserError, match=f"own: blind to the future: {what}: {MEANINGS[what]}"):
-        uphold(tmp_path, ["two ids"])
-    uphold(tmp_path, [what])
-    with pytest.raises(UserError, match="no leak"):
-        uphold(tmp_path, ["later"])
+    with pytest.raises(UserError, match=f"own: independent of the future: {what}: {MEANINGS[what]}"):
+        raise_on_leaks(tmp_path, ["two ids"])
+    raise_on_leaks(tmp_path, [what])
+    with pytest.raises(UserError, match="not a leak"):
+        raise_on_leaks(tmp_path, ["later"])
 
 
 def test_times_of_another_future_run_forwards():
@@ -105,7 +105,7 @@ def test_visits_that_are_learnt_from_and_asked_about_are_counted():
     asks = replace(examples, about=examples.cohort.valid & (np.arange(5) >= 2))
     honest = certified(asks, Own(), learnt=replace(examples, cohort=known(asks.cohort, first)))
     assert honest["holds"]
-    assert honest["learnt_from"]["visits"] == int(first.sum())
+    assert honest["training_data"]["visits"] == int(first.sum())
     leaky = certified(asks, Own(), learnt=replace(examples))
     assert [check["leaks"] for check in leaky["checks"] if not check["holds"]] == [["training"]]
 
@@ -134,7 +134,7 @@ def test_an_encoder_that_has_seen_a_test_subject_is_named(met, tmp_path):
     seal(tmp_path)
     told = certified(examples, Pretended(run=str(tmp_path)))
     assert told["holds"] == (met == "nobody")
-    assert told["fitted"][1]["sha256"] == digest(seen)
+    assert told["fitted"][1]["sha256"] == digest_ids(seen)
     assert [c["leaks"] for c in told["checks"] if c["name"] == "own: encoder"] == [
         [] if met == "nobody" else ["encoder"]
     ]

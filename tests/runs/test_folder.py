@@ -11,7 +11,7 @@ import framework.runs.folder as folders
 from framework.config.error_lines import explain
 from framework.errors import UserError
 from framework.files import write_atomic
-from framework.runs.folder import RunFolder, digest
+from framework.runs.folder import RunFolder, digest_sources
 
 CONFIG = {
     "experiment": "forecast",
@@ -64,11 +64,11 @@ def test_the_digest_sees_every_module(tmp_path):
     (tmp_path / "inner").mkdir()
     (tmp_path / "__init__.py").write_text("")
     (tmp_path / "inner" / "a.py").write_text("x = 1\n")
-    seen = [digest(tmp_path)]
+    seen = [digest_sources(tmp_path)]
     (tmp_path / "inner" / "a.py").write_text("x = 2\n")
-    seen.append(digest(tmp_path))
+    seen.append(digest_sources(tmp_path))
     (tmp_path / "inner" / "a.py").rename(tmp_path / "inner" / "b.py")
-    seen.append(digest(tmp_path))
+    seen.append(digest_sources(tmp_path))
     assert len(set(seen)) == 3
 
 
@@ -86,7 +86,7 @@ def test_a_folder_tells_what_made_it(tmp_path):
     assert manifest["device"]["platform"] == "cpu"
     assert {"jax", "numpy", "prognax"} <= set(manifest["versions"])
     assert not folder.finished
-    folder.note(models=["gru"])
+    folder.update_manifest(models=["gru"])
     assert not folder.finished
     folder.finish()
     assert folder.finished
@@ -131,7 +131,7 @@ def test_a_run_that_meets_a_full_disk_says_so_in_its_status_and_leaves_nothing_b
         request.getfixturevalue("full")
         write_atomic(folder.path / "cost.json", "{}")
 
-    with pytest.raises(OSError, match="No space left"), folder.watched():
+    with pytest.raises(OSError, match="No space left"), folder.track_status():
         ends()
     assert folder.status()["state"] == "failed"
     assert "No space left on device" in folder.status()["reason"]
@@ -157,9 +157,9 @@ def test_where_the_system_names_no_file_none_is_named():
 
 def test_a_status_is_corrected_where_a_run_was_killed_between_its_last_two_words(tmp_path):
     folder = started(tmp_path)
-    folder.stands("running")
+    folder.set_status("running")
     folder.finish()
-    folder.once(CONFIG, {}, lambda: pytest.fail("made again"))
+    folder.run_once(CONFIG, {}, lambda: pytest.fail("made again"))
     assert folder.status()["state"] == "finished"
 
 

@@ -9,8 +9,8 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from framework.runs.folder import RunFolder, digest
-from framework.runs.identity import FREE, SOURCES, identity
+from framework.runs.folder import RunFolder, digest_sources
+from framework.runs.identity import COHORT_KEYS, IRRELEVANT_KEYS, identity
 from framework.train.loop import Training
 from framework.train.reconstruction import Pretraining
 
@@ -61,7 +61,7 @@ STUDIES = {
 def test_exactly_the_declared_settings_leave_the_hash(name):
     overrides, fitted = STUDIES[name]
     config = composed(name, *overrides)
-    declared = (*FREE, *SOURCES)
+    declared = (*IRRELEVANT_KEYS, *COHORT_KEYS)
     before = RunFolder.of(resolved(config, fitted), "f").path.name
     seen: dict[bool, list[str]] = {True: [], False: []}
     for key in leaves(OmegaConf.to_container(config)):
@@ -84,14 +84,14 @@ def test_every_declared_setting_is_one_that_some_configuration_has():
         *leaves(OmegaConf.to_container(composed("forecast", "data=nifti", "data.path=x"))),
         "data.leaderboard",
     }
-    for one in (*FREE, *SOURCES):
+    for one in (*IRRELEVANT_KEYS, *COHORT_KEYS):
         assert any(fnmatchcase(key, one) or fnmatchcase(key, f"{one}.*") for key in told), one
 
 
 def test_no_memory_or_checkpoint_setting_of_a_training_is_forgotten():
     names = {*Training.__dataclass_fields__, *Pretraining.__dataclass_fields__}
     free = {name for name in names if name.startswith("checkpoint_") or name == "cache_bytes"}
-    assert free == {key.removeprefix("*.") for key in FREE if key.startswith("*.")} - {"gigabytes"}
+    assert free == {key.removeprefix("*.") for key in IRRELEVANT_KEYS if key.startswith("*.")} - {"gigabytes"}
 
 
 def test_a_training_that_nothing_fitted_refers_to_is_no_part_of_the_run():
@@ -133,6 +133,6 @@ def test_pretrained_encoders_count_by_their_weights(tmp_path):
 
 def test_the_digest_of_the_sources_sees_the_native_kernels(tmp_path):
     (tmp_path / "kernel.cc").write_text("int one = 1;")
-    before = digest(tmp_path)
+    before = digest_sources(tmp_path)
     (tmp_path / "kernel.cc").write_text("int one = 2;")
-    assert digest(tmp_path) != before
+    assert digest_sources(tmp_path) != before

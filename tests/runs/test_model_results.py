@@ -9,7 +9,7 @@ import pytest
 from framework.errors import UserError
 from framework.runs import model_results
 
-KEPT = model_results.Tested({"score": np.arange(12.0).reshape(1, 2, 2, 3)}, {"cost": None, "notes": ["one"]})
+KEPT = model_results.ModelResults({"score": np.arange(12.0).reshape(1, 2, 2, 3)}, {"cost": None, "notes": ["one"]})
 
 
 @pytest.fixture
@@ -19,16 +19,16 @@ def file(tmp_path):
 
 
 def test_it_comes_back(file):
-    found = model_results.Tested.load(file)
+    found = model_results.ModelResults.load(file)
     assert found is not None
-    assert found.facts == KEPT.facts
-    np.testing.assert_array_equal(found.answers["score"], KEPT.answers["score"])
-    assert model_results.Tested.load(file.with_name("slope.npz")) is None
+    assert found.metadata == KEPT.metadata
+    np.testing.assert_array_equal(found.forecasts["score"], KEPT.forecasts["score"])
+    assert model_results.ModelResults.load(file.with_name("slope.npz")) is None
 
 
 def refused(file) -> None:
     with pytest.raises(UserError, match=r"cannot be read .*delete it, and give the same command again"):
-        model_results.Tested.load(file)
+        model_results.ModelResults.load(file)
 
 
 def test_that_of_another_forecaster_is_refused(file):
@@ -43,15 +43,15 @@ def test_damage_is_one_line(file, at):
     refused(file)
 
 
-@pytest.mark.parametrize("what", ["numbers", "facts"])
+@pytest.mark.parametrize("what", ["numbers", "metadata"])
 def test_what_was_put_in_is_refused(file, what):
     """An archive whose own checksums hold."""
     with np.load(file) as held:
         kept = dict(held)
     if what == "numbers":
-        kept["answer score"] = kept["answer score"] + 1
+        kept["forecast score"] = kept["forecast score"] + 1
     else:
-        digest, about = json.loads(str(kept["facts"]))
-        kept["facts"] = np.array(json.dumps([digest, about.replace("one", "two")]))
+        digest, header = json.loads(str(kept["header"]))
+        kept["header"] = np.array(json.dumps([digest, header.replace("one", "two")]))
     np.savez(file, **kept)
     refused(file)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from framework.errors import UserError
-from framework.runs.tracking import MLflow, TensorBoard, flat
+from framework.runs.tracking import MLflow, TensorBoard, flatten
 from tests.experiments.conftest import rows, runner, runs_of, write_table
 
 SETTINGS = {"model": {"width": 4, "layers": [1, 2]}, "seed": 3}
@@ -68,7 +68,7 @@ def test_mlflow_has_the_run_once(run, tmp_path):
 
 
 def test_settings_are_told_by_their_dotted_keys():
-    assert flat({"a": {"b": {"c": 1}}, "d": None}) == {"a.b.c": 1, "d": None}
+    assert flatten({"a": {"b": {"c": 1}}, "d": None}) == {"a.b.c": 1, "d": None}
 
 
 def test_what_cannot_be_tracked_is_told_before_any_work(tmp_path, monkeypatch):

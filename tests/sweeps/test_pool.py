@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from framework.sweeps import pool
-from framework.sweeps.pool import Processes, share
+from framework.sweeps.pool import ProcessPool, run_tasks
 
 TOY = """
 import json, os, pathlib, signal, sys
@@ -19,7 +19,7 @@ for line in sys.stdin:
     mark.write_text(str(begun + 1))
     if begun < task["deaths"]:
         os.kill(os.getpid(), signal.SIGKILL) if task["number"] % 2 else os._exit(3)
-    print(json.dumps({"said": "half"}), flush=True)
+    print(json.dumps({"progress": "half"}), flush=True)
     print(json.dumps({"value": task["number"]}), flush=True)
 """
 
@@ -27,7 +27,7 @@ for line in sys.stdin:
 @pytest.fixture
 def toy(monkeypatch):
     command, pipe = [sys.executable, "-c", TOY], subprocess.PIPE
-    monkeypatch.setattr(pool, "_worker", lambda: subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+    monkeypatch.setattr(pool, "_start_worker", lambda: subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
 
 
 @pytest.mark.usefixtures("toy")
@@ -36,44 +36,44 @@ def test_whoever_dies_is_begun_again_once_and_the_others_are_done(tmp_path, crew
     deaths = [0, 1, 0, 2, 9, 0, 0, 0]
     tasks = [{"number": number, "deaths": count, "folder": str(tmp_path)} for number, count in enumerate(deaths)]
     told: dict[int, list] = {place: [] for place in range(len(tasks))}
-    share(tasks, crew, lambda place, answer: told[place].append(answer))
-    by_hand = "its process was killed by SIGKILL, by hand or for want of memory"
-    half = {"said": "half"}
+    run_tasks(tasks, crew, lambda place, answer: told[place].append(answer))
+    by_hand = "its process was killed by SIGKILL, manually or for lack of memory"
+    half = {"progress": "half"}
     for place in (0, 2, 5, 6, 7):
         assert told[place] == [half, {"value": place}]
-    assert told[1] == [{"killed": by_hand, "again": True}, half, {"value": 1}]
-    assert told[3] == [{"killed": by_hand, "again": True}, {"killed": by_hand, "again": False}]
-    assert told[4][-1] == {"killed": "its process ended, code 3", "again": False}
+    assert told[1] == [{"killed": by_hand, "retry": True}, half, {"value": 1}]
+    assert told[3] == [{"killed": by_hand, "retry": True}, {"killed": by_hand, "retry": False}]
+    assert told[4][-1] == {"killed": "its process ended, code 3", "retry": False}
     assert [int((tmp_path / str(place)).read_text()) for place in range(8)] == [1, 2, 1, 2, 2, 1, 1, 1]
 
 
 @pytest.mark.usefixtures("toy")
 def test_what_goes_wrong_here_is_raised_here(tmp_path):
     with pytest.raises(TypeError, match="not JSON serializable"):
-        share([{"number": object(), "deaths": 0, "folder": str(tmp_path)}], 1, lambda place, answer: None)
+        run_tasks([{"number": object(), "deaths": 0, "folder": str(tmp_path)}], 1, lambda place, answer: None)
 
 
 @pytest.mark.usefixtures("toy")
 def test_a_process_serves_again_and_one_that_is_gone_is_passed_over(tmp_path):
-    processes = Processes()
-    processes.ahead()
-    first = processes.take()
-    processes.give(first)
+    processes = ProcessPool()
+    processes.prewarm()
+    first = processes.acquire()
+    processes.release(first)
 
     def shared(number):
         told = []
-        share([{"number": number, "deaths": 0, "folder": str(tmp_path)}], 1, lambda _, a: told.append(a), processes)
+        run_tasks([{"number": number, "deaths": 0, "folder": str(tmp_path)}], 1, lambda _, a: told.append(a), processes)
         return told[-1]
 
     assert shared(0) == {"value": 0}
-    assert processes.take() is first
-    processes.give(first)
+    assert processes.acquire() is first
+    processes.release(first)
     first.kill()
     first.wait()
     assert shared(1) == {"value": 1}
-    second = processes.take()
+    second = processes.acquire()
     assert second is not first
-    processes.give(second)
+    processes.release(second)
     del processes
     gc.collect()
     assert second.returncode == 0  # let go, and waited for
@@ -86,7 +86,7 @@ for line in sys.stdin:
     first = task["number"] == 0
     if first:
         time.sleep(1)
-        print(json.dumps({"said": str(time.monotonic())}), flush=True)
+        print(json.dumps({"progress": str(time.monotonic())}), flush=True)
         time.sleep(1)
     print(json.dumps({"value": time.monotonic()}), flush=True)
 """
@@ -94,12 +94,12 @@ for line in sys.stdin:
 
 def test_the_others_begin_at_the_first_word_of_the_first(monkeypatch):
     command, pipe = [sys.executable, "-c", SLOW], subprocess.PIPE
-    monkeypatch.setattr(pool, "_worker", lambda: subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+    monkeypatch.setattr(pool, "_start_worker", lambda: subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
     told = []
-    share([{"number": 0}, {"number": 1}], 2, lambda place, answer: told.append((place, answer)))
+    run_tasks([{"number": 0}, {"number": 1}], 2, lambda place, answer: told.append((place, answer)))
     (first, said), (second, other), (third, own) = told
     assert (first, second, third) == (0, 1, 0)
-    assert float(said["said"]) < other["value"] < own["value"]
+    assert float(said["progress"]) < other["value"] < own["value"]
 
 
 @pytest.mark.usefixtures("toy")
@@ -109,7 +109,7 @@ def test_where_something_goes_wrong_nobody_goes_on(tmp_path):
 
     before = set(threading.enumerate())
     with pytest.raises(ValueError, match="own"):
-        share([{"number": n, "deaths": 0, "folder": str(tmp_path)} for n in range(50)], 2, told)
+        run_tasks([{"number": n, "deaths": 0, "folder": str(tmp_path)} for n in range(50)], 2, told)
     for one in set(threading.enumerate()) - before:
         one.join(timeout=20)
         assert not one.is_alive()

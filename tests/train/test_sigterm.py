@@ -20,9 +20,9 @@ def before():
 def test_it_notes_the_first_and_leaves_the_second_to_who_was_there(before):
     mine = signal.getsignal(signal.SIGTERM)
     with Termination() as termination:
-        assert not termination.asked
+        assert not termination.requested
         signal.raise_signal(signal.SIGTERM)
-        assert termination.asked
+        assert termination.requested
         assert before == []
         signal.raise_signal(signal.SIGTERM)
         assert before == [1]
@@ -41,7 +41,7 @@ def test_in_another_thread_it_hears_nothing(before):
 
     def listen():
         with Termination() as termination:
-            found.append((termination.asked, signal.getsignal(signal.SIGTERM)))
+            found.append((termination.requested, signal.getsignal(signal.SIGTERM)))
 
     mine = signal.getsignal(signal.SIGTERM)
     thread = Thread(target=listen)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from framework.runs.folder import RunFolder
-from framework.train.stopping import LINES, REASONS, Stop
+from framework.train.stopping import MESSAGES, REASONS, Stop
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -40,7 +40,7 @@ def collecting():
 def run(config):
     folder = RunFolder(Path(sys.argv.pop()))
     folder.path.mkdir()
-    with folder.watched():
+    with folder.track_status():
         globals()[sys.argv.pop()]()
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a test begun in the background has ignored
@@ -69,21 +69,21 @@ def test_a_signal_ends_a_run_in_one_line_with_a_true_status(tmp_path, depth, num
         finally:
             life.kill()
     assert life.returncode == 128 + number
-    assert err.splitlines() == [LINES[number]]
+    assert err.splitlines() == [MESSAGES[number]]
     status = RunFolder(tmp_path / "run").status()
     assert status["state"] == "stopped"
-    assert status["reason"] in (REASONS[number], LINES[number])
+    assert status["reason"] in (REASONS[number], MESSAGES[number])
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["status.json"]
 
 
 def test_one_inside_another_only_adds_its_mark():
-    before = [signal.getsignal(number) for number in LINES]
+    before = [signal.getsignal(number) for number in MESSAGES]
     outer, inner = (lambda reason: None), (lambda reason: None)
     with Stop(outer) as host:
         with Stop(inner):
             assert host._marks == [outer, inner]
         assert host._marks == [outer]
-    assert [signal.getsignal(number) for number in LINES] == before
+    assert [signal.getsignal(number) for number in MESSAGES] == before
 
 
 def test_where_somebody_else_listens_it_leaves_the_signal_to_him():
@@ -100,12 +100,12 @@ def test_where_somebody_else_listens_it_leaves_the_signal_to_him():
 
 def test_what_is_finished_stays_finished_whatever_comes_after(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.note(created="now")
+    folder.update_manifest(created="now")
 
     def ends() -> None:
         folder.finish()
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), folder.watched():
+    with pytest.raises(KeyboardInterrupt), folder.track_status():
         ends()
     assert folder.status()["state"] == "finished"

@@ -1,8 +1,8 @@
-"""Which trials are drawn together, and how many of them go on to longer jobs.
+"""Brackets of trials that are drawn together, and promotion to longer jobs.
 
 Hyperband (Li et al. 2018, JMLR 18(185), Algorithm 1): brackets trade many trials that begin short against few that
-begin long; within a bracket the best 1/factor of each rung go on. A trial's job at the next rung is a run of its own,
-not the going on of the shorter one: its schedule is another, any launcher can run it, and its folder is found again.
+begin long; within a bracket the best 1/factor of each rung go on. A trial's job at the next rung is a separate run
+that does not continue the shorter one: its schedule differs, any launcher can run it, and its folder is found again.
 That costs at most factor / (factor - 1) times the steps.
 """
 
@@ -16,9 +16,9 @@ from framework.errors import UserError
 
 @dataclass(frozen=True)
 class Rung:
-    """Jobs of one length: `level` of the fidelity (None where all are alike); `keep` go on to the next, 0 is the last.
+    """Jobs of one length: `level` of the fidelity (None where all are equal); `keep` trials are promoted, 0 at last.
 
-    `jobs` have been run by the bracket's rungs before it.
+    `jobs` is the number of jobs of the bracket's rungs before it.
     """
 
     level: int | None = None
@@ -28,7 +28,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Bracket:
-    """`size` trials from number `first` on, through its rungs; its first job is number `job`."""
+    """`size` trials from number `first` on, and their rungs; the first job is number `job`."""
 
     first: int
     size: int
@@ -38,8 +38,10 @@ class Bracket:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """A key whose number makes a job short (`least`) or long (`most`). `brackets` null is all of Hyperband's, 1 is
-    successive halving alone, from the shortest jobs. Raises UserError for numbers that leave nothing to halve.
+    """A key whose number makes a job short (`least`) or long (`most`).
+
+    `brackets` null: all of Hyperband's; 1: successive halving alone, from the shortest jobs. Raise UserError for
+    numbers that do not allow a promotion.
     """
 
     key: str
@@ -49,18 +51,18 @@ class Fidelity:
     brackets: int | None
 
     @staticmethod
-    def of(told: Mapping[str, Any]) -> "Fidelity":
+    def of(settings: Mapping[str, Any]) -> "Fidelity":
         names = Fidelity.__dataclass_fields__
-        if unknown := sorted(set(told) - set(names)):
+        if unknown := sorted(set(settings) - set(names)):
             raise UserError(f"hydra.sweeper.fidelity: no {unknown[0]!r}; it takes {', '.join(names)}")
-        if absent := [name for name in ("key", "least", "most") if told.get(name) is None]:
+        if absent := [name for name in ("key", "least", "most") if settings.get(name) is None]:
             raise UserError(
                 f"hydra.sweeper.fidelity needs {absent[0]!r}; for example key=optimizer.steps least=50 most=450"
             )
         for name in ("least", "most", "factor"):
-            if not isinstance(told[name], int):
-                raise UserError(f"hydra.sweeper.fidelity.{name} is {told[name]!r}; expected a whole number")
-        return Fidelity(**told)
+            if not isinstance(settings[name], int):
+                raise UserError(f"hydra.sweeper.fidelity.{name} is {settings[name]!r}; expected an integer")
+        return Fidelity(**settings)
 
     def __post_init__(self):
         if self.factor < 2:
@@ -79,11 +81,11 @@ class Fidelity:
         top = 0
         while self.least * self.factor ** (top + 1) <= self.most:
             top += 1
-        made = []
+        shapes = []
         for s in range(top, -1, -1)[: self.brackets]:
             size = -(-(top + 1) * self.factor**s // (s + 1))
             counts = [size // self.factor**i for i in range(s + 1)] + [0]
-            made.append(
+            shapes.append(
                 (
                     size,
                     tuple(
@@ -92,17 +94,17 @@ class Fidelity:
                     ),
                 )
             )
-        return made
+        return shapes
 
 
 def batches(trials: int, size: int) -> Iterator[Bracket]:
-    """All trials, so many at once, each one job."""
+    """Yield brackets of `size` trials, each trial one job."""
     for first in range(0, trials, size):
         yield Bracket(first, min(size, trials - first), first)
 
 
 def hyperband(trials: int, fidelity: Fidelity) -> Iterator[Bracket]:
-    """Whole brackets, in turn, until there are at least so many trials."""
+    """Yield complete brackets, in turn, until there are at least so many trials."""
     first = job = 0
     for turn in count():
         if first >= trials:

@@ -1,6 +1,6 @@
-"""How the next trial's settings are drawn: a function of the seed, the trial's number and the trials before it.
+"""Samplers of a trial's settings, as a function of the seed, the trial's number and the trials before it.
 
-A sampler is made anew for each trial, so that a search that was killed draws what it would have drawn.
+Each trial has a new sampler, so that a resumed search draws the same settings.
 """
 
 import hashlib
@@ -16,19 +16,19 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from framework.errors import UserError
-from framework.sweeps.search.evolution import Evolution
+from framework.sweeps.search.evolution import CmaEsSampler
 from framework.sweeps.search.settings import Settings
 
 Dimensions = Mapping[str, BaseDistribution]
 
 
-def sampler(settings: Settings, dimensions: Dimensions, number: int) -> BaseSampler:
-    """That of a trial. Raises UserError where it cannot draw from such dimensions."""
+def build_sampler(settings: Settings, dimensions: Dimensions, number: int) -> BaseSampler:
+    """Return the sampler of a trial. Raise UserError where it cannot draw from such dimensions."""
     seed = int.from_bytes(hashlib.sha256(f"{settings.seed} {number}".encode()).digest()[:4])
     if settings.sampler == "grid":
-        return Grid(dimensions)
+        return GridSampler(dimensions)
     if settings.sampler == "cmaes":
-        return Evolution(dimensions, settings.seed, settings.batch, settings.sigma, RandomSampler(seed))
+        return CmaEsSampler(dimensions, settings.seed, settings.batch, settings.sigma, RandomSampler(seed))
     if settings.sampler == "random":
         return RandomSampler(seed)
     with warnings.catch_warnings():
@@ -36,16 +36,16 @@ def sampler(settings: Settings, dimensions: Dimensions, number: int) -> BaseSamp
         return TPESampler(seed=seed, n_startup_trials=settings.startup, multivariate=True, constant_liar=True)
 
 
-def size(dimensions: Dimensions) -> int:
-    """How many points a grid over them has. Raises UserError for an interval, which has no end of them."""
-    return len(_points(dimensions))
+def grid_size(dimensions: Dimensions) -> int:
+    """Return the number of points of a grid. Raise UserError for an interval, whose values cannot be listed."""
+    return len(_grid_points(dimensions))
 
 
-class Grid(BaseSampler):
-    """Every combination once, the last key turning fastest."""
+class GridSampler(BaseSampler):
+    """Every combination once, the last key changing fastest."""
 
     def __init__(self, dimensions: Dimensions):
-        self._dimensions, self._points = dict(dimensions), _points(dimensions)
+        self._dimensions, self._points = dict(dimensions), _grid_points(dimensions)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._dimensions
@@ -57,17 +57,17 @@ class Grid(BaseSampler):
         raise AssertionError(f"a grid lists {param_name}")
 
 
-def _points(dimensions: Dimensions) -> list[dict[str, Any]]:
-    listed = [_values(key, one) for key, one in dimensions.items()]
+def _grid_points(dimensions: Dimensions) -> list[dict[str, Any]]:
+    listed = [_grid_values(key, distribution) for key, distribution in dimensions.items()]
     return [dict(zip(dimensions, point, strict=True)) for point in product(*listed)]
 
 
-def _values(key: str, distribution: BaseDistribution) -> list:
+def _grid_values(key: str, distribution: BaseDistribution) -> list:
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
     if isinstance(distribution, IntDistribution) and not distribution.log:
         return list(range(distribution.low, distribution.high + 1, distribution.step))
     if isinstance(distribution, FloatDistribution) and distribution.step:
-        many = round((distribution.high - distribution.low) / distribution.step)
-        return [distribution.low + i * distribution.step for i in range(many + 1)]
-    raise UserError(f"{key}: a grid lists its values, an interval has no end of them; give it a choice or a range")
+        steps = round((distribution.high - distribution.low) / distribution.step)
+        return [distribution.low + i * distribution.step for i in range(steps + 1)]
+    raise UserError(f"{key}: the values of an interval cannot be listed in a grid; give it a choice or a range")

@@ -1,6 +1,7 @@
-"""A search: trials are drawn, run in batches by whichever launcher there is, told, and found again after a kill."""
+"""Search: trials are drawn, run in batches by any launcher, recorded, and resumed after a kill."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,76 +18,76 @@ Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Values]]
 
 
 class Search:
-    """Brings a study to as many trials as asked for. `launch(overrides of each job, the first one's number)` runs them.
+    """Search that adds trials to a study. `launch(overrides of each job, number of the first job)` runs jobs.
 
-    What is drawn is written down before it is run, and all of it is a function of the seed and of what was told
-    before; so a search that was killed runs its last batch again (whose finished jobs are found, not made) and goes on
-    as if nothing had happened. A job's number tells which trial it is, at which rung.
+    Drawn settings are saved before they are run, and depend only on the seed and the results recorded before; so a
+    search that was killed runs its last batch again (whose finished jobs are found, not repeated) and gives the same
+    trials. A job's number determines its trial and rung.
     """
 
     def __init__(self, study: optuna.Study, space: Space, settings: Settings, launch: Launch):
         self._study, self._space, self._settings, self._launch = study, space, settings, launch
-        self._fidelity = Fidelity.of(settings.fidelity) if settings.halves else None
-        self._limit = samplers.size(space.dimensions) if settings.sampler == "grid" else math.inf
-        samplers.sampler(settings, space.dimensions, 0)  # raises where it cannot be made
-        study.sampler = optuna.samplers.RandomSampler()  # nothing is drawn by the study itself
+        self._fidelity = Fidelity.of(settings.fidelity) if settings.uses_fidelity else None
+        self._limit = samplers.grid_size(space.dimensions) if settings.sampler == "grid" else math.inf
+        samplers.build_sampler(settings, space.dimensions, 0)  # raises where it cannot be built
+        study.sampler = optuna.samplers.RandomSampler()  # the study itself draws nothing
 
     def run(self) -> None:
         for bracket in self.brackets():
-            numbers = self._drawn(bracket)
+            numbers = self._draw(bracket)
             for rung in bracket.rungs:
-                numbers = self._climbed(bracket, rung, numbers)
+                numbers = self._run_rung(bracket, rung, numbers)
 
     def brackets(self) -> Iterator[Bracket]:
-        """What belongs together, in order."""
+        """Yield the brackets, in order."""
         trials = int(min(self._settings.trials, self._limit))
         if self._fidelity is None:
             return batches(trials, self._settings.batch)
         return hyperband(trials, self._fidelity)
 
-    def _drawn(self, bracket: Bracket) -> list[int]:
-        """The bracket's trials; those that are not there yet are drawn, each written whole.
+    def _draw(self, bracket: Bracket) -> list[int]:
+        """Return the numbers of a bracket's trials; missing trials are drawn, each saved in one step.
 
-        They are drawn in a twin of the study in memory, since Optuna writes a trial setting by setting: one that was
-        killed in between would go on with other settings than it would have had.
+        They are drawn in a copy of the study in memory, since Optuna saves a trial setting by setting: a search that
+        was killed in between would resume with other settings.
         """
-        there, end = self._study.get_trials(deepcopy=False), bracket.first + bracket.size
+        trials, end = self._study.get_trials(deepcopy=False), bracket.first + bracket.size
         if self._settings.sampler == "grid":
             end = min(end, int(self._limit))
-        if len(there) < end:
-            twin = optuna.create_study(directions=self._study.directions)
-            twin.add_trials(there)
-            for number in range(len(there), end):
-                twin.sampler = samplers.sampler(self._settings, self._space.dimensions, number)
-                drawn = twin.ask(dict(self._space.dimensions))
+        if len(trials) < end:
+            copy = optuna.create_study(directions=self._study.directions)
+            copy.add_trials(trials)
+            for number in range(len(trials), end):
+                copy.sampler = samplers.build_sampler(self._settings, self._space.dimensions, number)
+                drawn = copy.ask(dict(self._space.dimensions))
                 self._study.add_trial(
                     create_trial(state=TrialState.RUNNING, params=drawn.params, distributions=drawn.distributions)
                 )
         return list(range(bracket.first, end))
 
-    def _climbed(self, bracket: Bracket, rung: Rung, numbers: Sequence[int]) -> list[int]:
-        """Run a rung's jobs unless all are known, and say which trials go on."""
+    def _run_rung(self, bracket: Bracket, rung: Rung, numbers: Sequence[int]) -> list[int]:
+        """Run the jobs of a rung unless all have values; return the numbers of the promoted trials."""
         trials = self._study.get_trials(deepcopy=False)
-        if not all(self._known(trials[number], rung) for number in numbers):
+        if not all(self._has_value(trials[number], rung) for number in numbers):
             jobs = [job for number in numbers for job in self._jobs(trials[number], rung)]
             k = len(self._space.repeats)
-            told = self._launch(jobs, (bracket.job + rung.jobs) * k)
+            values = self._launch(jobs, (bracket.job + rung.jobs) * k)
             for i, number in enumerate(numbers):
-                self._tell(trials[number], rung, _mean(told[i * k : (i + 1) * k]))
-        return self._promoted(rung, numbers)
+                self._tell(trials[number], rung, _mean(values[i * k : (i + 1) * k]))
+        return self._promote(rung, numbers)
 
-    def _known(self, trial: FrozenTrial, rung: Rung) -> bool:
+    def _has_value(self, trial: FrozenTrial, rung: Rung) -> bool:
         return trial.state.is_finished() or rung.level in trial.intermediate_values
 
     def _jobs(self, trial: FrozenTrial, rung: Rung) -> list[list[str]]:
-        """A trial's jobs at this rung: one a repeat."""
-        own = self._space.overrides(trial.params)
+        """Return a trial's jobs at this rung, one for each repeat."""
+        overrides = self._space.overrides(trial.params)
         if self._fidelity is not None:
-            own.append(f"{self._fidelity.key}={rung.level}")
-        return [[*own, *more] for more in self._space.repeats]
+            overrides.append(f"{self._fidelity.key}={rung.level}")
+        return [[*overrides, *repeat] for repeat in self._space.repeats]
 
     def _tell(self, trial: FrozenTrial, rung: Rung, values: Values) -> None:
-        if self._known(trial, rung):
+        if self._has_value(trial, rung):
             return
         if values is None:
             self._study.tell(trial.number, state=TrialState.FAIL)
@@ -96,8 +97,8 @@ class Search:
         if rung.keep == 0:
             self._study.tell(trial.number, list(values))
 
-    def _promoted(self, rung: Rung, numbers: Sequence[int]) -> list[int]:
-        """The best of a rung, in order of their numbers; the others are pruned."""
+    def _promote(self, rung: Rung, numbers: Sequence[int]) -> list[int]:
+        """Return the best trials of a rung, in order of their numbers, and prune the others."""
         if rung.level is None or rung.keep == 0:
             return []
         trials, level = self._study.get_trials(deepcopy=False), rung.level
@@ -109,23 +110,25 @@ class Search:
         return sorted(trial.number for trial in reached[: rung.keep])
 
 
-def summary(study: optuna.Study, space: Space) -> str:
-    """How many trials of how many ended in what, and the best: several where several objectives disagree."""
+def summarize_study(study: optuna.Study, space: Space) -> str:
+    """Return the numbers of ended, failed and pruned trials, and the best trials (several on a Pareto front)."""
     trials: list[Any] = study.get_trials(deepcopy=False)
-    counts = {state: sum(one.state == state for one in trials) for state in (TrialState.FAIL, TrialState.PRUNED)}
-    told = ", ".join(f"{count} {name}" for count, name in zip(counts.values(), ("failed", "pruned"), strict=True))
-    ended = any(one.state == TrialState.COMPLETE for one in trials)
-    lines = [f"search: {sum(one.state.is_finished() for one in trials)} of {len(trials)} trials ended, {told}"]
-    best = ([study.best_trial] if len(study.directions) == 1 else study.best_trials) if ended else []
-    for one in best:
-        values = ", ".join(f"{value:.4g}" for value in one.values)
-        lines.append(f"  best {values} (trial {one.number}): {' '.join(space.drawn(one.params))}")
+    count = Counter(trial.state for trial in trials)
+    ended = sum(trial.state.is_finished() for trial in trials)
+    failed, pruned = count[TrialState.FAIL], count[TrialState.PRUNED]
+    lines = [f"search: {ended} of {len(trials)} trials ended, {failed} failed, {pruned} pruned"]
+    best = (
+        ([study.best_trial] if len(study.directions) == 1 else study.best_trials) if count[TrialState.COMPLETE] else []
+    )
+    for trial in best:
+        values = ", ".join(f"{value:.4g}" for value in trial.values)
+        lines.append(f"  best {values} (trial {trial.number}): {' '.join(space.sampled_overrides(trial.params))}")
     return "\n".join(lines)
 
 
 def _mean(jobs: Sequence[Values]) -> Values:
-    """The mean of each objective over a trial's repeats; None where one failed."""
-    told = [one for one in jobs if one is not None]
-    if len(told) < len(jobs):
+    """Return the mean of each objective over a trial's repeats; None where one failed."""
+    values = [objectives for objectives in jobs if objectives is not None]
+    if len(values) < len(jobs):
         return None
-    return [sum(column) / len(told) for column in zip(*told, strict=True)]
+    return [sum(column) / len(values) for column in zip(*values, strict=True)]

@@ -1,4 +1,4 @@
-"""What a search is told: how settings are drawn, how many, by what they are judged."""
+"""Settings of a search: the sampler, the number of trials, the objectives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 from framework.errors import UserError, suggest
 
 SAMPLERS = ("tpe", "cmaes", "random", "grid")
-COSTS = ("seconds", "compile_seconds", "step_flops", "step_bytes", "peak_memory")  # objectives from a run's cost.json
+COSTS = ("seconds", "compile_seconds", "step_flops", "step_bytes", "peak_memory")  # objectives in a run's cost.json
 LOSS = "loss"
 FIDELITY = {"key": None, "least": None, "most": None, "factor": 3, "brackets": None}
 
@@ -16,14 +16,14 @@ FIDELITY = {"key": None, "least": None, "most": None, "factor": 3, "brackets": N
 class Settings:
     """The keys of `hydra.sweeper`.
 
-    `batch` trials are drawn at once and handed to the launcher together; with `cmaes` they are a generation. The first
-    `startup` of `tpe` are random, `sigma` is the first spread of `cmaes`. `params` is searched beside what the command
-    line says, which wins. Every trial runs over all of `repeat`, overrides such as `seed=0,1,2`, and the mean counts.
-    All of `objectives` are to be small: `loss` is what the command returns, the others are numbers of the run's
-    `cost.json`. `fidelity.key` makes jobs short or long, from `least` to `most`; few go on to the next longer jobs (see
-    `Fidelity`). `storage` is a file of SQLite; null keeps it in the sweep's folder.
+    `batch` trials are drawn at once and given to the launcher together; with `cmaes` they are a generation. The first
+    `startup` trials of `tpe` are random, `sigma` is the initial step size of `cmaes`. `params` is searched in addition
+    to the keys of the command line, which take precedence. Every trial runs all of `repeat`, overrides such as
+    `seed=0,1,2`, and its value is the mean. All of `objectives` are minimized: `loss` is the value of the command, the
+    others are in the run's `cost.json`. `fidelity.key` sets the length of jobs, from `least` to `most`; few trials are
+    promoted to longer jobs (see `Fidelity`). `storage` is a file of SQLite; null: in the sweep's folder.
 
-    Raises UserError for what cannot be.
+    Raise UserError for invalid settings.
     """
 
     sampler: str = "tpe"
@@ -46,32 +46,32 @@ class Settings:
                 raise UserError(f"hydra.sweeper.{name} is {getattr(self, name)}; expected 1 or more")
         if not 0 < self.sigma <= 1:
             raise UserError(
-                f"hydra.sweeper.sigma is {self.sigma}; expected a share of each range, above 0 and at most 1"
+                f"hydra.sweeper.sigma is {self.sigma}; expected a fraction of each range, above 0 and at most 1"
             )
         if not self.objectives:
             raise UserError("hydra.sweeper.objectives is empty; expected at least loss")
         for name in self.objectives:
             if name not in (LOSS, *COSTS):
                 raise _unknown("objective", name, (LOSS, *COSTS))
-        if self.halves and len(self.objectives) > 1:
-            raise UserError(f"hydra.sweeper.fidelity ranks by one objective, got {self.objectives}; leave one of them")
+        if self.uses_fidelity and len(self.objectives) > 1:
+            raise UserError(f"hydra.sweeper.fidelity ranks by one objective, got {self.objectives}; keep one of them")
         if self.sampler == "cmaes":
-            self._evolves()
+            self._check_cmaes()
 
-    def _evolves(self) -> None:
+    def _check_cmaes(self) -> None:
         if len(self.objectives) > 1:
-            raise UserError(f"hydra.sweeper.sampler=cmaes has one objective, got {self.objectives}; leave one of them")
-        if self.halves:
+            raise UserError(f"hydra.sweeper.sampler=cmaes has one objective, got {self.objectives}; keep one of them")
+        if self.uses_fidelity:
             raise UserError("hydra.sweeper.sampler=cmaes compares jobs of one length; leave hydra.sweeper.fidelity out")
         if self.batch < 4:
             raise UserError(f"hydra.sweeper.batch is {self.batch}, a generation of cmaes; expected 4 or more")
 
     @property
-    def halves(self) -> bool:
+    def uses_fidelity(self) -> bool:
         """Whether trials begin with short jobs."""
         return self.fidelity != FIDELITY
 
 
-def _unknown(what: str, name: str, there: Sequence[str]) -> UserError:
-    suggestion = suggest(name, there, f"there are {', '.join(there)}")
-    return UserError(f"hydra.sweeper: no {what} {name!r}; {suggestion}")
+def _unknown(kind: str, name: str, options: Sequence[str]) -> UserError:
+    suggestion = suggest(name, options, f"available are {', '.join(options)}")
+    return UserError(f"hydra.sweeper: no {kind} {name!r}; {suggestion}")

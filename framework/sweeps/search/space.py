@@ -1,4 +1,4 @@
-"""What is searched: Hydra's sweeps as Optuna's distributions, and what was drawn as Hydra's overrides."""
+"""Search space: Hydra's sweeps as Optuna's distributions, and drawn values as Hydra's overrides."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,36 +28,37 @@ class Space:
 
     @staticmethod
     def of(overrides: Sequence[Override], repeat: Sequence[Override] = ()) -> "Space":
-        """Of parsed overrides; of two with the same key the later counts. Raises UserError where nothing is searched.
+        """Build the space of parsed overrides, the last one of each key. Raise UserError where nothing is searched.
 
-        The order of keys says nothing, so that it cannot change what is drawn.
+        The keys are sorted, so that their order on the command line does not change the trials.
         """
-        last = {one.get_key_element(): one for one in overrides}
-        dimensions = {key: _distribution(key, one) for key, one in sorted(last.items()) if one.is_sweep_override()}
+        last = {override.get_key_element(): override for override in overrides}
+        swept = {key: override for key, override in sorted(last.items()) if override.is_sweep_override()}
+        dimensions = {key: _distribution(key, override) for key, override in swept.items()}
         if not dimensions:
             raise UserError(f"nothing to search; give at least one key a range or a choice, such as {EXAMPLE}")
-        fixed = tuple(str(one.input_line) for one in last.values() if not one.is_sweep_override())
-        return Space(dimensions, fixed, tuple(product(*(_listed(one) for one in repeat))))
+        fixed = tuple(str(override.input_line) for key, override in last.items() if key not in swept)
+        return Space(dimensions, fixed, tuple(product(*map(_list_values, repeat))))
 
-    def drawn(self, values: Mapping[str, Any]) -> list[str]:
-        """These values as overrides."""
-        return [f"{key}={_text(values[key])}" for key in self.dimensions]
+    def sampled_overrides(self, values: Mapping[str, Any]) -> list[str]:
+        """Return these values as overrides."""
+        return [f"{key}={_format(values[key])}" for key in self.dimensions]
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """The overrides of a job with these values."""
-        return [*self.fixed, *self.drawn(values)]
+        """Return the overrides of a job with these values."""
+        return [*self.fixed, *self.sampled_overrides(values)]
 
-    def samples(self) -> Iterable[list[str]]:
-        """Jobs that name every option once, to see beforehand that they can be composed."""
-        usual = {key: _options(one)[0] for key, one in self.dimensions.items()}
-        yield self.overrides(usual)
-        for key, one in self.dimensions.items():
-            for option in _options(one)[1:]:
-                yield self.overrides(usual | {key: option})
+    def trial_overrides(self) -> Iterable[list[str]]:
+        """Yield the overrides of jobs that use every option once, to check beforehand that they can be composed."""
+        first = {key: _options(distribution)[0] for key, distribution in self.dimensions.items()}
+        yield self.overrides(first)
+        for key, distribution in self.dimensions.items():
+            for option in _options(distribution)[1:]:
+                yield self.overrides(first | {key: option})
 
-    def told(self) -> dict[str, str]:
-        """In words, to know it again."""
-        return {key: _words(one) for key, one in self.dimensions.items()}
+    def describe(self) -> dict[str, str]:
+        """Return the dimensions in words, by which a search is recognized."""
+        return {key: _describe(distribution) for key, distribution in self.dimensions.items()}
 
 
 def _distribution(key: str, override: Override) -> BaseDistribution:
@@ -72,12 +73,12 @@ def _distribution(key: str, override: Override) -> BaseDistribution:
         step = numbers[1] - numbers[0]
         if all(number.is_integer() for number in numbers):
             return IntDistribution(int(min(numbers)), int(max(numbers)), step=int(abs(step)))
-        return FloatDistribution(min(numbers), max(numbers), step=float(_text(abs(step))))
+        return FloatDistribution(min(numbers), max(numbers), step=float(_format(abs(step))))
     return CategoricalDistribution(options)
 
 
-def _listed(override: Override) -> list[str]:
-    """The values of a repeated key. Raises UserError where they cannot be listed."""
+def _list_values(override: Override) -> list[str]:
+    """Return the overrides of a repeated key. Raise UserError where its values cannot be listed."""
     key = override.get_key_element()
     if override.is_discrete_sweep():
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
@@ -93,9 +94,9 @@ def _interval(key: str, sweep: IntervalSweep) -> BaseDistribution:
     if unknown := sorted(sweep.tags - {"log"}):
         raise UserError(f"{key}: no tag {unknown[0]!r}; an interval takes the tag log alone")
     if not low < high:
-        raise UserError(f"{key}: interval({_text(low)}, {_text(high)}) is empty; expected the smaller number first")
+        raise UserError(f"{key}: interval({_format(low)}, {_format(high)}) is empty; expected the smaller number first")
     if log and low <= 0:
-        raise UserError(f"{key}: an interval from {_text(low)} has no logarithm; begin it above 0")
+        raise UserError(f"{key}: an interval from {_format(low)} has no logarithm; begin it above 0")
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log)
     return FloatDistribution(low, high, log=log)
@@ -108,15 +109,15 @@ def _options(distribution: BaseDistribution) -> Sequence[Any]:
     return [distribution.low]
 
 
-def _words(distribution: BaseDistribution) -> str:
+def _describe(distribution: BaseDistribution) -> str:
     if isinstance(distribution, CategoricalDistribution):
         return f"one of {', '.join(map(str, distribution.choices))}"
     assert isinstance(distribution, (IntDistribution, FloatDistribution))
     kind = "whole" if isinstance(distribution, IntDistribution) else "real"
-    by = f" by {_text(distribution.step)}" if distribution.step else ""
+    by = f" by {_format(distribution.step)}" if distribution.step else ""
     log = " on a log scale" if distribution.log else ""
-    return f"{kind} from {_text(distribution.low)} to {_text(distribution.high)}{by}{log}"
+    return f"{kind} from {_format(distribution.low)} to {_format(distribution.high)}{by}{log}"
 
 
-def _text(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""A study on disk: opened by one process at a time, and only by the search that it was made for."""
+"""Optuna study on disk, opened by one process at a time and only for the search that it was made for."""
 
 import hashlib
 import json
@@ -16,17 +16,17 @@ FILE = "search.db"
 NAME = "search"
 
 
-def digest(what: Mapping[str, object]) -> str:
-    """A name for what is searched: the same command finds its own study again."""
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+def digest(identity: Mapping[str, object]) -> str:
+    """Return a name of a search, by which the same command finds its study again."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @contextmanager
-def opened(file: Path, what: Mapping[str, object], objectives: int) -> Iterator[optuna.Study]:
+def open_study(file: Path, identity: Mapping[str, object], objectives: int) -> Iterator[optuna.Study]:
     """Open the study in a file of SQLite, made where there is none, while other processes are kept from it.
 
-    Raise UserError where the file cannot be written, is something else, belongs to another search (`what` says which
-    it is), or is in use.
+    Raise UserError where the file cannot be written, is not a study, belongs to another search than that of
+    `identity`, or is in use.
     """
     with lock_file(file, "hydra.sweeper.storage"):
         try:
@@ -38,27 +38,27 @@ def opened(file: Path, what: Mapping[str, object], objectives: int) -> Iterator[
                 load_if_exists=True,
             )
         except (SQLAlchemyError, RuntimeError, ValueError) as error:  # of no SQLite, of another version or objectives
-            why = str(error.__cause__ or error).splitlines()[0]
+            reason = str(error.__cause__ or error).splitlines()[0]
             raise UserError(
-                f"cannot keep a search in {file} ({why}); choose another place with hydra.sweeper.storage=..."
+                f"cannot keep a search in {file} ({reason}); choose another place with hydra.sweeper.storage=..."
             ) from error
         try:
-            _same(file, study, what)
+            _require_same_search(file, study, identity)
             yield study
         finally:
             storage.remove_session()
             storage.engine.dispose()
 
 
-def _same(file: Path, study: optuna.Study, what: Mapping[str, object]) -> None:
-    there: dict[str, object] = study.user_attrs.get("what", {})
-    if not there and not study.trials:
-        study.set_user_attr("what", dict(what))
+def _require_same_search(file: Path, study: optuna.Study, identity: Mapping[str, object]) -> None:
+    saved: dict[str, object] = study.user_attrs.get("identity", {})
+    if not saved and not study.trials:
+        study.set_user_attr("identity", dict(identity))
         return
-    for key in sorted({*there, *what}):
-        mine, its = what.get(key), there.get(key)
-        if mine != its:
+    for key in sorted({*saved, *identity}):
+        got, expected = identity.get(key), saved.get(key)
+        if got != expected:
             raise UserError(
-                f"the search in {file} is another one: it has {key}={json.dumps(its)}, this has {json.dumps(mine)}; "
-                "give this one a storage or a sweep folder of its own"
+                f"the search in {file} has {key}={json.dumps(expected)}, this one {json.dumps(got)}; "
+                "give this search a storage or a sweep folder of its own"
             )

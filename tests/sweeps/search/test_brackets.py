@@ -53,7 +53,7 @@ def test_batches_end_where_trials_do():
         ({}, "hydra.sweeper.fidelity needs 'least'; for example key=optimizer.steps least=50 most=450"),
         ({"least": 1, "most": 2}, "expected most to be at least factor=3 times least, and least above 0"),
         ({"least": 0, "most": 9}, "expected most to be at least"),
-        ({"least": 1.5, "most": 9}, "hydra.sweeper.fidelity.least is 1.5; expected a whole number"),
+        ({"least": 1.5, "most": 9}, "hydra.sweeper.fidelity.least is 1.5; expected an integer"),
         ({"least": 1, "most": 9, "factor": 1}, "hydra.sweeper.fidelity.factor is 1; expected 2 or more"),
         ({"least": 1, "most": 9, "brackets": 0}, "brackets is 0; expected 1 or more, or null for all"),
         ({"least": 1, "mots": 9}, "hydra.sweeper.fidelity: no 'mots'; it takes key, least, most, factor, brackets"),

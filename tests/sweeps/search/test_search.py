@@ -161,9 +161,9 @@ def test_one_search_at_a_time(tmp_path):
 
 def test_a_file_of_another_search_is_refused(tmp_path):
     search(tmp_path / "a.db", told("tpe"), Jobs())
-    with pytest.raises(UserError, match=r"it has seed=0, this has 1; give this one"):
+    with pytest.raises(UserError, match=r"has seed=0, this one 1; give this search"):
         search(tmp_path / "a.db", told("tpe", seed=1), Jobs())
-    with pytest.raises(UserError, match=r'it has x="real from 0 to 1", this has "real from 0 to 2"'):
+    with pytest.raises(UserError, match=r'has x="real from 0 to 1", this one "real from 0 to 2"'):
         search(
             tmp_path / "a.db",
             told("tpe"),

@@ -39,7 +39,7 @@ def test_the_order_of_keys_says_nothing():
 
 
 def test_samples_name_every_option():
-    told = [line for job in space(["a=1,2,3", "b=interval(0,1)", "c=x,y"]).samples() for line in job]
+    told = [line for job in space(["a=1,2,3", "b=interval(0,1)", "c=x,y"]).trial_overrides() for line in job]
     assert set(told) == {"a=1", "a=2", "a=3", "b=0", "c=x", "c=y"}
 
 
@@ -63,11 +63,11 @@ def test_a_space_that_cannot_be_is_told(told, line):
     ("told", "line"),
     [
         ({"sampler": "tep"}, "hydra.sweeper: no sampler 'tep'; did you mean 'tpe'?"),
-        ({"sampler": "annealing"}, "hydra.sweeper: no sampler 'annealing'; there are tpe, cmaes, random, grid"),
+        ({"sampler": "annealing"}, "hydra.sweeper: no sampler 'annealing'; available are tpe, cmaes, random, grid"),
         ({"trials": 0}, "hydra.sweeper.trials is 0; expected 1 or more"),
-        ({"sigma": 0.0}, "hydra.sweeper.sigma is 0.0; expected a share of each range"),
+        ({"sigma": 0.0}, "hydra.sweeper.sigma is 0.0; expected a fraction of each range"),
         ({"objectives": []}, "hydra.sweeper.objectives is empty; expected at least loss"),
-        ({"objectives": ["AUC"]}, "hydra.sweeper: no objective 'AUC'; there are loss, seconds"),
+        ({"objectives": ["AUC"]}, "hydra.sweeper: no objective 'AUC'; available are loss, seconds"),
         ({"sampler": "cmaes", "objectives": ["loss", "seconds"]}, "sampler=cmaes has one objective"),
         ({"sampler": "cmaes", "batch": 2}, "hydra.sweeper.batch is 2, a generation of cmaes; expected 4 or more"),
         ({"sampler": "cmaes", "fidelity": FIDELITY | {"key": "k"}}, "sampler=cmaes compares jobs of one length"),
@@ -83,8 +83,8 @@ def test_settings_that_cannot_be_are_told(told, line):
 @pytest.mark.parametrize(
     ("sampler", "keys", "line"),
     [
-        ("grid", ["a=interval(0,1)"], "a: a grid lists its values, an interval has no end of them"),
-        ("cmaes", ["a=x,y"], "sampler=cmaes moves numbers, here are choices alone; use sampler=tpe"),
+        ("grid", ["a=interval(0,1)"], "a: the values of an interval cannot be listed in a grid"),
+        ("cmaes", ["a=x,y"], "sampler=cmaes searches numbers, got choices alone; use sampler=tpe"),
     ],
 )
 def test_samplers_say_what_they_cannot_draw(sampler, keys, line):

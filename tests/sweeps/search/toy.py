@@ -62,8 +62,8 @@ def search(
     """All trials of a study (on disk, in memory, or a new one): what was drawn, how it ended, what came of it."""
     searched = searched or space()
     if isinstance(study, Path):
-        what = {"sampler": settings.sampler, "seed": settings.seed, **searched.told()}
-        with store.opened(study, what, len(settings.objectives)) as there:
+        what = {"sampler": settings.sampler, "seed": settings.seed, **searched.describe()}
+        with store.open_study(study, what, len(settings.objectives)) as there:
             return search(there, settings, jobs, searched)
     study = study or optuna.create_study(directions=["minimize"] * len(settings.objectives))
     Search(study, searched, settings, jobs).run()

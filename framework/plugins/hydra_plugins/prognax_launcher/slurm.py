@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 
 
 class Slurm(Launcher):
-    """Groups the jobs of a sweep as `Vmap` does, and has Slurm train each group on a machine of its own.
+    """Launcher that groups the jobs of a sweep as `Vmap` does, and trains each group as a Slurm job.
 
-    `resources` are those of `conf/hydra/launcher/submitit_slurm.yaml`; null leaves one to the cluster.
+    `resources` are those of `conf/hydra/launcher/submitit_slurm.yaml`; null: the cluster's default.
     """
 
     def __init__(self, jobs: int | None, gigabytes: float, patience: float, folder: str, **resources: Any):
@@ -21,14 +21,14 @@ class Slurm(Launcher):
         self.vmap = Vmap(gigabytes, workers=None)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what Hydra hands over."""
+        """Store the arguments of Hydra."""
         self.vmap.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """What each job returned, in order. Raises UserError where there is no Slurm, or it takes no jobs."""
-        from hydra_plugins.prognax_launcher._slurm import values
+        """Return the value of each job, in order. Raise UserError where there is no Slurm, or it rejects the jobs."""
+        from hydra_plugins.prognax_launcher._slurm import run_groups
 
         setup_globals()
-        configs = [self.vmap.job(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        told = values(self, configs)
-        return [self.vmap.returned(config, value) for config, value in zip(configs, told, strict=True)]
+        configs = [self.vmap.compose_job(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        values = run_groups(self, configs)
+        return [self.vmap.job_return(config, value) for config, value in zip(configs, values, strict=True)]

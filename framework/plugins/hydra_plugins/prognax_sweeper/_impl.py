@@ -1,4 +1,4 @@
-"""One search under Hydra, top to bottom."""
+"""One search under Hydra, from top to bottom."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,65 +11,65 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from framework.errors import UserError
 from framework.runs.folder import sources_digest
-from framework.runs.identity import FREE, without
+from framework.runs.identity import IRRELEVANT_KEYS, drop_keys
 from framework.sweeps.search.settings import Settings
 
 try:
     import optuna
 
     from framework.sweeps.search import store
-    from framework.sweeps.search.objectives import values
-    from framework.sweeps.search.search import Search, Values, summary
+    from framework.sweeps.search.objectives import read_objectives
+    from framework.sweeps.search.search import Search, Values, summarize_study
     from framework.sweeps.search.space import Space
 except ModuleNotFoundError as absent:
     raise UserError(f"hydra/sweeper=optuna needs {absent.name}; pip install 'prognax[search]'") from None
 
 
 def sweep(sweeper, arguments: Sequence[str]) -> None:
-    """Search over what the command line and `hydra.sweeper.params` say."""
+    """Search over the space of the command line and `hydra.sweeper.params`."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     settings, config, context = sweeper.settings, sweeper.config, sweeper.hydra_context
     parse = OverridesParser.create(config_loader=context.config_loader).parse_overrides
-    told = [*(f"{key}={value}" for key, value in settings.params.items()), *arguments]
-    space = Space.of(parse(told), parse(list(settings.repeat)))
-    what = _what(space, settings, config)
-    folder = _folder(config, store.digest(what))
-    _settle(config, folder)
+    overrides = [*(f"{key}={value}" for key, value in settings.params.items()), *arguments]
+    space = Space.of(parse(overrides), parse(list(settings.repeat)))
+    identity = _search_identity(space, settings, config)
+    folder = _search_folder(config, store.digest(identity))
+    _set_sweep_folder(config, folder)
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=sweeper.task, config=config)
-    sweeper.validate_batch_is_legal(list(space.samples()))
+    sweeper.validate_batch_is_legal(list(space.trial_overrides()))
 
     def launch(jobs: Sequence[Sequence[str]], first: int) -> list[Values]:
         returned = launcher.launch(jobs, initial_job_idx=first)
-        return [values(one.return_value, settings.objectives) for one in returned]
+        return [read_objectives(job.return_value, settings.objectives) for job in returned]
 
     file = Path((settings.storage or str(folder / store.FILE)).removeprefix("sqlite:///"))
-    with store.opened(file, what, len(settings.objectives)) as study:
+    with store.open_study(file, identity, len(settings.objectives)) as study:
         Search(study, space, settings, launch).run()
-        print(summary(study, space))
+        print(summarize_study(study, space))
 
 
-def _what(space: Space, settings: Settings, config: DictConfig) -> dict[str, object]:
-    """All that decides which trials there are, but for how many; `rest` is the configuration and the code beside."""
-    told = {key: value for key, value in asdict(settings).items() if key not in ("trials", "storage", "params")}
+def _search_identity(space: Space, settings: Settings, config: DictConfig) -> dict[str, object]:
+    """Return the settings that determine the trials, except their number; `rest` is for configuration and code."""
+    shared = {key: value for key, value in asdict(settings).items() if key not in ("trials", "storage", "params")}
     rest = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"]))
     assert isinstance(rest, dict)
     tree = {str(key): value for key, value in rest.items()}
     return {
-        **told,
-        **{f"{key} in": value for key, value in space.told().items()},
-        "rest": store.digest({"config": without(tree, FREE), "sources": sources_digest()}),
+        **shared,
+        **{f"{key} in": value for key, value in space.describe().items()},
+        "rest": store.digest({"config": drop_keys(tree, IRRELEVANT_KEYS), "sources": sources_digest()}),
     }
 
 
-def _folder(config: DictConfig, name: str) -> Path:
-    """Where the sweep's lines go: the place named on the command line, or the search's own among all sweeps."""
+def _search_folder(config: DictConfig, name: str) -> Path:
+    """Return the folder of the sweep: the one on the command line, or one for this search among all sweeps."""
     place = Path(config.hydra.sweep.dir)
-    named = any(one.lstrip("+").startswith("hydra.sweep.dir=") for one in config.hydra.overrides.hydra)
+    named = any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra)
     return place if named else place.parent / name
 
 
-def _settle(config: DictConfig, folder: Path) -> None:
-    """Have Hydra keep the sweep there, in this process and in those that a launcher starts."""
+def _set_sweep_folder(config: DictConfig, folder: Path) -> None:
+    """Set the folder of the sweep in Hydra, for this process and the processes of a launcher."""
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     with open_dict(config):
         config.hydra.sweep.dir = str(folder)

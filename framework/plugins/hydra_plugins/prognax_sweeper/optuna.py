@@ -20,17 +20,17 @@ class OptunaConfig(Settings):
 
 
 class Optuna(Sweeper):
-    """Leaves the search itself to `framework.sweeps.search`, loaded when it begins."""
+    """Sweeper that runs `framework.sweeps.search`, which is loaded when the search begins."""
 
     def __init__(self, **settings: Any):
         self.settings = Settings(**settings)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what Hydra hands over."""
+        """Store the arguments of Hydra."""
         self.hydra_context, self.task, self.config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> None:
-        """Raises UserError where Optuna is missing, or for what cannot be searched."""
+        """Search. Raise UserError where Optuna is missing or the space cannot be searched."""
         from hydra_plugins.prognax_sweeper._impl import sweep
 
         sweep(self, arguments)
