@@ -54,12 +54,12 @@ def subgroup_labels(cohort: Cohort, subjects: Sequence[str]) -> dict[str, list[s
     """Labels that assign subjects to subgroups: levels, sites and the class when first seen, and bands of age."""
     place = {subject: i for i, subject in enumerate(cohort.subjects)}
     rows = [place[subject] for subject in subjects]
-    wanted = [v for v in cohort.schema.static if v.levels and _told(v)]
-    wanted += [v for v in cohort.schema.variables if _told(v) and (v.per_year == 1 or _is_class_of_first_visit(v))]
+    wanted = [v for v in cohort.schema.static if v.levels and _describes(v)]
+    wanted += [v for v in cohort.schema.variables if _describes(v) and (v.per_year == 1 or _is_class_of_first_visit(v))]
     return {v.name: [_labels(cohort, v)[row] for row in rows] for v in wanted}
 
 
-def _told(variable: Variable) -> bool:
+def _describes(variable: Variable) -> bool:
     return not {"hindsight", "date"} & set(variable.roles)
 
 

@@ -1,4 +1,4 @@
-"""What a forecaster is: fitted on some subjects, asked about others."""
+"""The interface of forecasters: fitted on some subjects, applied to others."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +48,7 @@ class Fitted(ABC):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a reader of its forecasts should be warned of: fits that did not converge, variances that collapsed."""
+        """Warnings for readers of its forecasts: fits that did not converge, variances that collapsed."""
         return ()
 
     @abstractmethod
@@ -81,7 +81,7 @@ class Forecaster(ABC):
     """A recipe for a `Fitted`."""
 
     def parts(self) -> Sequence[Part]:
-        """What it fits on whom, for the certificate of a run; empty where a recipe does not tell."""
+        """The parts it fits and their subjects, for the certificate of a run; empty where they are not recorded."""
         return ()
 
     @abstractmethod
@@ -118,7 +118,7 @@ class Forecaster(ABC):
 
     @property
     def forecasts_held_out(self) -> bool:
-        """Whether `fit_held_out` gives what calibration needs; else it is fitted anew without some subjects."""
+        """Whether `fit_held_out` gives what calibration needs; else it is fitted again without some subjects."""
         return False
 
     def fit_held_out(
@@ -138,7 +138,7 @@ class Forecaster(ABC):
         return None
 
     def member_bytes(self, examples: Examples, splits: Sequence[Split]) -> int:
-        """What a further member of `fit_many` adds to the memory its program needs; 0 where it is next to nothing."""
+        """Memory that a further member of `fit_many` adds to its program; 0 where it is negligible."""
         return 0
 
     def turns(self, examples: Examples, splits: Sequence[Split]) -> Turns | None:
@@ -159,4 +159,4 @@ class Forecaster(ABC):
 
     @abstractmethod
     def load(self, path: Path, layout: Layout) -> Fitted:
-        """What `Fitted.save` wrote. Raises UserError where it is absent or was fitted by another recipe."""
+        """Load what `Fitted.save` wrote. Raises UserError where it is absent or was fitted by another recipe."""

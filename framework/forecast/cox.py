@@ -32,13 +32,13 @@ COX = Cox()
 
 @pytree
 class Hazards:
-    """What standardises the features (what is missing stands at the mean), and what was learnt from them."""
+    """Standardisation of the features (missing values mean-imputed), and the parameters fitted to them."""
 
     moments: Moments
     cox: CoxParams
 
     def survival(self, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], years: Float[Arr, " n"]) -> Float[Array, " n"]:
-        """Of each row, how likely the event has not come after so many years."""
+        """The probability, for each row, that the event has not occurred after so many years."""
         z = _standard(self.moments, x, observed)
         one = jax.vmap(lambda z, years: COX.curve(self.cox, z[None], jnp.ones((1, len(z)), bool), years[None])[0, 0])
         return one(z, jnp.asarray(years))
@@ -162,9 +162,11 @@ def _paths(
     def turn(learns: Array) -> tuple[Hazards, Array]:
         of = moments(x, observed, learns)
         z = _standard(of, x, observed)
-        told = jnp.ones(z.shape, bool)
-        fits = COX.path(z, told, survival, learns, penalties)
-        loss = jax.vmap(lambda fit: COX.loss(fit, z, told, survival, weight) - COX.loss(fit, z, told, survival, learns))
+        whole = jnp.ones(z.shape, bool)
+        fits = COX.path(z, whole, survival, learns, penalties)
+        loss = jax.vmap(
+            lambda fit: COX.loss(fit, z, whole, survival, weight) - COX.loss(fit, z, whole, survival, learns)
+        )
         repeated = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(penalties), *leaf.shape)), of)
         return Hazards(repeated, fits), loss(fits)
 
@@ -184,7 +186,7 @@ def _blank(rows: int, features: int) -> Hazards:
 
 
 def _row(member: int, members: int, scores: Mapping[str, Mapping[float, float]]) -> dict:
-    """What the log is told of a member."""
+    """The log entry of a member."""
     return {
         "member": member,
         "step": member + 1,

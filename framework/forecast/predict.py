@@ -32,8 +32,8 @@ def answers(
     parts: dict[str, list[np.ndarray]] = {target.name: [] for target in fitted.layout.targets}
     for some in loader.pack(rows, size):
         batch = loader.batch(some, size, questions)
-        for name, told in _told(fitted, batch.visits, batch.query, curves).items():
-            parts[name].append(np.asarray(told, np.float64)[: len(some)])
+        for name, values in _numbers(fitted, batch.visits, batch.query, curves).items():
+            parts[name].append(np.asarray(values, np.float64)[: len(some)])
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 
@@ -52,7 +52,7 @@ def numbers(answer: Answer) -> Arr:
             assert_never(answer)
 
 
-def _told(fitted: Fitted, visits: Visits, query: Query, curves: bool) -> dict[str, Float[np.ndarray, "b q p"]]:
+def _numbers(fitted: Fitted, visits: Visits, query: Query, curves: bool) -> dict[str, Float[np.ndarray, "b q p"]]:
     horizons = {event.name: event.horizons if curves else () for event in fitted.layout.events}
     years = sorted({year for each in horizons.values() for year in each})
     forecast = fitted.predict(visits, _with(query, visits, years, fitted.layout))
@@ -62,7 +62,7 @@ def _told(fitted: Fitted, visits: Visits, query: Query, curves: bool) -> dict[st
         if isinstance(answer, SurvivalForecast):  # at the query's own time, then at each of the years
             blocks = each[name].reshape(len(each[name]), -1, count).swapaxes(1, 2)
             each[name] = blocks[..., [1 + years.index(year) for year in horizons[name]] or [0]]
-    return {name: told[:, :count] for name, told in each.items()}
+    return {name: values[:, :count] for name, values in each.items()}
 
 
 def _with(query: Query, visits: Visits, years: list[float], layout: Layout) -> Query:

@@ -41,8 +41,8 @@ SMEAR = 0.1  # the share of its neighbour's probability that a level gets, the s
 
 @dataclass(frozen=True)
 class Carried:
-    """What was learnt about one target: its yearly change, its median one, the quantiles around the latter, and what
-    to say of someone never observed (quantiles, or class frequencies).
+    """Parameters of one target: its yearly change, its median one, the quantiles around the latter, and the forecast
+    for a subject never observed (quantiles, or class frequencies).
     """
 
     slope: float
@@ -53,8 +53,8 @@ class Carried:
 
 @dataclass(frozen=True)
 class Expected:
-    """What was learnt about an event: the share whom it has not met by each of some times, flat behind the last;
-    without times, how often it comes a year.
+    """Parameters of an event: its survival at each of some times, constant after the last; without times, its rate a
+    year.
     """
 
     times: Sequence[float]
@@ -74,9 +74,8 @@ class LastVisit(Forecaster):
 
     It reads the targets' own history even where that is hidden from other models. That is the point forecast; quantiles
     are those of training errors around the last value plus the median yearly change, so that half of the truths lie
-    below their median. Classes get a fixed smear to the neighbouring levels. An event is told alike of everybody: by
-    the curve of Kaplan and Meier over the training subjects' origins, or, where `drifts` is on, by a rate that never
-    changes.
+    below their median. Classes get a fixed smear to the neighbouring levels. An event has one forecast for all
+    subjects: the Kaplan-Meier curve over the training subjects' origins, or, where `drifts` is on, a constant rate.
     """
 
     drifts: bool
@@ -121,11 +120,11 @@ class LastVisit(Forecaster):
         known = truth.observed & split.train[:, None]
         survival = right_censored(truth.lo[known], truth.hi[known])
         years = float(survival.time.sum())
-        rate = float(survival.event.sum()) / years if years > 0 else 0.0  # nobody followed shows no event
+        rate = float(survival.event.sum()) / years if years > 0 else 0.0  # without follow-up there is no event
         if self.drifts or not known.any():
             return Expected([], [], rate)
         curve = kaplan_meier(survival, np.ones(int(known.sum())))
-        last = np.r_[np.diff(curve.time) > 0, True]  # where several came at once, the curve is told by the last
+        last = np.r_[np.diff(curve.time) > 0, True]  # where several came at once, the last gives the curve
         return Expected(np.asarray(curve.time)[last].tolist(), np.asarray(curve.left)[last].tolist(), rate)
 
     def _learn(self, examples: Examples, target: Measured, split: Split) -> Carried:
@@ -151,7 +150,7 @@ class LastVisit(Forecaster):
 
 @dataclass(frozen=True)
 class FittedLastVisit(Fitted):
-    """What was learnt, by target."""
+    """Fitted parameters by target."""
 
     layout: Layout
     learnt: Mapping[str, Carried | Expected]

@@ -78,10 +78,12 @@ class Spread:
         if TAIL <= below <= count - TAIL or count < 10 * TAIL:
             return counted
         middle, reach = self._reach(value > np.median(self.draws))
-        return counted if reach == 0 else float(np.clip(self._told * (value - middle) / reach, -FURTHEST, FURTHEST))
+        if reach == 0:
+            return counted
+        return float(np.clip(self._tail_quantile * (value - middle) / reach, -FURTHEST, FURTHEST))
 
     @property
-    def _told(self) -> float:
+    def _tail_quantile(self) -> float:
         """The normal quantile that all but `TAIL` resamples lie within, on each side."""
         return float(-ndtri((TAIL - 0.5) / (len(self.draws) + 1)))
 

@@ -127,7 +127,7 @@ class _Probe:
         tested, others = np.flatnonzero(split.test), np.flatnonzero(split.train | split.validation)
         self.rows = [*tested[: ASKED // 2].tolist(), *others[: ASKED // 2].tolist()]
         self.fitted = self.fit(examples.cohort)
-        self._told = self._numbers(self.fitted)
+        self._answers = self._numbers(self.fitted)
 
     def fit(self, cohort: Cohort) -> Fitted:
         learnt = replace(self.examples, cohort=self._known(cohort), origins=EVERY, about=None)
@@ -143,7 +143,7 @@ class _Probe:
         new = self._numbers(fitted)
         return all(
             np.abs(new[name][asks] - old[asks]).max(initial=0) <= close * np.std(old[asks])
-            for name, old in self._told.items()
+            for name, old in self._answers.items()
         )
 
     def _numbers(self, fitted: Fitted) -> Mapping[str, Float[np.ndarray, "rows q p"]]:

@@ -88,12 +88,12 @@ class Calibrated(Forecaster):
         file = path / "calibration.json"
         if not file.exists():
             raise UserError(f"no fitted model at {file}; run the forecast first, or name a run that finished")
-        told = json.loads(file.read_text())
-        params = {name: {key: np.array(x) for key, x in one.items()} for name, one in told.items()}
+        content = json.loads(file.read_text())
+        params = {name: {key: np.array(x) for key, x in one.items()} for name, one in content.items()}
         return FittedCalibrated(self.member.load(path / "member", layout), self, params)
 
     def corrects(self, target: Target) -> Calibrator | None:
-        """What corrects a target; survival is left as it is."""
+        """The calibrator of a target; None for survival, which is left as it is."""
         match target:
             case Number():
                 return self.numbers
@@ -106,7 +106,7 @@ class Calibrated(Forecaster):
 
     def _learn(self, fitted: Fitted, examples: Examples, aside: Bool[np.ndarray, " n"]) -> dict[str, Params]:
         rows, asked = np.flatnonzero(aside), examples.asked
-        told, params = answers(fitted, examples, rows, asked), {}
+        forecast, params = answers(fitted, examples, rows, asked), {}
         for target in fitted.layout.targets:
             calibrator = self.corrects(target)
             if calibrator is None:
@@ -118,7 +118,7 @@ class Calibrated(Forecaster):
                 raise UserError(f"{target.name} is known of none of the {len(rows)} subjects set aside to calibrate by")
             came = np.asarray(truth.value, np.float64)[rows][i, q]
             kept = slice(None if isinstance(target, Categorical) else len(LEVELS))  # of a number its quantiles
-            params[target.name] = calibrator.fit(told[target.name][i, q, kept], came, i)
+            params[target.name] = calibrator.fit(forecast[target.name][i, q, kept], came, i)
         return params
 
 
@@ -132,12 +132,12 @@ class FittedCalibrated(Fitted):
 
     @property
     def layout(self):
-        """What the member reads."""
+        """The layout of the member."""
         return self.member.layout
 
     @property
     def cost(self):
-        """What the member cost; correcting costs next to nothing."""
+        """The cost of the member; calibration costs little."""
         return self.member.cost
 
     @property
@@ -145,23 +145,23 @@ class FittedCalibrated(Fitted):
         return self.member.notes
 
     def predict(self, history: Visits, query: Query) -> Forecast:
-        told = self.member.predict(history, query)
-        return {target.name: self._one(target, told[target.name]) for target in self.layout.targets}
+        forecast = self.member.predict(history, query)
+        return {target.name: self._one(target, forecast[target.name]) for target in self.layout.targets}
 
-    def _one(self, target: Target, told: Answer) -> Answer:
+    def _one(self, target: Target, forecast: Answer) -> Answer:
         calibrator = self.recipe.corrects(target)
-        if calibrator is None or isinstance(told, SurvivalForecast):
-            return told
+        if calibrator is None or isinstance(forecast, SurvivalForecast):
+            return forecast
         params = self.params[target.name]
-        if isinstance(told, Classes):
-            return Classes(calibrator.apply(params, told.probs))
-        return Values(calibrator.apply(params, told.quantiles), told.point)
+        if isinstance(forecast, Classes):
+            return Classes(calibrator.apply(params, forecast.probs))
+        return Values(calibrator.apply(params, forecast.quantiles), forecast.point)
 
     def save(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.member.save(path / "member")
-        told = {name: {key: np.asarray(x).tolist() for key, x in one.items()} for name, one in self.params.items()}
-        (path / "calibration.json").write_text(json.dumps(told))
+        content = {name: {key: np.asarray(x).tolist() for key, x in one.items()} for name, one in self.params.items()}
+        (path / "calibration.json").write_text(json.dumps(content))
 
 
 def _aside(split: Split, share: float, key: Key[Array, ""]) -> Bool[np.ndarray, " n"]:
@@ -169,7 +169,7 @@ def _aside(split: Split, share: float, key: Key[Array, ""]) -> Bool[np.ndarray, 
     rows = np.flatnonzero(split.validation)
     if not len(rows):
         raise UserError(
-            "nobody validates, and a calibrated model is corrected on validation subjects; raise split.validation"
+            "got no validation subject, on which a calibrated model is corrected; fix: raise split.validation"
         )
     drawn = random_of(jax.random.fold_in(key, 1)).permutation(rows)[: max(1, round(share * len(rows)))]
     return np.isin(np.arange(len(split.validation)), drawn)

@@ -25,18 +25,18 @@ HALVES = range(len(LEVELS) // 2)  # the central intervals, the widest first
 
 @configurable("calibrator")
 class Calibrator(ABC):
-    """Maps what a forecaster tells of a target to what it should have told; a subject counts once, as one forecast."""
+    """Map from a forecaster's answer about a target to a calibrated one; a subject counts once, as one forecast."""
 
     of_classes: ClassVar[bool]
 
     @abstractmethod
     def fit(
-        self, told: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"]
+        self, forecast: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"]
     ) -> Params:
         """From n forecasts, their truths and whose they are."""
 
     @abstractmethod
-    def apply(self, params: Params, told: Float[Arr, "b q p"]) -> Float[Array, "b q p"]: ...
+    def apply(self, params: Params, forecast: Float[Arr, "b q p"]) -> Float[Array, "b q p"]: ...
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Temperature(Calibrator):
     of_classes = True
 
     def fit(
-        self, told: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"]
+        self, forecast: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"]
     ) -> Params:
-        logs, weight = np.log(np.maximum(told, LEAST_PROBABILITY)), subject_weights(subject)
+        logs, weight = np.log(np.maximum(forecast, LEAST_PROBABILITY)), subject_weights(subject)
 
         def loss(log_power: float) -> float:
             scaled = np.exp(log_power) * logs
@@ -58,67 +58,67 @@ class Temperature(Calibrator):
         found = optimize.minimize_scalar(loss, bounds=(-4, 4), method="bounded", options={"xatol": 1e-6})
         return {"power": np.array(np.exp(found.x))}
 
-    def apply(self, params: Params, told: Float[Arr, "b q p"]) -> Float[Array, "b q p"]:
-        return jax.nn.softmax(params["power"] * jnp.log(jnp.maximum(told, LEAST_PROBABILITY)), axis=-1)
+    def apply(self, params: Params, forecast: Float[Arr, "b q p"]) -> Float[Array, "b q p"]:
+        return jax.nn.softmax(params["power"] * jnp.log(jnp.maximum(forecast, LEAST_PROBABILITY)), axis=-1)
 
 
 @dataclass(frozen=True)
 class Isotonic(Calibrator):
     """Each class's probability by the rising steps nearest to what came, joined by lines, then made to sum to one.
 
-    Zadrozny & Elkan 2002. Where all come out as 0 they are left as told.
+    Zadrozny & Elkan 2002. Where all come out as 0 they are left as they were.
     """
 
     of_classes = True
 
     def fit(
-        self, told: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"]
+        self, forecast: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"]
     ) -> Params:
         params: dict[str, Float[np.ndarray, " u"]] = {}
         weight = subject_weights(subject)
-        for level in range(told.shape[1]):
-            said, place = np.unique(told[:, level], return_inverse=True)
+        for level in range(forecast.shape[1]):
+            said, place = np.unique(forecast[:, level], return_inverse=True)
             count = np.bincount(place, weight)
             share = np.bincount(place, weight * (truth == level)) / count
             steps = optimize.isotonic_regression(share, weights=count).x
             params |= {f"said_{level}": said, f"came_{level}": steps}
         return params
 
-    def apply(self, params: Params, told: Float[Arr, "b q p"]) -> Float[Array, "b q p"]:
-        told = jnp.asarray(told)
+    def apply(self, params: Params, forecast: Float[Arr, "b q p"]) -> Float[Array, "b q p"]:
+        forecast = jnp.asarray(forecast)
         each = [
-            jnp.interp(told[..., level], jnp.asarray(params[f"said_{level}"]), jnp.asarray(params[f"came_{level}"]))
-            for level in range(told.shape[-1])
+            jnp.interp(forecast[..., level], jnp.asarray(params[f"said_{level}"]), jnp.asarray(params[f"came_{level}"]))
+            for level in range(forecast.shape[-1])
         ]
         whole = jnp.stack(each, axis=-1)
         total = whole.sum(axis=-1, keepdims=True)
-        return jnp.where(total > 0, whole / jnp.where(total > 0, total, 1), told)
+        return jnp.where(total > 0, whole / jnp.where(total > 0, total, 1), forecast)
 
 
 @dataclass(frozen=True)
 class Recalibration(Calibrator):
-    """Quantiles told at the levels below which that share of truths came to lie (Kuleshov et al. 2018).
+    """Quantiles at the levels below which that share of outcomes was observed (Kuleshov et al. 2018).
 
-    Between and beyond the levels told, quantiles are linear in the normal quantile of their level.
+    Between and beyond the levels given, quantiles are linear in the normal quantile of their level.
     """
 
     of_classes = False
 
     def fit(
-        self, told: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"]
+        self, forecast: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"]
     ) -> Params:
-        piece = (truth[:, None] > told[:, 1:-1]).sum(axis=1)
-        low, high = (np.take_along_axis(told, piece[:, None] + step, 1)[:, 0] for step in (0, 1))
+        piece = (truth[:, None] > forecast[:, 1:-1]).sum(axis=1)
+        low, high = (np.take_along_axis(forecast, piece[:, None] + step, 1)[:, 0] for step in (0, 1))
         width = np.where(high > low, high - low, 1)
         along = np.where(high > low, (truth - low) / width, 0.5 + 1e9 * np.sign(truth - low))
         place = np.clip(Z[piece] + along * (Z[piece + 1] - Z[piece]), -FARTHEST, FARTHEST)
         weight = subject_weights(subject)
         return {"place": np.array([weighted_quantile(place, weight, level) for level in LEVELS])}
 
-    def apply(self, params: Params, told: Float[Arr, "b q p"]) -> Float[Array, "b q p"]:
+    def apply(self, params: Params, forecast: Float[Arr, "b q p"]) -> Float[Array, "b q p"]:
         place, z = jnp.asarray(params["place"]), jnp.asarray(Z)
         piece = (place[:, None] > z[1:-1]).sum(axis=1)
-        low, high = jnp.asarray(told)[..., piece], jnp.asarray(told)[..., piece + 1]
+        low, high = jnp.asarray(forecast)[..., piece], jnp.asarray(forecast)[..., piece + 1]
         return low + (high - low) * (place - z[piece]) / (z[piece + 1] - z[piece])
 
 
@@ -135,45 +135,46 @@ class Intervals(Calibrator):
     of_classes = False
 
     def fit(
-        self, told: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"]
+        self, forecast: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], subject: Int[np.ndarray, " n"]
     ) -> Params:
         needed = [round(LEVELS[-1 - inner] - LEVELS[inner], 6) for inner in HALVES]
         found = [
-            subject_quantile(self.miss(told, truth, i), subject, share) for i, share in zip(HALVES, needed, strict=True)
+            subject_quantile(self.miss(forecast, truth, i), subject, share)
+            for i, share in zip(HALVES, needed, strict=True)
         ]
         return {"outwards": np.array(found)}
 
     def miss(
-        self, told: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], inner: int
+        self, forecast: Float[np.ndarray, "n p"], truth: Float[np.ndarray, " n"], inner: int
     ) -> Float[np.ndarray, " n"]:
         """How far outwards the ends `inner` from the outermost would have to move to meet each truth."""
-        start = np.asarray(self.base(told))
+        start = np.asarray(self.base(forecast))
         return np.maximum(start[:, inner] - truth, truth - start[:, -1 - inner])
 
     @abstractmethod
-    def base(self, told: Arr) -> Arr:
+    def base(self, forecast: Arr) -> Arr:
         """The quantiles whose ends are moved."""
 
-    def apply(self, params: Params, told: Float[Arr, "b q p"]) -> Float[Array, "b q p"]:
+    def apply(self, params: Params, forecast: Float[Arr, "b q p"]) -> Float[Array, "b q p"]:
         out = jnp.asarray(params["outwards"])
         moves = jnp.concatenate([-out, jnp.zeros(1), out[::-1]])
-        return jnp.sort(self.base(jnp.asarray(told)) + moves, axis=-1)
+        return jnp.sort(self.base(jnp.asarray(forecast)) + moves, axis=-1)
 
 
 @dataclass(frozen=True)
 class ConformalQuantiles(Intervals):
     """The forecaster's own intervals, all widened or narrowed alike (Romano, Patterson & Candès 2019)."""
 
-    def base(self, told: Arr) -> Arr:
-        return told
+    def base(self, forecast: Arr) -> Arr:
+        return forecast
 
 
 @dataclass(frozen=True)
 class Conformal(Intervals):
     """Intervals of one width around the median: split-conformal prediction (Lei et al. 2018)."""
 
-    def base(self, told: Arr) -> Arr:
-        return told[..., len(LEVELS) // 2, None] + 0 * told
+    def base(self, forecast: Arr) -> Arr:
+        return forecast[..., len(LEVELS) // 2, None] + 0 * forecast
 
 
 def subject_weights(subject: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -87,11 +87,11 @@ class HorizonCalibration:
 
     def apply(self, quantiles: Float[Arr, "b q l"], horizon: Float[Arr, "b q"]) -> Float[Array, "b q l"]:
         """The calibrated quantiles; they ascend because the steps do."""
-        told = jnp.asarray(quantiles)
-        up, down = (jnp.maximum(side, self.narrowest)[..., None] for side in _half_widths(told))
+        forecast = jnp.asarray(quantiles)
+        up, down = (jnp.maximum(side, self.narrowest)[..., None] for side in _half_widths(forecast))
         scale = jnp.interp(jnp.asarray(horizon), jnp.asarray(self.horizons), jnp.asarray(self.scales))[..., None]
         steps = jnp.asarray(self.steps)
-        return told[..., MEDIAN, None] + steps * scale * jnp.where(steps > 0, up, down)
+        return forecast[..., MEDIAN, None] + steps * scale * jnp.where(steps > 0, up, down)
 
     def facts(self) -> dict:
         return {name: list(x) if isinstance(x, Sequence) else x for name, x in vars(self).items()}
@@ -102,7 +102,7 @@ class HorizonCalibration:
 
 
 def joined(parts: Sequence[Mapping[str, HeldOut]]) -> dict[str, HeldOut]:
-    """What several fits forecast of those they were not fitted on, target by target."""
+    """Join forecasts of several fits for subjects they were not fitted on, target by target."""
     names = dict.fromkeys(name for part in parts for name in part)
     return {name: HeldOut.joined([part[name] for part in parts if name in part]) for name in names}
 
@@ -177,8 +177,8 @@ def _steps(
     """The quantiles of scaled errors for a new subject.
 
     Where fewer subjects are held out than a level needs (19 for 5% and 95%) it is that of a Student t distribution with
-    their standard deviation. The median moves as far as it is told from 0: by the share of its square that its sampling
-    error does not explain.
+    their standard deviation. The median moves as far as it is distinguishable from 0: by the share of its square
+    that its sampling error does not explain.
     """
     spread = float(np.sqrt(np.average(scaled**2, weights=weight)))
     found = []

@@ -144,12 +144,12 @@ class WithIntervals(Forecaster):
         settings = None if dynamics is None else jax.tree.map(lambda x: x[owner], dynamics)
         count = len(splits)
 
-        def told(row: dict) -> None:
+        def record(row: dict) -> None:
             if row["member"] < count or "step" not in row:  # of fits that calibrate alone, only that they are done
                 log(row)
 
         try:
-            fitted = fit(examples, every, jnp.stack([*keys, *(key for *_, key in lanes)]), settings, folder, told)
+            fitted = fit(examples, every, jnp.stack([*keys, *(key for *_, key in lanes)]), settings, folder, record)
         except UnwritableError:
             raise
         except UserError as error:  # what those left of their training is no state to go on from
@@ -166,7 +166,7 @@ class WithIntervals(Forecaster):
         return fitted[:count], found
 
     def _outs(self, split: Split, key: Key[Array, ""]) -> list[Left]:
-        """Who of the training subjects is left out of each further fit."""
+        """Training subjects left out of each further fit."""
         return turns(split.train, self.folds, jax.random.fold_in(key, 7)) if split.train.sum() > 1 else []
 
 
@@ -184,12 +184,12 @@ class FittedIntervals(Fitted):
 
     @property
     def layout(self) -> Layout:
-        """What the member reads."""
+        """The layout of the member."""
         return self.member.layout
 
     @property
     def cost(self):
-        """What the member cost."""
+        """The cost of the member."""
         return self.member.cost
 
     @property
@@ -202,20 +202,20 @@ class FittedIntervals(Fitted):
 
     def predict(self, history: Visits, query: Query) -> Forecast:
         layout = self.layout
-        told = self._on_model_scale(history, query)
+        forecast = self._on_model_scale(history, query)
         if not layout.numbers:
-            return told
+            return forecast
         horizon = _horizon(history, query)
-        quantiles = self._calibrated(told, jnp.minimum(horizon, self.follow_up))
+        quantiles = self._calibrated(forecast, jnp.minimum(horizon, self.follow_up))
         beyond = np.asarray(query.valid) & exceeds(np.asarray(horizon), self.follow_up)
         if self.follow_up > 0 and beyond.any():
             there = self._on_model_scale(history, _at_horizon(history, query, self.follow_up, layout))
             ends = self._calibrated(there, jnp.full(horizon.shape, self.follow_up))
             growth = jnp.asarray(horizon / self.follow_up)[..., None]
             for name, inside in quantiles.items():
-                outside = _median(told[name]) + growth * (ends[name] - _median(there[name]))
+                outside = _median(forecast[name]) + growth * (ends[name] - _median(there[name]))
                 quantiles[name] = jnp.where(jnp.asarray(beyond)[..., None], outside, inside)
-        return {**told, **{t.name: _in_units(t, quantiles[t.name], told[t.name]) for t in layout.numbers}}
+        return {**forecast, **{t.name: _in_units(t, quantiles[t.name], forecast[t.name]) for t in layout.numbers}}
 
     def save(self, path: Path) -> None:
         self.member.save(path)
@@ -227,10 +227,10 @@ class FittedIntervals(Fitted):
         layout = self.recorded
         return self.member.predict(visits_on_model_scale(history, layout), query_on_model_scale(query, layout))
 
-    def _calibrated(self, told: Forecast, horizon: Float[Arr, "b q"]) -> dict[str, Float[Array, "b q l"]]:
+    def _calibrated(self, forecast: Forecast, horizon: Float[Arr, "b q"]) -> dict[str, Float[Array, "b q l"]]:
         """The quantiles of numbers, calibrated where there is a calibration."""
         found = {}
-        for name, answer in told.items():
+        for name, answer in forecast.items():
             if isinstance(answer, Values):
                 calibration, quantiles = self.calibrations.get(name), jnp.asarray(answer.quantiles)
                 found[name] = quantiles if calibration is None else calibration.apply(quantiles, horizon)
@@ -267,16 +267,16 @@ def _at_horizon(history: Visits, query: Query, years: float, layout: Layout) -> 
     return replace(start, time=start.time + years, known=start.known + speed * years)
 
 
-def _median(told: Answer) -> Float[Array, "b q 1"]:
-    assert isinstance(told, Values)  # what is asked of numbers alone
-    return jnp.asarray(told.quantiles)[..., MEDIAN, None]
+def _median(answer: Answer) -> Float[Array, "b q 1"]:
+    assert isinstance(answer, Values)  # called for numbers alone
+    return jnp.asarray(answer.quantiles)[..., MEDIAN, None]
 
 
-def _in_units(target: Number, quantiles: Float[Array, "b q l"], told: Answer) -> Values:
+def _in_units(target: Number, quantiles: Float[Array, "b q l"], answer: Answer) -> Values:
     """In original units, within the bounds."""
-    assert isinstance(told, Values)
+    assert isinstance(answer, Values)
     fit = partial(_bounded, target)
-    return Values(fit(quantiles), None if told.point is None else fit(jnp.asarray(told.point)))
+    return Values(fit(quantiles), None if answer.point is None else fit(jnp.asarray(answer.point)))
 
 
 def _bounded(target: Number, values: Array) -> Array:

@@ -206,7 +206,7 @@ class Deep(Forecaster):
 
     def _program(self, layout: Layout, learnt: Mapping[str, Encoder] | None = None) -> Program:
         """The network's functions, made once; encoders that have `learnt` before start from there."""
-        key = (layout, bool(learnt))  # what they learnt hangs on the recipe and the layout
+        key = (layout, bool(learnt))  # their parameters depend on the recipe and the layout
         if key in self._made:
             return self._made[key]
         encoder = Embedded if self.frozen else self.encoder
@@ -259,9 +259,9 @@ def _statistics(examples: Examples, split: Split) -> dict[str, np.ndarray]:
     valid = np.asarray(asked.query.future_observed)[rows] & np.asarray(asked.query.valid)[rows, :, None]
     found["known"] = _moments(np.asarray(asked.query.known[rows]), valid, columns)
     target = _moments(cohort.values[rows], seen, layout.targets)
-    for place, told in enumerate(examples.taught.truth[t.name] for t in layout.targets):
-        if isinstance(told, Interval):
-            target[0][place] = _rate(told, rows)
+    for place, outcome in enumerate(examples.taught.truth[t.name] for t in layout.targets):
+        if isinstance(outcome, Interval):
+            target[0][place] = _rate(outcome, rows)
     named = {
         f"{part}.{name}": array
         for part, pair in found.items()

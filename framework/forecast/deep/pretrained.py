@@ -40,8 +40,8 @@ class Pretrained:
                 f"model.pretrained={run} is no finished run of experiments.pretrain; name the folder that it printed"
             )
         check(path, "manifest.json", SEEN, "encoders")
-        told = json.loads(file.read_text())
-        grids = {name: tuple(facts["grid"]) for name, facts in told["encoders"].items()}
+        content = json.loads(file.read_text())
+        grids = {name: tuple(facts["grid"]) for name, facts in content["encoders"].items()}
         return Pretrained(path, grids, json.loads((path / SEEN).read_text()))
 
     def keep_from(self, cohort: Cohort, splits: Sequence[Split]) -> None:

@@ -139,8 +139,8 @@ class CrossFit(Forecaster):
             own = None if dynamics is None else jax.tree.map(lambda x, some=some: x[some], dynamics)
             # waves of another size go on from nothing
             here = None if folder is None else folder / f"{start}-{size}"
-            told = lambda row, start=start: log(row | {"member": row["member"] + start})  # noqa: E731
-            fitted += self.member.fit_many(examples, splits[some], keys[some], own, here, told)
+            record = lambda row, start=start: log(row | {"member": row["member"] + start})  # noqa: E731
+            fitted += self.member.fit_many(examples, splits[some], keys[some], own, here, record)
         return fitted
 
     def load(self, path: Path, layout: Layout) -> Fitted:
@@ -219,18 +219,19 @@ class FittedCrossFit(FittedEnsemble):
         return self.settings
 
     def held_out(self, examples: Examples, outs: Sequence[Left]) -> dict[str, HeldOut]:
-        """What the chosen candidate's fit of each turn forecasts of subjects who were left out of it."""
+        """Forecasts by the chosen candidate's fit of each fold for the subjects left out of it."""
         parts = []
         for turn, out in enumerate(outs):
             here = {name: one for name, one in self.members.items() if name.endswith(f"-{turn:02d}")}
-            told = {name: held_out_answers(one, examples, out) for name, one in here.items()}
+            forecasts = {name: held_out_answers(one, examples, out) for name, one in here.items()}
             chosen = {
                 target: name
                 for target, weights in (self.weights or {}).items()
                 for name, weight in zip(self.members, weights, strict=True)
                 if weight and name in here
             }
-            parts.append({target: told[name][target] for target, name in chosen.items() if target in told[name]})
+            there = {target: forecasts[name] for target, name in chosen.items()}
+            parts.append({target: found[target] for target, found in there.items() if target in found})
         return joined(parts)
 
 

@@ -125,7 +125,7 @@ class Bagging(Forecaster):
 
 
 def parts_of(members: Mapping[str, Forecaster]) -> list[Part]:
-    """What the members fit, under their names."""
+    """The parts that members fit, under their names."""
     return [replace(part, name=f"{name}: {part.name}") for name, one in members.items() for part in one.parts()]
 
 
@@ -143,8 +143,8 @@ class FittedEnsemble(Fitted):
         return [*dict.fromkeys(note for one in self.members.values() for note in one.notes)]
 
     def predict(self, history: Visits, query: Query) -> Forecast:
-        told = [one.predict(_seen(history, one.layout), query) for one in self.members.values()]
-        return {t.name: self._one(t, [forecast[t.name] for forecast in told]) for t in self.layout.targets}
+        forecasts = [one.predict(_seen(history, one.layout), query) for one in self.members.values()]
+        return {t.name: self._one(t, [forecast[t.name] for forecast in forecasts]) for t in self.layout.targets}
 
     def save(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
@@ -153,8 +153,8 @@ class FittedEnsemble(Fitted):
         if self.weights is not None:
             (path / "weights.json").write_text(json.dumps(self.weights))
 
-    def _one(self, target: Target, told: Sequence[Answer]) -> Answer:
-        numbers = jnp.stack([jnp.asarray(numbers_of(one), float) for one in told])
+    def _one(self, target: Target, answers: Sequence[Answer]) -> Answer:
+        numbers = jnp.stack([jnp.asarray(numbers_of(one), float) for one in answers])
         if self.combine == "median":
             whole = jnp.median(numbers, axis=0)
         elif self.weights is None:
@@ -185,11 +185,11 @@ def each(
     fitted = {}
     for place, (name, one) in enumerate(members.items()):
 
-        def told(row: dict, name: str = name, first: int = place * len(splits)) -> None:
+        def record(row: dict, name: str = name, first: int = place * len(splits)) -> None:
             log({**row, "member": first + row["member"], "part": name})
 
         own = jax.vmap(partial(jax.random.fold_in, data=place))(keys)
-        fitted[name] = one.fit_many(examples, splits, own, dynamics, folder and folder / name, told)
+        fitted[name] = one.fit_many(examples, splits, own, dynamics, folder and folder / name, record)
     return fitted
 
 
@@ -201,7 +201,7 @@ def _part(split: Split, key: Key[Array, ""], share: float) -> Split:
 
 
 def random_of(key: Key[Array, ""]) -> np.random.Generator:
-    """Host randomness that hangs on a key."""
+    """Host randomness that depends on a key."""
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 

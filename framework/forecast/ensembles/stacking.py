@@ -54,8 +54,8 @@ class Stacking(Forecaster):
         places = np.cumsum([0, *map(len, plans)])
         own = jnp.concatenate([jax.random.split(key, len(plan)) for key, plan in zip(keys, plans, strict=True)])
         repeats = np.diff(places)
-        told = None if dynamics is None else jax.tree.map(lambda x: jnp.repeat(x, repeats, axis=0), dynamics)
-        fitted = each(self.members, examples, [s for plan in plans for s in plan], own, told, folder, log)
+        repeated = None if dynamics is None else jax.tree.map(lambda x: jnp.repeat(x, repeats, axis=0), dynamics)
+        fitted = each(self.members, examples, [s for plan in plans for s in plan], own, repeated, folder, log)
         made: list[Fitted] = []
         for turn, start in zip(outs, places[:-1], strict=True):
             members = {name: lanes[start] for name, lanes in fitted.items()}

@@ -1,4 +1,4 @@
-"""What a mixed model is told of visits and questions: columns of fixed and own effects, and outcomes as numbers."""
+"""Design of a mixed model: columns of fixed and random effects, and outcomes as numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,15 +82,15 @@ class Design:
         return jnp.concatenate(values, -1), jnp.concatenate(masks, -1)
 
     def scales(self, history: Visits, learns: Bool[np.ndarray, " n"]) -> Scales:
-        """Of those who are learnt from."""
+        """Scales of the training subjects."""
         raw, has = (np.asarray(part) for part in self.at_visits(history))
-        y, told = (np.asarray(part) for part in self.outcomes(history))
+        y, seen = (np.asarray(part) for part in self.outcomes(history))
         valid = np.asarray(history.valid) & learns[:, None]
         times = np.asarray(history.times)[valid][:, None]
         return Scales(
             _scale(times, np.ones(times.shape, bool))[:, 0],
             _scale(raw[valid], has[valid]),
-            _scale(y[valid], told[valid]),
+            _scale(y[valid], seen[valid]),
         )
 
     def _carried(self, history: Visits) -> tuple[Array, Array, Array]:
@@ -104,9 +104,9 @@ class Design:
 
         def add(column: Column, value: Array, mask: Array) -> None:
             many = column.classes > 2
-            told = jax.nn.one_hot(value.astype(int), column.classes)[..., 1:] if many else value[..., None]
-            values.append(jnp.where(mask[..., None], told, 0))
-            masks.append(jnp.broadcast_to(mask[..., None], told.shape))
+            indicators = jax.nn.one_hot(value.astype(int), column.classes)[..., 1:] if many else value[..., None]
+            values.append(jnp.where(mask[..., None], indicators, 0))
+            masks.append(jnp.broadcast_to(mask[..., None], indicators.shape))
 
         for column in self.layout.static if self.covariates else ():
             parts = history.static, history.static_observed
@@ -129,7 +129,7 @@ def numbers(target: Measured) -> int:
 
 
 def collapse(target: str) -> str:
-    """What is to be said of a target whose noise was fitted as none."""
+    """The warning about a target whose noise was fitted as none."""
     return f"{target}: no noise was left to estimate; it was held at {LEAST} of the target's spread"
 
 

@@ -42,7 +42,7 @@ CHUNK = 256  # subjects whose training questions are answered at once
 
 @pytree
 class Learnt:
-    """The scales, a model for each outcome (leading axis o), and what outcomes foretell of each target with levels."""
+    """The scales, a model for each outcome (leading axis o), and the calibration of each target with levels."""
 
     scales: Scales
     models: Mixed
@@ -55,10 +55,10 @@ class MixedEffects(Forecaster):
     `covariates` of the static variables, with `known` of those known ahead (age at the visit asked about).
 
     A number's quantiles are those of the normal with the conditional mean and variance given the target's own history
-    up to the origin; of a target whose history is no input nothing is seen, and the population's course is told.
+    up to the origin; of a target whose history is no input nothing is seen, and the population's course is forecast.
     A target with levels is modelled as a number: by its level's place where they are ordered or two, else by one
-    number a level, 1 or 0. Logistic regression of training subjects' later visits on what the normal foretold of them
-    turns that into probabilities, so that levels are told about as often as they come. Training and validation
+    number a level, 1 or 0. Logistic regression of training subjects' later visits on the predictive normal
+    turns that into probabilities, so that levels are forecast about as often as they occur. Training and validation
     subjects are read, for nothing is chosen on the latter.
     """
 
@@ -103,10 +103,12 @@ class MixedEffects(Forecaster):
         design, history = self._design(layout), history_of(examples)
         scales = design.scales(history, learns)
         learnt = Learnt(scales, _fit(design, scales, history, learns.astype(np.float32)), {})
-        told = _in_chunks(design, learnt, history, examples.taught.query) if layout.categoricals else ()
+        predictive = _in_chunks(design, learnt, history, examples.taught.query) if layout.categoricals else ()
         return replace(
             learnt,
-            levels={t.name: self._calibrated(examples, design, t, told, learns, key) for t in layout.categoricals},
+            levels={
+                t.name: self._calibrated(examples, design, t, predictive, learns, key) for t in layout.categoricals
+            },
         )
 
     def _calibrated(
@@ -114,14 +116,14 @@ class MixedEffects(Forecaster):
         examples: Examples,
         design: Design,
         target: Categorical,
-        told: Sequence[np.ndarray],
+        predictive: Sequence[np.ndarray],
         learns: np.ndarray,
         key: Key[Array, ""],
     ) -> PyTree:
         truth = examples.taught.truth[target.name]
         assert isinstance(truth, Truth)  # no event comes here
         counts = (truth.observed & examples.taught.query.valid & learns[:, None]).astype(np.float32)
-        mean, variance = (jnp.asarray(part[..., design.places[target.name]]) for part in told)
+        mean, variance = (jnp.asarray(part[..., design.places[target.name]]) for part in predictive)
         x = _clues(target, mean, variance).reshape(counts.size, -1)
         level = np.where(truth.observed, truth.value, 0).astype(np.int32).reshape(-1)
         return _levels(target).fit(x, np.ones(x.shape, bool), level, counts.reshape(-1), key=key)
@@ -152,7 +154,7 @@ class MixedEffects(Forecaster):
 
 @dataclass(frozen=True)
 class FittedMixedEffects(Fitted):
-    """What was learnt, and how to read it."""
+    """The fitted parameters with their layout."""
 
     layout: Layout
     design: Design
@@ -160,18 +162,18 @@ class FittedMixedEffects(Fitted):
 
     @property
     def notes(self) -> Sequence[str]:
-        models, told = self.learnt.models, []
+        models, notes = self.learnt.models, []
         for target in self.layout.measured:
             places = self.design.places[target.name]
             if np.asarray(models.collapsed)[places].any():
-                told.append(collapse(target.name))
+                notes.append(collapse(target.name))
             if not np.asarray(models.converged)[places].all():
-                told.append(f"{target.name}: mixed effects did not converge; leave out trends or covariates")
+                notes.append(f"{target.name}: mixed effects did not converge; leave out trends or covariates")
             if not isinstance(target, Categorical):
                 continue
             if short := _levels(target).shortfall(self.learnt.levels[target.name]):
-                told.append(f"{target.name}: {short}")
-        return told
+                notes.append(f"{target.name}: {short}")
+        return notes
 
     def predict(self, history: Visits, query: Query) -> Forecast:
         seen = replace(history, scans={})
@@ -184,17 +186,17 @@ class FittedMixedEffects(Fitted):
 @partial(jax.jit, static_argnums=0)
 def _forecast(design: Design, learnt: Learnt, history: Visits, query: Query) -> Forecast:
     mean, variance = _conditional(design, learnt, history, query)
-    places, told = design.places, {}
+    places, answers = design.places, {}
     for target in design.layout.measured:
         own = mean[..., places[target.name]]
         if isinstance(target, Categorical):
             x = _clues(target, own, variance[..., places[target.name]]).reshape(-1, len(target.levels))
             probs = _levels(target).predict(learnt.levels[target.name], x, jnp.ones(x.shape, bool))
-            told[target.name] = Classes(probs.reshape(*own.shape[:-1], len(target.levels)))
+            answers[target.name] = Classes(probs.reshape(*own.shape[:-1], len(target.levels)))
         else:
             spread = jnp.sqrt(variance[..., places[target.name]])
-            told[target.name] = Values(own + spread * ndtri(jnp.asarray(LEVELS)))
-    return told
+            answers[target.name] = Values(own + spread * ndtri(jnp.asarray(LEVELS)))
+    return answers
 
 
 @partial(jax.jit, static_argnums=0)
@@ -233,7 +235,7 @@ def _conditional(
 
 
 def _clues(target: Categorical, mean: Float[Array, "b q k"], variance: Float[Array, "b q k"]) -> Float[Array, "b q d"]:
-    """What probabilities are learnt from: of one number, how likely the normal makes it round to each level (log)."""
+    """Features that calibrate probabilities: for one number, the log-probability that it rounds to each level."""
     if numbers(target) > 1:
         return mean
     cuts = jnp.arange(len(target.levels) - 1) + 0.5

@@ -41,7 +41,7 @@ HALVINGS = 22  # of the stretch in which quantiles lie: that of all normals' own
 
 @pytree
 class Learnt:
-    """What brings numbers to unit spread, the course in those units, and whether its fit converged."""
+    """The fitted model: scales to unit spread, the course in those units, and whether the fit converged."""
 
     scales: Scales
     model: Progression
@@ -56,8 +56,8 @@ class DiseaseProgression(Forecaster):
     Fixed effects are time, with `covariates` the static variables, with `known` those known ahead (age at the visit
     asked about, a plan); at the first visit they also move a subject's time shift and pace. The stage itself never goes
     back, and no plan changes its pace. Quantiles are those of a mixture over `nodes`² pairs of shift and pace, given
-    the history of all targets that are inputs. An event is told by what is known at its origin, that it has not come by
-    then included, and needs a target beside it that is measured, or nothing would tell the stage. Training and
+    the history of all targets that are inputs. An event is described by what is known at its origin, its absence
+    until then included, and needs a target beside it that is measured, or nothing would tell the stage. Training and
     validation subjects are read, for nothing is chosen on the latter; at most `steps` steps of scoring.
     """
 
@@ -115,7 +115,7 @@ class DiseaseProgression(Forecaster):
 
 @dataclass(frozen=True)
 class Reading:
-    """What a progression model is told of visits and questions; the stage's clock runs in spreads of visits' times."""
+    """Inputs of a progression model from visits and queries; the stage's clock runs in spreads of visits' times."""
 
     layout: Layout
     trends: bool
@@ -125,7 +125,7 @@ class Reading:
 
     @property
     def levels(self) -> tuple[tuple[str, int, bool], ...]:
-        """Of each class target its name, how many levels it has, and whether one gain of the stage tells them all."""
+        """Name, number of levels and order of each class target; ordered levels share one gain of the stage."""
         return tuple((t.name, len(t.levels), t.ordered or len(t.levels) == 2) for t in self.layout.categoricals)
 
     @property
@@ -134,21 +134,21 @@ class Reading:
         return Design(replace(self.layout, targets=self.layout.numbers), self.trends, self.covariates, self.known)
 
     def course(self, scales: Scales, history: Visits, every: bool = False) -> Course:
-        """What was seen of the targets that are inputs, or of `every` one."""
+        """The observed course of the targets that are inputs, or of `every` one."""
         x, z = self.design.effects(scales, history.times, *self.design.at_visits(history))
         y, seen = self.design.outcomes(history)
         seen = seen & (every | np.array([target.seen for target in self.layout.numbers], bool))
         observed = jnp.asarray(history.observed) & jnp.asarray(history.valid)[..., None]
-        told = {t.name: observed[..., t.index] & (every or t.seen) for t in self.layout.categoricals}
+        recorded = {t.name: observed[..., t.index] & (every or t.seen) for t in self.layout.categoricals}
         values = jnp.asarray(history.values)
         levels = {
-            t.name: jnp.where(told[t.name], values[..., t.index], 0).astype(int) for t in self.layout.categoricals
+            t.name: jnp.where(recorded[t.name], values[..., t.index], 0).astype(int) for t in self.layout.categoricals
         }
         y = jnp.where(seen, (jnp.asarray(y) - scales.outcomes[0]) / scales.outcomes[1], 0)
-        return Course(jnp.asarray(history.times) / scales.time[1], x, z, y, seen, levels, told)
+        return Course(jnp.asarray(history.times) / scales.time[1], x, z, y, seen, levels, recorded)
 
     def ends(self, examples: Examples, unit: float) -> Ends:
-        """Each event as it was told from the first visit at which it was at risk."""
+        """Each event from the first visit at which it was at risk."""
         count, query = len(examples.subjects), examples.taught.query
         parts = np.zeros((4, count, len(self.layout.events)), np.float32)
         for place, event in enumerate(self.layout.events):
@@ -164,9 +164,9 @@ class Reading:
         width, one = self.design.width, jnp.zeros((1, 1))
         names = {name: (jnp.zeros((1, 1), int), jnp.zeros((1, 1), bool)) for name, *_ in self.levels}
         numbers, events = (jnp.zeros((1, 1, len(some))) for some in (self.layout.numbers, self.layout.events))
-        levels, told = ({name: pair[at] for name, pair in names.items()} for at in (0, 1))
+        levels, recorded = ({name: pair[at] for name, pair in names.items()} for at in (0, 1))
         x, z = jnp.zeros((1, 1, 2 + width)), jnp.zeros((1, 1, 1 + self.trends))
-        course = Course(one, x, z, numbers, numbers > 0, levels, told)
+        course = Course(one, x, z, numbers, numbers > 0, levels, recorded)
         ends = Ends(events[0], events[0], events[0], events[0] > 0)
         scales = Scales(jnp.zeros(2), jnp.zeros((2, width)), jnp.zeros((2, len(self.layout.numbers))))
         begun = progression.begin(course, ends, jnp.ones(1), columns=width, levels=self.levels)
@@ -175,7 +175,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class FittedProgression(Fitted):
-    """What was learnt, and how to read it."""
+    """The fitted model with its layout."""
 
     layout: Layout
     reading: Reading
@@ -185,10 +185,10 @@ class FittedProgression(Fitted):
     def notes(self) -> Sequence[str]:
         flat = np.asarray(progression.collapsed(self.learnt.model))
         names = [target.name for target, none in zip(self.layout.numbers, flat, strict=True) if none]
-        told = [collapse(name) for name in names]
+        notes = [collapse(name) for name in names]
         if not self.learnt.converged:
-            told.append("the progression model did not converge; give more model.steps, or fewer targets")
-        return told
+            notes.append("the progression model did not converge; give more model.steps, or fewer targets")
+        return notes
 
     def predict(self, history: Visits, query: Query) -> Forecast:
         return _forecast(self.reading, self.learnt, replace(history, scans={}), query)
@@ -212,8 +212,8 @@ def _forecast(reading: Reading, learnt: Learnt, history: Visits, query: Query) -
             x: Array, z: Array, last: Array, origin: Array, ahead: Array
         ) -> tuple[Array, Mapping[str, Array], Array]:
             known = course.until(last)
-            told = progression.predict(model, known, origin + ahead, x, z, reading.nodes)
-            return _quantiles(told), told.levels, progression.survival(model, known, origin, ahead, reading.nodes)
+            mixture = progression.predict(model, known, origin + ahead, x, z, reading.nodes)
+            return _quantiles(mixture), mixture.levels, progression.survival(model, known, origin, ahead, reading.nodes)
 
         return jax.vmap(of_query)(*asked)
 
@@ -227,16 +227,16 @@ def _forecast(reading: Reading, learnt: Learnt, history: Visits, query: Query) -
     }
 
 
-def _quantiles(told: Mixture) -> Float[Array, "o l"]:
+def _quantiles(mixture: Mixture) -> Float[Array, "o l"]:
     """By halving the stretch in which they lie; as all start from the same one they cannot cross."""
-    spread, levels = jnp.sqrt(told.variance), jnp.asarray(LEVELS)
-    ends = (told.mean + ndtri(levels[0]) * spread).min(-1), (told.mean + ndtri(levels[-1]) * spread).max(-1)
+    spread, levels = jnp.sqrt(mixture.variance), jnp.asarray(LEVELS)
+    ends = (mixture.mean + ndtri(levels[0]) * spread).min(-1), (mixture.mean + ndtri(levels[-1]) * spread).max(-1)
     low, high = (jnp.broadcast_to(end[:, None], (len(spread), len(levels))) for end in ends)
 
     def halved(_: Array | int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
-        below = ndtr((middle[..., None] - told.mean[:, None]) / spread[:, None]) @ told.weight
+        below = ndtr((middle[..., None] - mixture.mean[:, None]) / spread[:, None]) @ mixture.weight
         return jnp.where(below < levels, middle, low), jnp.where(below < levels, high, middle)
 
     low, high = lax.fori_loop(0, HALVINGS, halved, (low, high))

@@ -23,7 +23,7 @@ Loss = Callable[[Float[Array, "k"]], Float[Array, ""]]
 
 
 def turns(among: Bool[np.ndarray, " n"], folds: int, key: Key[Array, ""]) -> list[Left]:
-    """Who of these subjects is left out in each turn; every one is, once. Raises UserError where there is one alone."""
+    """Subjects left out in each fold; each is left out once. Raises UserError where there is only one."""
     rows = np.flatnonzero(among)
     if len(rows) < 2:
         raise UserError(f"{len(rows)} training subjects; 2 or more are needed, to judge by some left out")
@@ -40,9 +40,9 @@ def half_of(among: Left, key: Key[Array, ""]) -> Left:
 
 
 def held_out_answers(fitted: Fitted, examples: Examples, out: Left) -> dict[str, HeldOut]:
-    """What is forecast of the numbers of subjects left out, beside their truths; of those observed."""
+    """Forecasts of numbers for subjects left out, beside their observed outcomes."""
     rows, asked = np.flatnonzero(out), examples.asked
-    told = answers(fitted, examples, rows, asked) if len(rows) else {}
+    predicted = answers(fitted, examples, rows, asked) if len(rows) else {}
     horizon = np.asarray(asked.query.time) - np.take_along_axis(
         examples.cohort.times, np.asarray(asked.query.origin), 1
     )
@@ -52,7 +52,7 @@ def held_out_answers(fitted: Fitted, examples: Examples, out: Left) -> dict[str,
         assert isinstance(truth, Truth)
         i, q = np.nonzero(np.asarray(truth.observed)[rows])
         found[target.name] = HeldOut(
-            quantiles=told[target.name][i, q, : len(LEVELS)] if len(rows) else np.empty((0, len(LEVELS))),
+            quantiles=predicted[target.name][i, q, : len(LEVELS)] if len(rows) else np.empty((0, len(LEVELS))),
             truth=np.asarray(truth.value, np.float64)[rows][i, q],
             subject=rows[i],
             horizon=horizon[rows][i, q],
@@ -65,9 +65,9 @@ def losses(
 ) -> dict[str, Loss]:
     """For each target the loss (log loss, pinball) of a weighted mean of k members on the subjects left out.
 
-    `members` are k rows of what each fitted in every turn. Raises UserError where a target is known of nobody.
+    `members` are k rows of what each fitted in every turn. Raises UserError where a target is known for no subject.
     """
-    told: dict[str, list[np.ndarray]] = {t.name: [] for t in targets}
+    predicted: dict[str, list[np.ndarray]] = {t.name: [] for t in targets}
     came: dict[str, list[np.ndarray]] = {t.name: [] for t in targets}
     for turn, out in enumerate(outs):
         rows = np.flatnonzero(out)
@@ -79,20 +79,21 @@ def losses(
             kept = slice(
                 None if isinstance(target, Categorical) else len(LEVELS)
             )  # of a number the quantiles, not the point forecast
-            told[target.name].append(np.stack([one[target.name][asked][..., kept] for one in said]))
+            predicted[target.name].append(np.stack([one[target.name][asked][..., kept] for one in said]))
             came[target.name].append(np.asarray(truth.value)[rows][asked])
-    return {t.name: _loss(t, np.concatenate(told[t.name], 1), np.concatenate(came[t.name])) for t in targets}
+    return {t.name: _loss(t, np.concatenate(predicted[t.name], 1), np.concatenate(came[t.name])) for t in targets}
 
 
-def _loss(target: Measured, told: Float[np.ndarray, "k n p"], came: Float[np.ndarray, " n"]) -> Loss:
+def _loss(target: Measured, predicted: Float[np.ndarray, "k n p"], came: Float[np.ndarray, " n"]) -> Loss:
     if not len(came):
         raise UserError(f"{target.name} is known of no training subject; some are needed to judge by")
-    return partial(_log_loss if isinstance(target, Categorical) else _pinball, jnp.asarray(told), jnp.asarray(came))
+    loss = _log_loss if isinstance(target, Categorical) else _pinball
+    return partial(loss, jnp.asarray(predicted), jnp.asarray(came))
 
 
-def _log_loss(told: Float[Array, "k n c"], came: Float[Array, " n"], weights: Float[Array, " k"]) -> Float[Array, ""]:
-    return log_loss(jnp.tensordot(weights, told, 1), came).mean()
+def _log_loss(probs: Float[Array, "k n c"], came: Float[Array, " n"], weights: Float[Array, " k"]) -> Float[Array, ""]:
+    return log_loss(jnp.tensordot(weights, probs, 1), came).mean()
 
 
-def _pinball(told: Float[Array, "k n l"], came: Float[Array, " n"], weights: Float[Array, " k"]) -> Float[Array, ""]:
-    return pinball(jnp.tensordot(weights, told, 1), came).mean()
+def _pinball(levels: Float[Array, "k n l"], came: Float[Array, " n"], weights: Float[Array, " k"]) -> Float[Array, ""]:
+    return pinball(jnp.tensordot(weights, levels, 1), came).mean()

@@ -44,8 +44,8 @@ class Tabular(Forecaster):
     A row is a history and a later visit; rows weigh alike, or (`weigh="subject"`) subjects do. With `residual` a number
     whose history is an input is learnt as the change from its last observation, and as its distance from the mean
     where there is none. An estimator that predicts one number has around it the quantiles of its errors on subjects
-    left out. Scans are told by the frozen encoders of the run `pretrained`, made by `encoder`; None leaves them out.
-    A fit that would take more memory than `gigabytes` is refused beforehand.
+    left out. Scans are represented by the frozen encoders of the run `pretrained`, made by `encoder`; None leaves them
+    out. A fit that would take more memory than `gigabytes` is refused beforehand.
     """
 
     classifier: Candidates
@@ -87,7 +87,7 @@ class Tabular(Forecaster):
 
     @property
     def forecasts_held_out(self) -> bool:
-        """Those by whom candidates are chosen are left out in turn."""
+        """Whether the subjects that select candidates are left out in turn."""
         return True
 
     def fit_held_out(
@@ -124,10 +124,10 @@ class Tabular(Forecaster):
         file = path / "chosen.json"
         if not file.exists():
             raise UserError(f"no fitted model at {file}; run the forecast first, or name a run that finished")
-        layout, told = self._reads(layout), json.loads(file.read_text())
+        layout, saved = self._reads(layout), json.loads(file.read_text())
         frozen = None if self.encoder is None else Embeddings(encoders(self.encoder, layout, nnx.Rngs(0)))
         features = len(feature_names(layout if frozen is None else frozen.layout(layout)))
-        blank = {t.name: self._blank(t, told, features, path) for t in layout.measured}
+        blank = {t.name: self._blank(t, saved, features, path) for t in layout.measured}
         like = ({name: one.params for name, one in blank.items()}, {} if frozen is None else frozen.weights)
         finite = all(one.program.estimator.FINITE for one in blank.values())
         params, weights = load_arrays(path / "params", like, finite)
@@ -193,7 +193,7 @@ class Tabular(Forecaster):
         key: Key[Array, ""],
         done: Callable[[int], None],
     ) -> tuple[Learnt, HeldOut | None]:
-        """What is learnt of a target; of a number also the chosen candidate's quantiles for subjects left out."""
+        """Fit a target; for a number also return the chosen candidate's quantiles for subjects left out."""
         usable = table.known[target.name] & learns[table.subject]
         count = len(np.unique(table.subject[usable]))
         if count < 2:
@@ -235,17 +235,17 @@ class Tabular(Forecaster):
         )
         if isinstance(target, Categorical):
             return learnt, None
-        told = np.asarray(learnt.quantiles(choice.left_out[usable], start[usable]))
-        return learnt, HeldOut(told, truth[usable], table.subject[usable], table.horizon[usable])
+        quantiles = np.asarray(learnt.quantiles(choice.left_out[usable], start[usable]))
+        return learnt, HeldOut(quantiles, truth[usable], table.subject[usable], table.horizon[usable])
 
     def _differs(self, target: Measured) -> bool:
         return self.residual and target.seen and isinstance(target, Number)
 
-    def _blank(self, target: Measured, told: Mapping, features: int, path: Path) -> Learnt:
-        """What was learnt, less its parameters, whose shapes stand in their place."""
-        if target.name not in told:
-            raise UserError(f"the model at {path} was fitted on {list(told)}, not on {target.name}; name another run")
-        facts = dict(told[target.name])
+    def _blank(self, target: Measured, saved: Mapping, features: int, path: Path) -> Learnt:
+        """A fitted target without its parameters, whose shapes stand in their place."""
+        if target.name not in saved:
+            raise UserError(f"the model at {path} was fitted on {list(saved)}, not on {target.name}; name another run")
+        facts = dict(saved[target.name])
         settings, shapes = json.dumps(facts.pop("settings")), facts.pop("shapes", None)
         facts["scores"] = [(own, score) for own, score in facts["scores"]]
         for program in self._programs(target):
@@ -258,7 +258,7 @@ class Tabular(Forecaster):
 
 @dataclass(frozen=True)
 class FittedTabular(Fitted):
-    """What was learnt, by target, and the frozen encoders if scans are read."""
+    """Fitted targets by name, and the frozen encoders if scans are read."""
 
     layout: Layout
     learnt: Mapping[str, Learnt]
@@ -294,13 +294,13 @@ class FittedTabular(Fitted):
         if learnt.differs:
             start = _start(*last_value(history, query, target.index), learnt.middle)
         flat, seen, start = (a.reshape(-1, *a.shape[2:]) for a in (x, observed, jnp.asarray(start)))
-        told = learnt.told(flat, seen, start)
-        told = told.reshape(*shape, told.shape[-1])
-        return Classes(told) if isinstance(target, Categorical) else Values(told)
+        predicted = learnt.predict(flat, seen, start)
+        predicted = predicted.reshape(*shape, predicted.shape[-1])
+        return Classes(predicted) if isinstance(target, Categorical) else Values(predicted)
 
 
 def _start(value: Arr, has: Arr, middle: float) -> Float[Arr, "..."]:
-    """From where a change is counted."""
+    """The value from which a change is counted."""
     where = np.where if isinstance(value, np.ndarray) else jnp.where
     return where(has, value, middle)
 
@@ -314,7 +314,7 @@ def _shaped(like: PyTree, shapes: Sequence[Sequence[int]] | None) -> PyTree:
 
 
 def _row(member: int, members: int, learnt: Mapping[str, Learnt]) -> dict[str, Any]:
-    """What the log is told of a member: `validation` is the sum of its losses on subjects left out."""
+    """The log entry of a member: `validation` is the sum of its losses on subjects left out."""
     return {
         "member": member,
         "step": member + 1,

@@ -1,4 +1,4 @@
-"""What a history says at each query, as a row of numbers: the features of TADPOLE's winner.
+"""Features of a history at each query, as a row of numbers: those of TADPOLE's winner.
 
 Marinescu et al. (2020). The Alzheimer's Disease Prediction Of Longitudinal Evolution (TADPOLE) challenge. MELBA 1.
 """
@@ -25,8 +25,8 @@ def history_features(
 
     Of each number the last value, its last change a year (see `rates`), the lowest and the highest so far; of each
     class the last level and whether there was an earlier milder one (another one, where levels have no order); the
-    years from each of these to the query. What advances by itself (age) is told as of the query alone. Scans of the
-    layout are taken for embeddings. Nothing after a query's origin is read, and how many visits there were is not told.
+    years from each of these to the query. A variable that advances by itself (age) is given at the query alone. Scans
+    of the layout are taken for embeddings. Nothing after a query's origin is read; the number of visits is no feature.
     """
     visits = jax.tree.map(jnp.asarray, visits)
     numbers, classes = _kinds(layout)
@@ -42,7 +42,7 @@ def history_features(
 
 
 def feature_names(layout: Layout) -> tuple[str, ...]:
-    """What each feature is called, in their order."""
+    """Names of the features, in their order."""
     numbers, classes = _kinds(layout)
     names = ["years ahead", "years seen"]
     for what in ("", " a year", " lowest", " highest", " since", " since lowest", " since highest"):
@@ -66,9 +66,9 @@ def last_value(visits: Visits, query: Query, index: int) -> tuple[Float[Array, "
 
 
 def _kinds(layout: Layout) -> tuple[list[Column], list[Column]]:
-    """The numbers and the classes whose history is told."""
-    told = [column for column in layout.inputs if column.per_year is None]
-    return [c for c in told if not c.classes], [c for c in told if c.classes]
+    """The numbers and the classes whose history gives features."""
+    columns = [column for column in layout.inputs if column.per_year is None]
+    return [c for c in columns if not c.classes], [c for c in columns if c.classes]
 
 
 def _seen(visits: Visits) -> Bool[Array, "b t f"]:

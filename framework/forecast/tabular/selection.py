@@ -56,7 +56,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Rows:
-    """What one target is learnt from: rows of weight 0 teach nothing, `fold` says who is left out together."""
+    """Training rows of one target: rows of weight 0 have no effect, `fold` says which are left out together."""
 
     x: Float[Arr, "n f"]
     observed: Bool[Arr, "n f"]
@@ -76,16 +76,16 @@ class Program:
     def left_out(
         self, rows: Rows, key: Key[Array, ""], done: Callable[[int], None] = lambda fits: None
     ) -> Float[np.ndarray, "c n p"]:
-        """What each candidate says of every row, fitted on the other folds; `done` hears of so many fits."""
+        """Each candidate's prediction of every row, fitted on the other folds; `done` receives the number of fits."""
         own = self._traced(self.settings)
         whole: Float[np.ndarray, "c n p"] | None = None
         for fold, one in enumerate(jax.random.split(key, int(rows.fold.max()) + 1)):
             weight = jnp.asarray(np.where(rows.fold == fold, 0, rows.weight), jnp.float32)
-            told = np.asarray(_left_out(self.estimator, rows.x, rows.observed, rows.y, weight, one, own))
+            predicted = np.asarray(_left_out(self.estimator, rows.x, rows.observed, rows.y, weight, one, own))
             done(len(self.settings))  # the line above waited for them
-            whole = np.zeros(told.shape) if whole is None else whole
+            whole = np.zeros(predicted.shape) if whole is None else whole
             here = np.maximum(rows.fold, 0) == fold
-            whole[:, here] = told[:, here]
+            whole[:, here] = predicted[:, here]
         assert whole is not None  # there is a fold
         return whole
 
@@ -106,7 +106,7 @@ class Program:
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
     def bytes(self, rows: int, features: int) -> int:
-        """What choosing among the candidates and fitting one takes beside the table, by the compiler's account.
+        """Memory that selecting a candidate and fitting it take beside the table, by the compiler's account.
 
         The programs compiled for that are those that run later. Raises UserError where an estimator refuses the size.
         """
@@ -163,11 +163,11 @@ def choose(
     best: tuple[float, Program, int, np.ndarray] | None = None
     scores = []
     for program in programs:
-        for candidate, told in enumerate(program.left_out(rows, key, done)):
-            score = loss(told)
+        for candidate, predicted in enumerate(program.left_out(rows, key, done)):
+            score = loss(predicted)
             scores.append((program.settings[candidate], score))
             if np.isfinite(score) and (best is None or score < best[0]):
-                best = score, program, candidate, told
+                best = score, program, candidate, predicted
     if best is None:
         raise UserError(f"none of {len(scores)} candidates gave a finite forecast; widen the grid, or take another")
     return Choice(*best[1:], scores)

@@ -1,4 +1,4 @@
-"""What an estimator learnt of one target, and the losses it was chosen by."""
+"""An estimator fitted to one target, and the losses that selected it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from framework.types import LEVELS, Arr
 
 @dataclass(frozen=True)
 class Learnt:
-    """What was learnt of one target.
+    """An estimator fitted to one target.
 
     A number is predicted in units of `spread`, as a distance from `middle`, or, where it `differs`, as the change from
     its last observation. `around` are the quantiles of its error, empty where the estimator predicts quantiles itself.
@@ -38,7 +38,7 @@ class Learnt:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Those of the chosen candidate."""
+        """Settings of the chosen candidate."""
         return self.program.settings[self.candidate]
 
     @property
@@ -51,18 +51,18 @@ class Learnt:
         shapes = [list(leaf.shape) for leaf in jax.tree.leaves(self.params)]
         return {"settings": self.settings, "shapes": shapes, **{name: getattr(self, name) for name in kept}}
 
-    def told(self, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], start: Float[Arr, " n"]) -> Arr:
+    def predict(self, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], start: Float[Arr, " n"]) -> Arr:
         """Probabilities, or quantiles from `start` on."""
-        told = self.program.predict(self.candidate, self.params, x, observed)
+        predicted = self.program.predict(self.candidate, self.params, x, observed)
         if self.program.estimator.classes:
-            return _smooth(told, self.learnt_from)
-        return self.quantiles(told, start)
+            return _smooth(predicted, self.learnt_from)
+        return self.quantiles(predicted, start)
 
-    def quantiles(self, told: Float[Arr, "n p"], start: Float[Arr, " n"]) -> Float[Array, "n l"]:
+    def quantiles(self, predicted: Float[Arr, "n p"], start: Float[Arr, " n"]) -> Float[Array, "n l"]:
         """From what an estimator predicts of a number, in units of the spread from `start` on."""
-        told = jnp.asarray(told)
-        told = told + jnp.asarray(self.around, told.dtype) if len(self.around) else jnp.sort(told, axis=-1)
-        return told * self.spread + jnp.asarray(start)[:, None]
+        found = jnp.asarray(predicted)
+        found = found + jnp.asarray(self.around, found.dtype) if len(self.around) else jnp.sort(found, axis=-1)
+        return found * self.spread + jnp.asarray(start)[:, None]
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ class ClassLoss:
     truth: Float[np.ndarray, " n"]
     weight: Float[np.ndarray, " n"]
 
-    def loss(self, told: Float[np.ndarray, "n p"]) -> float:
-        probs = np.asarray(_smooth(told, int(self.usable.sum())))[self.usable]
+    def loss(self, predicted: Float[np.ndarray, "n p"]) -> float:
+        probs = np.asarray(_smooth(predicted, int(self.usable.sum())))[self.usable]
         return float(np.average(log_loss(probs, self.truth[self.usable], 0), weights=self.weight[self.usable]))
 
-    def around(self, told: Float[np.ndarray, "n p"]) -> list[float]:
+    def around(self, predicted: Float[np.ndarray, "n p"]) -> list[float]:
         return []
 
 
@@ -89,23 +89,24 @@ class NumberLoss:
     truth: Float[np.ndarray, " n"]
     weight: Float[np.ndarray, " n"]
 
-    def loss(self, told: Float[np.ndarray, "n p"]) -> float:
-        told, truth = told[self.usable], self.truth[self.usable]
-        around = self.around_of(told, truth[:, None])
-        quantiles = told + np.array(around) if around else np.sort(told, axis=1)
+    def loss(self, predicted: Float[np.ndarray, "n p"]) -> float:
+        predicted, truth = predicted[self.usable], self.truth[self.usable]
+        around = self.around_of(predicted, truth[:, None])
+        quantiles = predicted + np.array(around) if around else np.sort(predicted, axis=1)
         return float(np.average(pinball(quantiles, truth).mean(1), weights=self.weight[self.usable]))
 
-    def around(self, told: Float[np.ndarray, "n p"]) -> list[float]:
-        return self.around_of(told[self.usable], self.truth[self.usable, None])
+    def around(self, predicted: Float[np.ndarray, "n p"]) -> list[float]:
+        return self.around_of(predicted[self.usable], self.truth[self.usable, None])
 
-    def around_of(self, told: np.ndarray, truth: np.ndarray) -> list[float]:
-        if told.shape[1] == len(LEVELS):
+    def around_of(self, predicted: np.ndarray, truth: np.ndarray) -> list[float]:
+        if predicted.shape[1] == len(LEVELS):
             return []
-        if told.shape[1] > 1:
-            raise UserError(f"the regressor predicts {told.shape[1]} quantiles; expected one number, or {list(LEVELS)}")
-        return np.quantile(truth - told, LEVELS).tolist()
+        if predicted.shape[1] > 1:
+            count = predicted.shape[1]
+            raise UserError(f"the regressor predicts {count} quantiles; expected one number, or {list(LEVELS)}")
+        return np.quantile(truth - predicted, LEVELS).tolist()
 
 
-def _smooth(told: Float[Arr, "n p"], rows: int) -> Float[Arr, "n p"]:
+def _smooth(predicted: Float[Arr, "n p"], rows: int) -> Float[Arr, "n p"]:
     """Probabilities as if one more row had been shared by all levels: none is said to be impossible."""
-    return (told * rows + 1 / told.shape[-1]) / (rows + 1)
+    return (predicted * rows + 1 / predicted.shape[-1]) / (rows + 1)

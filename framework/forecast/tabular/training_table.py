@@ -43,7 +43,7 @@ def size_of(examples: Examples, layout: Layout) -> tuple[int, int]:
 
 
 def tabulate(examples: Examples, layout: Layout, frozen: Embeddings | None = None) -> Table:
-    """What the forecaster is taught, as a table; subjects in their order."""
+    """Training rows of a forecaster, as a table; subjects in their order."""
     shape = layout if frozen is None else frozen.layout(layout)
     loader = Loader(replace(examples, layout=shape), 0, None if frozen is None else frozen.of)
     everyone = range(len(examples.subjects))
@@ -79,7 +79,7 @@ def tabulate(examples: Examples, layout: Layout, frozen: Embeddings | None = Non
         subject=whole["subject"],
         horizon=whole["horizon"],
         truth={name: np.where(known, value, 0).astype(float) for name, (value, known) in truth.items()},
-        known={name: told[-1] for name, told in (truth | ends).items()},
+        known={name: values[-1] for name, values in (truth | ends).items()},
         last={name: whole[f"last {name}"] for name in measured},
         ends={name: (lo, hi) for name, (lo, hi, _) in ends.items()},
     )

@@ -109,7 +109,7 @@ def test_fitted_on_those_set_aside_and_read_again(cohort, tmp_path):
     again = answers(recipe.load(tmp_path, cohort.layout), cohort, range(12), cohort.asked)
     for name, answer in told.items():
         assert np.allclose(answer, again[name])
-    with pytest.raises(UserError, match="nobody validates"):
+    with pytest.raises(UserError, match="got no validation subject"):
         recipe.fit(cohort, replace(split, validation=order < 0), jax.random.key(1))
     with pytest.raises(UserError, match=r"model\.classes is Conformal, which corrects numbers"):
         Calibrated(LastVisit(False), Conformal(), None, 0.5)
