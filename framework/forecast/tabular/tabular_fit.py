@@ -75,7 +75,7 @@ class ClassLoss:
 
     def loss(self, predicted: Float[np.ndarray, "n p"]) -> float:
         probs = np.asarray(_smooth(predicted, int(self.usable.sum())))[self.usable]
-        return float(np.average(log_loss(probs, self.truth[self.usable], 0), weights=self.weight[self.usable]))
+        return float(np.average(log_loss(probs, self.truth[self.usable], 0.0), weights=self.weight[self.usable]))
 
     def around(self, predicted: Float[np.ndarray, "n p"]) -> list[float]:
         return []
