@@ -51,7 +51,7 @@ class Model(nnx.Module):
     its last observation.
     What is asked before its origin is answered as of the origin. An output whose target training never shows stays as
     it starts: levels equally likely, quantiles of a normal around the last observation, else the mean, an event at the
-    training subjects' rate. An event is told by what is known at its origin, as one curve of
+    training subjects' rate. An event is forecast from what is known at its origin, as one curve of
     survival: what is known ahead by itself (age) is taken back to there, what is planned stays as it was given.
     """
 
@@ -121,7 +121,7 @@ class Model(nnx.Module):
     def _hidden(
         self, sequence: Sequence, query: Query, keys: tuple[Array | None, Array | None], rate: Float[Arr, ""] | float
     ) -> Float[Array, "b q e"]:
-        """What the outputs see at each query."""
+        """Inputs of the outputs at each query."""
         outer, recurrent = keys
         sequence = replace(sequence, times=jnp.asarray(sequence.times) / self.unit)
         query = replace(query, time=jnp.asarray(query.time) / self.unit)
@@ -164,9 +164,9 @@ class Model(nnx.Module):
         """Summed loss and count of each target over its observed queries, weighted by subject: two arrays (k,)."""
         sums, counts = [], []
         for place, target in enumerate(self.layout.targets):
-            told: Any = truth[target.name]  # of the kind that the output has
-            share = jnp.where(told.observed, weight[:, None], 0)
-            loss = self.outputs[target.name].loss(raw[target.name][0], told, *raw[target.name][1:])
+            outcome: Any = truth[target.name]  # of the kind that the output has
+            share = jnp.where(outcome.observed, weight[:, None], 0)
+            loss = self.outputs[target.name].loss(raw[target.name][0], outcome, *raw[target.name][1:])
             sums.append(target_weights[place] * jnp.where(share > 0, share * loss, 0).sum())
             counts.append(share.sum())
         return jnp.stack(sums), jnp.stack(counts)

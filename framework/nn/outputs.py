@@ -1,4 +1,4 @@
-"""What a forecaster says of a target: class probabilities, monotone quantiles of a value, or survival."""
+"""Outputs of a network for a target: class probabilities, monotone quantiles of a value, or survival."""
 
 from functools import partial
 
@@ -102,7 +102,7 @@ class HazardOutput(nnx.Module):
 
     The hazard of a stretch is sigmoid(raw), so that survival through it is 1 - sigmoid(raw) = exp(-softplus(raw));
     within a stretch the cumulative hazard is a line, and behind the last edge it goes on as in the last stretch.
-    Survival can therefore be asked for, and events told, at any time. It starts at a `rate` of events a year.
+    Survival can therefore be asked for, and events given, at any time. It starts at a `rate` of events a year.
     """
 
     def __init__(self, edges: tuple[float, ...], d_in: int, *, rngs: nnx.Rngs):

@@ -1,4 +1,4 @@
-"""What a metric is: a value that says its name, which way is better and how it averages."""
+"""The interface of metrics: a value with its name, the direction that is better, and how it averages."""
 
 import math
 from abc import ABC, abstractmethod

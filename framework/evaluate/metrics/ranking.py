@@ -172,7 +172,7 @@ def areas(one: Ranking, weight: Float[Arr, " q"], level: int, classes: int) -> F
     """For each other class the weighted chance that a member of `level` scores above one of it, ties counting half.
 
     A member meets the weight of those strictly below it and that of those before it, its equals among them: half the
-    sum is the mid-rank. Where a fold opens the pairs of the last one are counted and it begins anew. The state is one
+    sum is the mid-rank. Where a fold opens the pairs of the last one are counted and it begins again. The state is one
     number a class, so that many weightings are lanes of one pass.
     """
     order, fresh, true, opens = one

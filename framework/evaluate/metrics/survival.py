@@ -1,10 +1,10 @@
-"""Scores of survival curves told at some horizons; a truth is (lo, hi], in years after the origin.
+"""Scores of survival curves at given horizons; a truth is (lo, hi], in years after the origin.
 
 An event counts at the middle of its interval (`right_censored`). Those who were followed for too short a time are made
 up for by weighting the others by 1/G, G the chance of being followed so long (IPCW), estimated from the very queries
-that are scored, with their weights. A horizon behind which nobody was followed is left out.
+that are scored, with their weights. A horizon beyond which no subject was followed is left out.
 
-Rankings compare queries of one fold alone. Each fold has a model of its own, and whoever is left out moves its curve:
+Rankings compare queries of one fold alone. Each fold has a model of its own, and the subjects left out move its curve:
 with many early events in a fold the others' curve is higher, so that pooled folds rank even the marginal curve below
 1/2.
 """
@@ -46,7 +46,7 @@ class Ranked(SurvivalMetric):
 
     @abstractmethod
     def begins(self, time: Float[np.ndarray, " q"], event: Bool[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
-        """Those followed beyond this time are compared with a query whose event was seen; NaN where nobody is."""
+        """The time beyond which followed queries are compared with a query whose event was seen; NaN where none is."""
 
     def comparable(self, truth: Shaped[np.ndarray, "q ..."], fold: Int[np.ndarray, " q"]) -> int:
         survival = truths(truth)
@@ -83,7 +83,7 @@ class Concordance(Ranked):
 
     @abstractmethod
     def counts(self, survival: Survival, weight: Float[Arr, " q"]) -> Float[Array, " q"]:
-        """What a pair counts by the one of its two whose event comes first."""
+        """The weight of a pair, given by the one of its two whose event comes first."""
 
     def begins(self, time: Float[np.ndarray, " q"], event: Bool[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
         return np.where(event, time, np.nan)
@@ -116,7 +116,7 @@ class Harrell(Concordance):
 
 @dataclass(frozen=True)
 class Uno(Concordance):
-    """Uno's C up to the last horizon: pairs count 1/G² at the first event, so that it does not hang on how long
+    """Uno's C up to the last horizon: pairs count 1/G² at the first event, so that it does not depend on how long
     subjects were followed (Uno et al. 2011, Eq. 6).
     """
 
@@ -137,16 +137,16 @@ class IntegratedBrier(SurvivalMetric):
     """
 
     title = "integrated Brier"
-    undefined = "nobody was followed beyond the first horizon"
+    undefined = "no subject was followed beyond the first horizon"
     better = "lower"
 
     def prepare(self, prediction: Float[Arr, "q p"], truth: Float[Arr, "q 2"]) -> PyTree:
         return truths(truth), jnp.asarray(prediction)
 
     def score(self, prepared: PyTree, weight: Float[Arr, " q"]) -> Float[Array, ""]:
-        survival, told = prepared
+        survival, forecast = prepared
         weight, times = jnp.asarray(weight), jnp.asarray(self.horizons)
-        each = jnp.matmul(weight, brier(survival, told, times, weight), precision="highest") / jnp.sum(weight)
+        each = jnp.matmul(weight, brier(survival, forecast, times, weight), precision="highest") / jnp.sum(weight)
         followed = jnp.matmul(weight, survival.time[:, None] > times, precision="highest") > 0
         years = jnp.where(followed[1:], jnp.diff(times), 0)
         whole = jnp.sum(years * (each[1:] + each[:-1]) / 2) / jnp.where(years.sum() > 0, years.sum(), 1)
@@ -197,16 +197,16 @@ def truths(truth: Float[Arr, "q 2"]) -> Survival:
 
 
 def ipcw(survival: Survival, weight: Float[Arr, " q"], times: Float[Arr, "..."]) -> Float[Array, "..."]:
-    """One over the chance of being followed beyond each time; 0 where nobody was."""
+    """One over the chance of being followed beyond each time; 0 where none was."""
     followed = kaplan_meier(survival, weight, censoring=True).at(times)
     return jnp.where(followed > 0, 1 / jnp.where(followed > 0, followed, 1), 0)
 
 
 def brier(
-    survival: Survival, told: Float[Arr, "q p"], times: Float[Arr, " p"], weight: Float[Arr, " q"]
+    survival: Survival, forecast: Float[Arr, "q p"], times: Float[Arr, " p"], weight: Float[Arr, " q"]
 ) -> Float[Array, "q p"]:
     """The squared error of each query at each time, weighted for those who were not followed so long."""
     time = survival.time[:, None]
     came = survival.event[:, None] & (time <= times)
     early, late = ipcw(survival, weight, survival.time)[:, None], ipcw(survival, weight, times)
-    return jnp.where(came, early * told**2, 0) + jnp.where(time > times, late * (1 - told) ** 2, 0)
+    return jnp.where(came, early * forecast**2, 0) + jnp.where(time > times, late * (1 - forecast) ** 2, 0)

@@ -24,7 +24,7 @@ def local_path(store: str) -> str | None:
 def exclusive(store: str, wait: bool = False) -> Iterator[None]:
     """Keep other processes from writing the cohort at `store`; on a local file system the lock ends with its process.
 
-    Raise UserError where another process holds the lock, unless told to `wait`. For a store at a URL see `lock_object`.
+    Raise UserError where another process holds the lock, unless `wait` is set. For a store at a URL see `lock_object`.
     """
     folder = local_path(store)
     with locked(store, wait) if folder is None else lock_file(Path(folder), "data.store", wait):
