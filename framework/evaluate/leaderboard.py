@@ -1,4 +1,4 @@
-"""Every metric of every model with its interval, and its paired difference to the models taken as floors."""
+"""Every metric of every model with its interval, and its paired difference to the reference forecasts."""
 
 import json
 import math
@@ -85,31 +85,32 @@ def _loss(value: Any, better: str | float) -> Any:
 
 
 def leaderboard(
-    outcomes: Sequence[Outcomes], reference: Sequence[str], resamples: int = 2000, seed: int = 0
+    outcomes: Sequence[Outcomes], references: Sequence[str], resamples: int = 2000, seed: int = 0
 ) -> list[Row]:
-    """Score all models on all targets; `reference` names the floors, each compared to where it answered the target.
+    """Score all models on all targets; `references` names the reference forecasts, each used where it
+    answered the target.
 
-    Raises UserError for a floor that answered no target.
+    Raises UserError for a reference that answered no target.
     """
     models = {model for one in outcomes for model in one.forecasts}
-    for name in reference:
+    for name in references:
         if name not in models:
             raise UserError(f"the reference {name!r} answered no target; expected some of {sorted(models)}")
-    return [row for one in outcomes for row in _rows(one, reference, resamples, seed)]
+    return [row for one in outcomes for row in _rows(one, references, resamples, seed)]
 
 
-def _rows(one: Outcomes, reference: Sequence[str], resamples: int, seed: int) -> list[Row]:
+def _rows(one: Outcomes, references: Sequence[str], resamples: int, seed: int) -> list[Row]:
     metrics, models = metrics_for(one.target), list(one.forecasts)
     took = [len(forecast) for forecast in one.forecasts.values()]
     found = {count: _scores(one, one.sharing(count), metrics, resamples, seed) for count in sorted(set(took))}
     widened = {count: widening(one.fold[:count]) for count in found}
-    floors = [models.index(name) for name in reference if name in models]
+    places = [models.index(name) for name in references if name in models]
     by_fold = [_by_fold(metrics[0], forecast, one, int(one.fold.max()) + 1) for forecast in one.forecasts.values()]
     return [
         row
         for k, metric in enumerate(metrics)
         for paired in [Paired(found, took, k, metric, widened)]
-        for row in _metric(one, metric, models, paired, floors, None if k else by_fold)
+        for row in _metric(one, metric, models, paired, places, None if k else by_fold)
     ]
 
 
@@ -145,13 +146,13 @@ class Paired:
     metric: Metric
     widened: Mapping[int, float]
 
-    def spread(self, model: int, floor: int | None = None) -> Spread:
+    def spread(self, model: int, reference: int | None = None) -> Spread:
         """The estimate of a model's score, or of its difference to another's, which no bound folds."""
-        if floor is None:
+        if reference is None:
             took, metric = self.took[model], self.metric
             return Spread.of(*self._of(model, took), metric.smooth, self.widened[took], metric.bounds)
-        both = min(self.took[model], self.took[floor])
-        own, other = self._of(model, both), self._of(floor, both)
+        both = min(self.took[model], self.took[reference])
+        own, other = self._of(model, both), self._of(reference, both)
         return Spread.of(own[0] - other[0], own[1] - other[1], own[2] - other[2], widened=self.widened[both])
 
     def undefined(self, model: int) -> int:
@@ -177,7 +178,7 @@ def _metric(
     metric: Metric,
     models: Sequence[str],
     paired: Paired,
-    floors: Sequence[int],
+    references: Sequence[int],
     by_fold: Sequence[Float[np.ndarray, "_ f"]] | None,
 ) -> list[Row]:
     spreads = [paired.spread(m) for m in range(len(models))]
@@ -188,12 +189,12 @@ def _metric(
     groups = letters(losses, np.nan_to_num(between, nan=1.0))
     placed = places(np.array(losses), paired.losses(metric.better))
 
-    def difference(m: int, floor: int) -> Difference:
+    def difference(m: int, reference: int) -> Difference:
         over_folds = math.nan
         if by_fold is not None and (folds := by_fold[m].shape[1]) > 1:
-            gaps = [a - b for a, b in zip(by_fold[m], by_fold[floor], strict=False)]  # of the repeats of both
+            gaps = [a - b for a, b in zip(by_fold[m], by_fold[reference], strict=False)]  # of the repeats of both
             over_folds = corrected(np.ravel(gaps), tested=1.0, trained=folds - 1.0)[2]
-        numbers = (*_numbers(paired.spread(m, floor)), between[m, floor], over_folds)
+        numbers = (*_numbers(paired.spread(m, reference)), between[m, reference], over_folds)
         return Difference(*map(known, numbers))
 
     asked = [metric.why(one.truth, one.fold[:repeats], one.levels) for repeats in paired.took]
@@ -209,7 +210,7 @@ def _metric(
             pairs=len(one.truth),
             subjects=len(one.subjects),
             letters=groups[m],
-            differences={models[f]: difference(m, f) for f in floors if f != m},
+            differences={models[f]: difference(m, f) for f in references if f != m},
             **dict(zip(("rank", "rank_low", "rank_high"), map(known, placed[m]), strict=True)),
             comparable=asked[m][0],
             reason=asked[m][1] if math.isnan(spreads[m].value) else None,

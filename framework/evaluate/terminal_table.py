@@ -18,7 +18,7 @@ UNESTIMABLE = "not estimable"
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """One block a target: the headline metric with its 95% interval and differences to the floors, then further ones.
+    """One block a target: the headline metric with its 95% interval and differences to the references, then others.
 
     The best value of each metric is marked with a star. Models that share a letter are not statistically
     distinguishable. A score that is not estimable is named with its reason.
@@ -57,13 +57,13 @@ def reasons(metrics: Sequence[Sequence[Row]]) -> list[str]:
 
 
 def _headline(rows: list[Row]) -> Table:
-    floors = floors_of(rows)
-    table = _table("model", heading(rows[0]), "", *(f"against {name}" for name in floors))
+    references = references_of(rows)
+    table = _table("model", heading(rows[0]), "", *(f"difference to {name}" for name in references))
     places, best = decimals(rows), min(row.loss() for row in rows)
     for row in rows:
         mark = "* " if row.value is not None and row.loss() == best else "  "
         value = mark + bracketed(Estimate(row.value, row.low, row.high), places)
-        differences = [bracketed(row.differences.get(name), places, "+") for name in floors]
+        differences = [bracketed(row.differences.get(name), places, "+") for name in references]
         table.add_row(Text(row.model), Text(value), Text(row.letters), *map(Text, differences))
     return table
 
@@ -93,9 +93,9 @@ def heading(row: Row) -> str:
     return row.metric if row.unit is None else f"{row.metric} ({row.unit})"
 
 
-def floors_of(rows: Sequence[Row]) -> list[str]:
+def references_of(rows: Sequence[Row]) -> list[str]:
     """The models that the others are compared to, in the order named."""
-    fullest = sorted(rows, key=lambda row: -len(row.differences))  # a floor lacks itself
+    fullest = sorted(rows, key=lambda row: -len(row.differences))  # a reference lacks itself
     return list(dict.fromkeys(name for row in fullest for name in row.differences))
 
 

@@ -1,4 +1,4 @@
-"""The floor of every table: the last visit carried forward."""
+"""The reference forecasts of every table: the last visit carried forward, with or without a slope."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -197,7 +197,7 @@ def _last(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The target's last observation before each query: value, whether there is one, when; (b, q) each.
 
-    Strictly before: asked about a visit, the floor does not read the answer from it.
+    Strictly before: asked about a visit, the forecast does not read the answer from it.
     """
     column = slice(target.index, target.index + 1)
     series = last_observed(values[..., column], observed[..., column], times)

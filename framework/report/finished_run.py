@@ -17,7 +17,7 @@ from framework.evaluate import leaderboard, outcomes, subgroups
 from framework.evaluate.inference.corrected_ttest import widening
 from framework.evaluate.leaderboard import Row
 from framework.evaluate.outcomes import Outcomes
-from framework.evaluate.terminal_table import floors_of
+from framework.evaluate.terminal_table import references_of
 from framework.report.spread import Resampling
 
 READ = (
@@ -69,8 +69,8 @@ class Run:
         return list(dict.fromkeys(row.model for row in self.rows))
 
     @property
-    def floors(self) -> list[str]:
-        return floors_of(self.rows)
+    def references(self) -> list[str]:
+        return references_of(self.rows)
 
     def accounted(self, item: str, status: str) -> int:
         """How often the ledger has an item (subject, visit) as used or excluded; 0 where there is no ledger."""
@@ -85,9 +85,9 @@ class Run:
         return [list(group) for _, group in groupby(rows, key=lambda row: row.metric)]
 
     def shown(self, target: str) -> str:
-        """The model whose forecasts are drawn: the best that is no floor, or the best floor where all are."""
+        """The model whose forecasts are drawn: the best that is no reference, or the best reference where all are."""
         rows = self.metrics(target)[0]
-        return min(rows, key=lambda row: (row.model in self.floors, row.loss())).model
+        return min(rows, key=lambda row: (row.model in self.references, row.loss())).model
 
 
 def read(folder: Path) -> Run:

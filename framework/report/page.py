@@ -23,7 +23,7 @@ def build(folder: Path) -> Path:
     Raises UserError where it is not that of a finished run.
     """
     run = runs.read(folder)
-    page = Page(run, pens(run.models, run.floors), methods.section(run))
+    page = Page(run, pens(run.models, run.references), methods.section(run))
     shown = [(section, content) for section in sections() if (content := section.content(page)) is not None]
     text = (
         environment()

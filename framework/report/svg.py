@@ -33,7 +33,7 @@ COLOURS = (
     ("#b3323d", "#f28a90"),
     ("#2f7f8f", "#74c9d8"),
 )
-NEUTRALS = (("#6a6f78", "#a9afb9"), ("#94785a", "#cdb08c"), ("#80708f", "#b9aac8"))  # for the floors
+NEUTRALS = (("#6a6f78", "#a9afb9"), ("#94785a", "#cdb08c"), ("#80708f", "#b9aac8"))  # for reference forecasts
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -88,12 +88,12 @@ class Panel:
     note: str = ""
 
 
-def pens(models: list[str], floors: list[str]) -> dict[str, Pen]:
-    """One pen a model: floors in neutral tones, the others in colours, and each with a mark of its own."""
-    others = [model for model in models if model not in floors]
+def pens(models: list[str], references: list[str]) -> dict[str, Pen]:
+    """One pen a model: reference forecasts in neutral tones, the others in colours, and each with a mark of its own."""
+    others = [model for model in models if model not in references]
 
     def pair(model: str) -> tuple[str, str]:
-        place, tones = (floors.index(model), NEUTRALS) if model in floors else (others.index(model), COLOURS)
+        place, tones = (references.index(model), NEUTRALS) if model in references else (others.index(model), COLOURS)
         return tones[place % len(tones)]
 
     return {model: Pen(model, i, *pair(model), MARKS[i % len(MARKS)]) for i, model in enumerate(models)}

@@ -81,7 +81,7 @@ def test_text_marks_the_best(rows):
     }
     assert [line.split()[0] for line in marked] == list(best.values())
     assert "MAE (points)" in text
-    assert "against last_visit" in text
+    assert "difference to last_visit" in text
 
 
 def test_a_ranking_without_two_forecasts_of_one_fold_is_not_estimable(study, tmp_path):

@@ -132,7 +132,7 @@ def test_words_claim_no_more_than_the_intervals():
     sure = row("deep", 2.5, last=Difference(-0.5, -0.8, -0.2, 0.01, 0.0312))
     assert "It differs from last: -0.50 [-0.80, -0.20]" in comparison.sentence([floor, sure], ["last"])
     worse = row("deep", 4.0, last=Difference(1.0, 0.2, 1.4, 0.01, None))
-    assert "No model beats this floor" in comparison.sentence([floor, worse], ["last"])
+    assert "No model surpasses this reference" in comparison.sentence([floor, worse], ["last"])
 
 
 def test_the_table_marks_best_and_zero(study_folder):
@@ -144,7 +144,7 @@ def test_the_table_marks_best_and_zero(study_folder):
     assert table.rows[0][6].text == ""
     assert table.rows[2][4].text == "1 [1, 1]"
     assert table.data["value"].tolist() == [r.value for r in mae]
-    assert table.data["value against slope"].notna().tolist() == [True, False, True]
+    assert table.data["value difference to slope"].notna().tolist() == [True, False, True]
 
 
 def test_choices_are_counted(study_folder):

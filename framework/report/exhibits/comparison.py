@@ -1,4 +1,4 @@
-"""How the models compare: interval plots of the headline metric, of its differences to the floors, and their words."""
+"""Comparison of models: interval plots of the headline metric and of its differences to the references."""
 
 from collections.abc import Sequence
 
@@ -27,12 +27,12 @@ def values(rows: Sequence[Row], pens: dict[str, Pen], name: str) -> Panel:
     return panel(f"value-{name}", heading(head), says, draw, _size(ranked), WAYS[str(head.better)])
 
 
-def differences(rows: Sequence[Row], pens: dict[str, Pen], floor: str, name: str) -> Panel | None:
-    """The paired difference of each other model to a floor; None where none is defined."""
+def differences(rows: Sequence[Row], pens: dict[str, Pen], reference: str, name: str) -> Panel | None:
+    """The paired difference of each other model to a reference forecast; None where none is defined."""
     ranked = [
-        (row, row.differences[floor])
+        (row, row.differences[reference])
         for row in sorted(rows, key=Row.loss, reverse=True)
-        if floor in row.differences and row.differences[floor].value is not None
+        if reference in row.differences and row.differences[reference].value is not None
     ]
     if not ranked:
         return None
@@ -44,9 +44,10 @@ def differences(rows: Sequence[Row], pens: dict[str, Pen], floor: str, name: str
         _rows(axes, [row.model for row, _ in ranked])
         axes.set_xlabel(f"difference in {heading(rows[0])}")
 
-    says = f"Paired differences in {heading(rows[0])} of {rows[0].target} to {floor}, with 95% intervals"
+    says = f"Paired differences in {heading(rows[0])} of {rows[0].target} to {reference}, with 95% intervals"
     note = f"{'below' if rows[0].better == 'lower' else 'above'} 0 is better"
-    return panel(f"difference-{name}-{pens[floor].index}", f"Against {floor}", says, draw, _size(ranked), note)
+    mark = f"difference-{name}-{pens[reference].index}"
+    return panel(mark, f"Difference to {reference}", says, draw, _size(ranked), note)
 
 
 def _size(rows: Sequence) -> tuple[float, float]:
@@ -84,17 +85,17 @@ def includes_zero(estimate: Estimate | None) -> bool:
     )
 
 
-def sentence(rows: Sequence[Row], floors: Sequence[str]) -> str:
+def sentence(rows: Sequence[Row], references: Sequence[str]) -> str:
     """A sentence about the headline metric that claims no more than the intervals do."""
     best, places = min(rows, key=Row.loss), decimals(rows)
     if best.value is None:
         return f"{reasons([rows])[0]}."
     value = bracketed(Estimate(best.value, best.low, best.high), places)
     said = f"{best.model} has the {'lowest' if best.better == 'lower' else 'highest'} {heading(best)}: {value}."
-    if best.model in floors:
-        return said + (" No model beats this floor." if len(rows) > len(floors) else "")
-    for floor, estimate in best.differences.items():
+    if best.model in references:
+        return said + (" No model surpasses this reference forecast." if len(rows) > len(references) else "")
+    for reference, estimate in best.differences.items():
         verb = "is not statistically distinguishable from" if includes_zero(estimate) else "differs from"
         folds = "" if estimate.over_folds is None else f"; over the folds p = {estimate.over_folds:.2g}"
-        said += f" It {verb} {floor}: {bracketed(estimate, places, '+')}{folds}."
+        said += f" It {verb} {reference}: {bracketed(estimate, places, '+')}{folds}."
     return said

@@ -37,21 +37,22 @@ def overall(headlines: Mapping[str, Sequence[Row]]) -> Table:
     return Table("leaderboard", "Headline metric of each target, with 95% intervals", head, body, _data(rows))
 
 
-def metrics(target: str, rows: Sequence[Sequence[Row]], floors: Sequence[str]) -> Table:
-    """All metrics of a target, each with its differences to the floors."""
-    head = ("Metric", "Model", "Value", "95% interval", "Rank", "Group", *(f"Against {floor}" for floor in floors))
-    body = [line for some in rows for line in _metric(some, floors)]
+def metrics(target: str, rows: Sequence[Sequence[Row]], references: Sequence[str]) -> Table:
+    """All metrics of a target, each with its differences to the reference forecasts."""
+    differences = [f"Difference to {reference}" for reference in references]
+    head = ("Metric", "Model", "Value", "95% interval", "Rank", "Group", *differences)
+    body = [line for some in rows for line in _metric(some, references)]
     data = _data([row for some in rows for row in some])
     return Table(f"metrics-{target}", f"All metrics of {target}", head, body, data, words=2, grouped=True)
 
 
-def _metric(rows: Sequence[Row], floors: Sequence[str]) -> list[list[Cell]]:
+def _metric(rows: Sequence[Row], references: Sequence[str]) -> list[list[Cell]]:
     places, best = decimals(rows), min(row.loss() for row in rows)
     counts = [row.comparable for row in rows if row.comparable is not None]
     pairs = f" ({min(counts)} pairs)" if counts else ""
 
-    def difference(row: Row, floor: str) -> Cell:
-        one = row.differences.get(floor)
+    def difference(row: Row, reference: str) -> Cell:
+        one = row.differences.get(reference)
         return Cell(bracketed(one, places, "+"), mark="zero" if includes_zero(one) else "")
 
     return [
@@ -62,7 +63,7 @@ def _metric(rows: Sequence[Row], floors: Sequence[str]) -> list[list[Cell]]:
             Cell("–" if row.value is None else f"[{number(row.low, places)}, {number(row.high, places)}]"),
             Cell(rank(row)),
             Cell(row.letters),
-            *(difference(row, floor) for floor in floors),
+            *(difference(row, reference) for reference in references),
         ]
         for row in rows
     ]
@@ -98,11 +99,11 @@ def _arrow(row: Row) -> str:
 
 
 def _data(rows: Sequence[Row]) -> pd.DataFrame:
-    """A row for each metric of each model; the differences to each floor as columns."""
+    """A row for each metric of each model; the differences to each reference as columns."""
 
     def flat(row: Row) -> dict:
         tree = asdict(row)
         apart = tree.pop("differences")
-        return tree | {f"{name} against {floor}": value for floor, one in apart.items() for name, value in one.items()}
+        return tree | {f"{key} difference to {name}": x for name, one in apart.items() for key, x in one.items()}
 
     return pd.DataFrame([flat(row) for row in rows])

@@ -31,22 +31,22 @@ def risk(one: Outcomes, model: str) -> Float[np.ndarray, " q"]:
     return 1 - one.forecasts[model][0].mean(1)
 
 
-def curves(one: Outcomes, model: str, floors: list[str], pens: dict[str, Pen], name: str) -> list[Panel]:
+def curves(one: Outcomes, model: str, references: list[str], pens: dict[str, Pen], name: str) -> list[Panel]:
     """Survival after the first origin of some subjects, spread over the forecast risk, and when their event came."""
     first = np.array([np.flatnonzero(one.subject == i)[0] for i in np.unique(one.subject)])
     ranked = first[np.argsort(risk(one, model)[first])]
     chosen = ranked[np.unique(np.linspace(0, len(ranked) - 1, COUNT).round().astype(int))]
-    return [_curve(one, q, model, floors, pens, f"{name}-{i}") for i, q in enumerate(chosen.tolist())]
+    return [_curve(one, q, model, references, pens, f"{name}-{i}") for i, q in enumerate(chosen.tolist())]
 
 
-def _curve(one: Outcomes, q: int, model: str, floors: list[str], pens: dict[str, Pen], name: str) -> Panel:
+def _curve(one: Outcomes, q: int, model: str, references: list[str], pens: dict[str, Pen], name: str) -> Panel:
     years = np.r_[0, _times(one)]
     lo, hi = one.truth[q]
 
     def draw(axes: Axes) -> None:
-        for floor in (floor for floor in floors if floor in one.forecasts and floor != model):
-            curve = np.r_[1, one.forecasts[floor][0, q]]
-            axes.plot(years, curve, color=pens[floor].colour, linewidth=1, linestyle=(0, (3, 2)))
+        for reference in (reference for reference in references if reference in one.forecasts and reference != model):
+            curve = np.r_[1, one.forecasts[reference][0, q]]
+            axes.plot(years, curve, color=pens[reference].colour, linewidth=1, linestyle=(0, (3, 2)))
         axes.plot(years, np.r_[1, one.forecasts[model][0, q]], color=pens[model].colour, marker=pens[model].mark)
         if np.isfinite(hi):
             axes.axvspan(lo, hi, color=MUTED, alpha=0.25, linewidth=0)

@@ -62,11 +62,11 @@ def _queries(one: Outcomes, subject: int) -> Int[np.ndarray, " n"]:
 
 
 def trajectories(
-    one: Outcomes, history: pd.DataFrame, model: str, floors: Sequence[str], pens: dict[str, Pen], name: str
+    one: Outcomes, history: pd.DataFrame, model: str, references: Sequence[str], pens: dict[str, Pen], name: str
 ) -> list[Panel]:
     """The chosen subjects, answered by `model` in the first repeat."""
     panels = []
-    dashed = [pens[floor] for floor in floors if floor in one.forecasts and floor != model]
+    dashed = [pens[reference] for reference in references if reference in one.forecasts and reference != model]
     for i, example in enumerate(choose(one, model)):
         times, values = _seen(one, example, history)
 
@@ -111,9 +111,9 @@ def _fan(axes: Axes, one: Outcomes, queries, time, value, pen: Pen, dashed: list
         answers = one.quantiles(model)[0, queries].T
         return np.concatenate([np.broadcast_to(value, (len(answers), len(value))), answers], axis=1)
 
-    for floor in dashed:
-        point = np.concatenate([value, one.points(floor.model)[0, queries]])
-        axes.plot(x, point, color=floor.colour, linewidth=1, linestyle=(0, (3, 2)))
+    for reference in dashed:
+        point = np.concatenate([value, one.points(reference.model)[0, queries]])
+        axes.plot(x, point, color=reference.colour, linewidth=1, linestyle=(0, (3, 2)))
     answers = quantiles(pen.model)
     for inner, opacity, width in ((0, 0.14, 0.8), (1, 0.24, 2.6)):
         low, high = answers[inner], answers[-1 - inner]

@@ -11,7 +11,7 @@ import yaml
 
 FORECAST, OUTPUTS = "framework.forecast", "framework.nn.outputs"
 NETWORKS = (f"{FORECAST}.deep.forecaster.Deep", f"{FORECAST}.ensembles.crossfit.of_network")
-CANDIDATES, FLOOR = f"{FORECAST}.tabular.selection.Candidates", f"{FORECAST}.references.LastVisit"
+CANDIDATES, REFERENCE = f"{FORECAST}.tabular.selection.Candidates", f"{FORECAST}.references.LastVisit"
 FOR = {"classifier": "classes", "classes": "classes", "regressor": "numbers", "numbers": "numbers"}
 SETTING = re.compile(r"\{(\w+)\}")
 
@@ -50,7 +50,7 @@ def clauses(node: Any, kinds: Sequence[str], kind: str | None = None) -> Iterato
         return
     if "_target_" in node:
         said = wording(node, kind)
-        if said and not (node["_target_"] == FLOOR and list(kinds) == ["events"]):
+        if said and not (node["_target_"] == REFERENCE and list(kinds) == ["events"]):
             yield said
         yield from _answers(node, kinds)
         if node.get("pretrained"):
@@ -90,7 +90,7 @@ def _answers(node: Mapping, kinds: Sequence[str]) -> Iterator[str]:
         of = {"numbers": "QuantileOutput", "classes": classes, "events": "HazardOutput"}
         for kind in kinds:
             yield wording({"_target_": f"{OUTPUTS}.{of[kind]}"})
-    if node["_target_"] == FLOOR and "events" in kinds:
+    if node["_target_"] == REFERENCE and "events" in kinds:
         of_event = (
             f"{FORECAST}.references.Expected"
             if node.get("drifts")

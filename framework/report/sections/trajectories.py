@@ -31,9 +31,9 @@ def _panels(page: Page, name: str, one: Outcomes, shown: str) -> list[Panel]:
     assert run.history is not None  # the section needs it
     match one.target:
         case Number() | Categorical():
-            return trajectories(one, run.history, shown, run.floors, pens, name)
+            return trajectories(one, run.history, shown, run.references, pens, name)
         case Event():
-            return survival.curves(one, shown, run.floors, pens, name)
+            return survival.curves(one, shown, run.references, pens, name)
         case _:
             assert_never(one.target)
 

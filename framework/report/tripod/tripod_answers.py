@@ -16,10 +16,11 @@ from framework.types import Categorical, Event, Number
 
 def objective(run: Run, methods: set[str]) -> str:
     """Which models are developed, and what they forecast."""
-    models = [model for model in run.models if model not in run.floors]
-    floors = f", beside {listed(run.floors)} as floors" if run.floors else ""
+    models = [model for model in run.models if model not in run.references]
+    references = f", beside {listed(run.references)} as reference forecasts" if run.references else ""
     targets = listed([one.target.name for one in run.outcomes])
-    return f"Development of {listed(models)}{floors}, and their evaluation on subjects left out, forecasting {targets}."
+    evaluated = "their evaluation on subjects left out"
+    return f"Development of {listed(models)}{references}, and {evaluated}, forecasting {targets}."
 
 
 def source(run: Run, methods: set[str]) -> str:
