@@ -10,6 +10,7 @@ import shlex
 import struct
 import zlib
 from collections.abc import Collection, Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -19,6 +20,7 @@ from framework.errors import UserError
 from framework.files import write_atomic
 
 FILE, MANIFEST = "digests.json", "manifest.json"
+FORMAT = 2  # of a run's folder: names of files, and the keys and targets within them
 ADDED_LATER = "finished"  # added to the manifest once the run is sealed
 # raised by NumPy and JSON for a damaged archive of arrays
 READ_ERRORS = (
@@ -30,7 +32,8 @@ READ_ERRORS = (
 def seal(run: Path, without: Collection[str] = ()) -> None:
     """Write the digest of every file of a run, except for the files and folders named in `without`."""
     files = {name: _digest_file(run, name) for name in _files_under(run) if name.split("/")[0] not in {FILE, *without}}
-    write_atomic(run / FILE, json.dumps({"digest": _digest_tree(files), "files": files}, indent=1))
+    content = {"format": FORMAT, "version": version("prognax"), "digest": _digest_tree(files), "files": files}
+    write_atomic(run / FILE, json.dumps(content, indent=1))
 
 
 def unseal(run: Path) -> None:
@@ -73,10 +76,16 @@ def _read_digests(run: Path) -> dict[str, str]:
     try:
         content = json.loads((run / FILE).read_bytes())
         digest, files = content["digest"], content["files"]
+        written = content.get("format", 1), content.get("version", "0.1.0")
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{run / FILE} is damaged; restore it, or {_remake_advice(run)}") from error
     if digest != _digest_tree(files):
         raise UserError(f"{run / FILE} is not what the run wrote; restore it, or {_remake_advice(run)}")
+    if written[0] != FORMAT:
+        raise UserError(
+            f"the run at {run} was written by prognax {written[1]} in format {written[0]}; expected format {FORMAT}, "
+            f"which prognax {version('prognax')} writes; {_remake_advice(run)}"
+        )
     return files
 
 

@@ -61,6 +61,18 @@ def test_a_file_that_is_gone_or_was_added_is_refused(run):
     assert "other.npz was not written by the run; remove it" in refused(run, "models")
 
 
+@pytest.mark.parametrize("format", [None, 1, 3])
+def test_a_run_of_another_format_is_refused_with_the_version_that_wrote_it(run, format):
+    content = json.loads((run / "digests.json").read_text())
+    content |= {"version": "0.0.9", "format": format}
+    if format is None:
+        del content["format"], content["version"]
+    (run / "digests.json").write_text(json.dumps(content))
+    line = refused(run)
+    assert f"was written by prognax {'0.1.0' if format is None else '0.0.9'} in format {format or 1}; expected" in line
+    assert COMMAND in line
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "digests.json", "cost.json"])
 def test_a_pipe_in_the_place_of_a_file_is_refused_unopened(run, name):
     (run / name).unlink()
