@@ -59,8 +59,8 @@ SETTINGS = {
 def every_estimator() -> set[type]:
     """The concrete estimators that the modules of framework.baselines define."""
     found: set[type] = set()
-    for module in pkgutil.iter_modules(framework.baselines.__path__, "framework.baselines."):
-        if not module.ispkg:
+    for module in pkgutil.walk_packages(framework.baselines.__path__, "framework.baselines."):
+        if not module.ispkg and ".sklearn_api." not in module.name:
             members = inspect.getmembers(import_module(module.name), inspect.isclass)
             found |= {of for _, of in members if issubclass(of, Estimator) and not inspect.isabstract(of)}
     return found
