@@ -125,13 +125,13 @@ def matched(submission: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
             continue
         at = rows.iloc[_nearest(months, scan if pd.isna(seen) else seen)]
         scanned = at if pd.isna(scan) else rows.iloc[_nearest(months, scan)]
-        observed = {name: at[name] for name in COLUMNS[3:9]} | {name: scanned[name] for name in COLUMNS[9:]}
+        forecast = {name: at[name] for name in COLUMNS[3:9]} | {name: scanned[name] for name in COLUMNS[9:]}
         known = {
             "ADAS13 truth": row["ADAS13"],
             "Ventricles_ICV truth": row["Ventricles"],
             "diagnosis": row["Diagnosis"],
         }
-        made.append({"RID": row["RID"], **known, **observed})
+        made.append({"RID": row["RID"], **known, **forecast})
     return pd.DataFrame(made)
 
 
