@@ -33,8 +33,9 @@ def main() -> None:
     if name == "completion":
         print(files("experiments").joinpath("completion.bash").read_text(), end="")
         return
-    sys.argv = [name, *arguments]
-    import_module(f"experiments.{name.replace('-', '_')}").main()
+    module = f"experiments.{name.replace('-', '_')}"
+    sys.argv = [module, *arguments]  # what a run records as its command
+    import_module(module).main()
 
 
 def usage() -> str:

@@ -195,7 +195,10 @@ def _environment() -> dict:
 def command_line() -> str:
     """Return the command of this process, quoted for a shell."""
     main = sys.modules["__main__"].__spec__
-    program = f"python -m {main.name.removesuffix('.__main__')}" if main else Path(sys.argv[0]).name
+    name = main.name.removesuffix(".__main__") if main else ""
+    if sys.argv[0].startswith("experiments."):  # set by `prognax <task>`
+        name = sys.argv[0]
+    program = f"python -m {name}" if name else Path(sys.argv[0]).name
     return " ".join([program, join_command(sys.argv[1:])]).strip()
 
 

@@ -1,5 +1,6 @@
 """The `prognax` command: its tasks, a misspelt one, and completion in bash."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,25 @@ def test_a_task_gets_the_words_after_it(monkeypatch, capsys, tmp_path):
         prognax.main()
     assert stopped.value.code == 1
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_run_records_the_command_that_repeats_it(monkeypatch, capsys, tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "subject,time,score\n" + "".join(f"s{i},{t},{i + t}\n" for i in range(9) for t in (0, 1))
+    )
+    words = [f"data.path={tmp_path}/t.csv", f"data.store={tmp_path}/c", f"runs={tmp_path}/runs", "data.targets=[score]"]
+    words += [
+        "data=table",
+        "+data.reader.variables.score={roles: [input, target]}",
+        "model=last_visit",
+        "split.folds=3",
+    ]
+    monkeypatch.setattr(sys, "argv", ["prognax", "forecast", *words, "report=false", "resamples=100"])
+    with pytest.raises(SystemExit) as stopped:
+        prognax.main()
+    assert stopped.value.code == 0, capsys.readouterr().err
+    [manifest] = (tmp_path / "runs").rglob("manifest.json")
+    assert json.loads(manifest.read_text())["command"].startswith("python -m experiments.forecast data.path=")
 
 
 def test_bash_completes_tasks_and_the_choices_of_a_task():
