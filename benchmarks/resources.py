@@ -111,11 +111,12 @@ def bomb(folder: Path) -> None:
     (folder / "data" / "bomb.yaml").write_text("\n".join(lines) + "\n")
 
 
-def linked(folder: Path, name: str, target: str) -> None:
-    """Write a folder of scans in which one file is a link to a device."""
+def linked(folder: Path, *names: str) -> None:
+    """A folder of scans, of which these files are links to a device."""
     scans(folder)
-    (folder / name).unlink()
-    (folder / name).symlink_to(target)
+    for name in names:
+        (folder / name).unlink()
+        (folder / name).symlink_to("/dev/zero")
 
 
 def at(file: str, overrides: tuple[str, ...]) -> tuple[str, ...]:
@@ -147,9 +148,9 @@ CASES: Mapping[str, Case] = {
     "pipe_as_scan": Case(
         lambda f: (scans(f), (f / "s0.nii.gz").unlink(), os.mkfifo(f / "s0.nii.gz")), SCANS, "scans", "pipe"
     ),
-    "device_as_scan": Case(lambda f: linked(f, "s0.nii.gz", "/dev/zero"), SCANS, "scans", "device"),
+    "device_as_scan": Case(lambda f: linked(f, "s0.nii.gz"), SCANS, "scans", "device"),
     "device_excluded": Case(
-        lambda f: [linked(f, "s0.nii.gz", "/dev/zero"), *[_point(f, f"s{i}.nii.gz") for i in (1, 2, 3)]],
+        lambda f: linked(f, *(f"s{i}.nii.gz" for i in range(4))),
         (*SCANS, "data.reader.on_error=exclude"),
         "scans",
         "device",
@@ -165,11 +166,6 @@ def _cut(folder: Path) -> None:
     scans(folder)
     whole = (folder / "s0.nii.gz").read_bytes()
     (folder / "s0.nii.gz").write_bytes(whole[: len(whole) // 2])
-
-
-def _point(folder: Path, name: str) -> None:
-    (folder / name).unlink()
-    (folder / name).symlink_to("/dev/zero")
 
 
 def cost(lay: Callable[[Path], object], overrides: tuple[str, ...]) -> dict:

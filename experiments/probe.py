@@ -6,7 +6,7 @@ from framework.cli.command import command
 @command("probe")
 def main(config) -> None:
     """Search for leaks."""
-    from framework.runs.probe import probe  # loaded here, so that --help answers at once
+    from framework.cli.probe import probe  # loaded here, so that --help answers at once
 
     probe(config)
 

@@ -76,14 +76,14 @@ def _read_digests(run: Path) -> dict[str, str]:
     try:
         content = json.loads((run / FILE).read_bytes())
         digest, files = content["digest"], content["files"]
-        written = content.get("format", 1), content.get("version", "0.1.0")
+        format, writer = content.get("format", 1), content.get("version", "0.1.0")
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{run / FILE} is damaged; restore it, or {_remake_advice(run)}") from error
     if digest != _digest_tree(files):
         raise UserError(f"{run / FILE} is not what the run wrote; restore it, or {_remake_advice(run)}")
-    if written[0] != FORMAT:
+    if format != FORMAT:
         raise UserError(
-            f"the run at {run} was written by prognax {written[1]} in format {written[0]}; expected format {FORMAT}, "
+            f"the run at {run} was written by prognax {writer} in format {format}; expected format {FORMAT}, "
             f"which prognax {version('prognax')} writes; {_remake_advice(run)}"
         )
     return files

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -115,3 +116,16 @@ def explain_unwritable(place: Path, option: str = "runs") -> Iterator[None]:
         raise UserError(
             f"cannot write to {place} ({error.strerror}); choose another place with {option}=..."
         ) from error
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a regular file. Raises UserError for a folder, device, pipe or socket, which is never opened."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(error.strerror or str(error)) from None
+    kinds = {"ISDIR": "folder", "ISFIFO": "pipe", "ISCHR": "device", "ISBLK": "device", "ISSOCK": "socket"}
+    for test, kind in kinds.items():
+        if getattr(stat, f"S_{test}")(status.st_mode):
+            raise UserError(f"it is a {kind}; expected a regular file")
+    return status.st_size

@@ -5,7 +5,6 @@ them before the command sees a configuration. So a folder's files are read here 
 """
 
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from framework.errors import UserError
+from framework.files import size_of
 
 SWEEP_PARAMS = "hydra.sweeper.params"
 USER_PROVIDERS = ("command-line", "hydra.searchpath")  # Hydra's names for folders that the command line gives
@@ -91,13 +91,14 @@ def _added_folders(words: Sequence[str]) -> Iterator[str]:
 def _check_sizes(folder: Path) -> None:
     """Raise UserError where a YAML file of a folder could not be read in moderate time and memory."""
     for file in sorted(folder.rglob("*.yaml")) if folder.is_dir() else ():
-        status = file.stat()
-        if stat.S_ISDIR(status.st_mode):
+        if file.is_dir():
             continue
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise UserError(
-                f"{file} is not a regular file of at most {MAX_BYTES} bytes; expected a configuration: remove it"
-            )
+        try:
+            large = size_of(file) > MAX_BYTES
+        except UserError as error:
+            raise UserError(f"{file} is not a configuration: {error}; remove it") from None
+        if large:
+            raise UserError(f"{file} has more than {MAX_BYTES} bytes; expected a configuration: remove it")
         content = file.read_bytes()
         if b"*" in content and _count_values(content) > MAX_VALUES:
             raise UserError(

@@ -92,7 +92,7 @@ def test_a_value_that_holds_itself_is_refused(tmp_path, text):
 
 def test_a_configuration_that_is_a_pipe_is_refused_unopened(tmp_path):
     os.mkfifo(tmp_path / "mine.yaml")
-    with pytest.raises(UserError, match="is not a regular file"):
+    with pytest.raises(UserError, match="expected a regular file"):
         check_config_files(["--config-dir", str(tmp_path)], "forecast")
 
 

@@ -7,7 +7,6 @@ anything is unpacked, what a stream cannot hold.
 import gzip
 import hashlib
 import io
-import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from framework.errors import UserError
+from framework.files import size_of
 
 CHUNK = 2**20
 DEFLATE = 1032  # the most that deflate packs into a byte
@@ -44,19 +44,6 @@ class Limits:
                     f"{path} has {number} {key} or more; at most {getattr(self, key)} are read: "
                     f"keep those that are needed, or raise `limits.{key}` of the reader"
                 )
-
-
-def size_of(path: Path) -> int:
-    """The bytes of a regular file. Raises UserError for a folder, device, pipe or socket, which is never opened."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UserError(error.strerror or str(error)) from None
-    kinds = {"ISDIR": "folder", "ISFIFO": "pipe", "ISCHR": "device", "ISBLK": "device", "ISSOCK": "socket"}
-    for test, kind in kinds.items():
-        if getattr(stat, f"S_{test}")(status.st_mode):
-            raise UserError(f"it is a {kind}; expected a regular file")
-    return status.st_size
 
 
 class Hashed(io.RawIOBase):

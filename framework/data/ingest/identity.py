@@ -13,8 +13,8 @@ import fsspec
 from framework.data.cohort.schema import Subject
 from framework.data.cohort.store import Cohort, sha256_file
 from framework.data.cohort.store.atomic import local_path
-from framework.data.ingest.bounded import size_of
 from framework.errors import UserError
+from framework.files import size_of
 
 STAMPS = "stamps.json"
 SMALL = 2**20  # bytes; a smaller file is read every time

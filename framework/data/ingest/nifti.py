@@ -6,7 +6,6 @@ from pathlib import Path
 from framework.data.cohort.ledger import Ledger
 from framework.data.cohort.schema import Scan
 from framework.data.ingest.base import Ingested, Reader
-from framework.data.ingest.bounded import size_of
 from framework.data.ingest.scans.reading import Reading
 from framework.data.ingest.scans.regridding import ScanFiles, grids
 from framework.data.ingest.table import Table
@@ -14,6 +13,7 @@ from framework.data.ingest.tables.table_file import locate
 from framework.data.ingest.tables.visit_table import Absent, Planned, subjects
 from framework.data.ingest.validate import build
 from framework.errors import UserError
+from framework.files import size_of
 
 
 class Nifti(Reader):

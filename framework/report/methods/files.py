@@ -9,9 +9,14 @@ from framework.report.methods.text import Part
 GUIDELINE = "[@collins2024]"  # TRIPOD+AI, which the page cites
 
 
+def cited_entries(parts: Sequence[Part]) -> list[bibliography.Entry]:
+    """The references of a methods section and of the guideline, in order of first mention."""
+    return bibliography.mentioned([*(part.text for part in parts), GUIDELINE])
+
+
 def methods_files(parts: Sequence[Part]) -> list[tuple[str, str, str]]:
     """Name, media type and text of each file."""
-    entries = bibliography.mentioned([*(part.text for part in parts), GUIDELINE])
+    entries = cited_entries(parts)
     plain = "\n\n".join(f"## {part.title}\n\n{part.text}" for part in parts) + "\n"
     latex = "\n\n".join(
         f"\\paragraph{{{tables.escaped(part.title)}.}} {bibliography.as_latex(part.text, tables.escaped)}"

@@ -19,7 +19,7 @@ class Page:
     """A run with the style of each of its models and its methods section: all that a section may show."""
 
     run: Run
-    pens: Mapping[str, Pen]
+    pens: dict[str, Pen]
     methods: Sequence[Part]
 
     def named_targets(self) -> list[tuple[str, Outcomes]]:

@@ -11,7 +11,7 @@ from framework.types import Categorical, Event, Number
 
 def render(page: Page) -> Content:
     """Panels of quantiles, probabilities and survival, and all of them as tables."""
-    pens, draws = dict(page.pens), page.run.resampling
+    pens, draws = page.pens, page.run.resampling
     quantiles: list[Panel] = []
     probabilities: list[Panel] = []
     survivals: list[Panel] = []

@@ -9,7 +9,7 @@ def render(page: Page) -> Content:
     costs = page.run.cost or {}
     return {
         "tables": cost.tables(costs),
-        "roof": cost.roof(costs, dict(page.pens)),
+        "roof": cost.roof(costs, page.pens),
         "uncounted": cost.uncounted(costs),
         "device": cost.device(costs) or page.run.manifest["device"]["kind"],
     }

@@ -11,7 +11,7 @@ def render(page: Page) -> Content:
     for name, one in page.named_targets():
         of_event = isinstance(one.target, Event)
         errors = (survival if of_event else horizon).horizons(one, page.run.resampling)
-        panels.append(horizon.by_horizon(one, errors, dict(page.pens), name))
+        panels.append(horizon.by_horizon(one, errors, page.pens, name))
         tables.append(horizon.table(one, errors))
         events |= of_event
     return {"panels": panels, "tables": tables, "events": events}

@@ -2,13 +2,13 @@
 
 from framework.report.exhibits import selected_hyperparameters
 from framework.report.methods import bibliography
-from framework.report.methods.files import GUIDELINE, methods_files
+from framework.report.methods.files import cited_entries, methods_files
 from framework.report.sections.base import Content, Page, Section
 
 
 def render(page: Page) -> Content:
     """Paragraphs, selected hyperparameters, references and downloads."""
-    entries = bibliography.mentioned([*(part.text for part in page.methods), GUIDELINE])
+    entries = cited_entries(page.methods)
     chosen = page.run.chosen
     return {
         "parts": [

@@ -23,14 +23,14 @@ def render(page: Page) -> Content:
 
 def _target(page: Page, name: str, one: Outcomes) -> Content:
     run, metrics = page.run, page.run.metrics(one.target.name)
-    panels = [differences(metrics[0], dict(page.pens), reference, name) for reference in run.references]
+    panels = [differences(metrics[0], page.pens, reference, name) for reference in run.references]
     return titled(one) | {
         "pairs": len(one.truth),
         "subjects": len(one.subjects),
         "compared": compared(metrics[0]),
         "reasons": reasons(metrics),
         "sentence": sentence(metrics[0], run.references),
-        "panels": [values(metrics[0], dict(page.pens), name), *(panel for panel in panels if panel)],
+        "panels": [values(metrics[0], page.pens, name), *(panel for panel in panels if panel)],
         "metrics": metric_tables.metrics(one.target.name, metrics, run.references),
     }
 

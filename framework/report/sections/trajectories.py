@@ -27,7 +27,7 @@ def _target(page: Page, name: str, one: Outcomes) -> Content:
 
 
 def _panels(page: Page, name: str, one: Outcomes, shown: str) -> list[Panel]:
-    run, pens = page.run, dict(page.pens)
+    run, pens = page.run, page.pens
     assert run.history is not None  # the section needs it
     match one.target:
         case Number() | Categorical():

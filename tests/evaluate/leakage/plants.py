@@ -100,7 +100,7 @@ class Own(Forecaster):
         return [self._fitted(examples, split) for split in splits]
 
     def load(self, path, layout):
-        raise NotImplementedError("probes fit anew; nothing of theirs is saved")
+        raise NotImplementedError("probes fit again each time; nothing of them is saved")
 
     def _fitted(self, examples: Examples, split: Split) -> "FittedOwn":
         every = split.train | split.validation | split.test

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from framework.data.ingest.bounded import CHUNK, GZIP, UNPACKABLE, opened, packed, size_of
+from framework.data.ingest.bounded import CHUNK, GZIP, UNPACKABLE, opened, packed
 from framework.data.ingest.scans.header import LONGEST, Header, parse
 from framework.data.ingest.scans.orientation import affine_of
 from framework.data.ingest.scans.reading import Reading
 from framework.errors import UserError
+from framework.files import size_of
 
 
 @dataclass(frozen=True)
