@@ -119,7 +119,10 @@ class Stop:
         """Return the next signal; None after so many seconds, or where the context ends before any signal."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
-            self._receiver.settimeout(None if deadline is None else max(deadline - time.monotonic(), 0.001))
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining <= 0:  # whatever is still raised again and dropped
+                return None
+            self._receiver.settimeout(remaining)
             try:
                 [byte] = self._receiver.recv(1)
             except TimeoutError:
