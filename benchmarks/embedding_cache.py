@@ -67,7 +67,7 @@ def seconds(recipe: Deep, program: Program, examples: Examples, prepare) -> floa
     step, taken = jax.jit(program.advance), []
     for _ in range(2 + STEPS):
         start = time.perf_counter()
-        batch = jax.tree.map(lambda x: np.asarray(x)[None, None], loader.batch(rows, size, examples.taught))
+        batch = jax.tree.map(lambda x: np.asarray(x)[None, None], loader.batch(rows, size, examples.train_queries))
         members, _ = jax.block_until_ready(step(members, jnp.ones(1, bool), statistics, dynamics, {}, batch))
         taken.append(time.perf_counter() - start)
     return float(np.median(taken[2:]))

@@ -131,12 +131,12 @@ def measured(recipe: Forecaster, examples: Examples, seed: int) -> dict:
 
 
 def _coverage(fitted: Fitted, examples: Examples, rows: np.ndarray) -> dict:
-    forecasts = answers(fitted, examples, rows, examples.asked)
-    query = examples.asked.query
+    forecasts = answers(fitted, examples, rows, examples.eval_queries)
+    query = examples.eval_queries.query
     ahead = (query.time - np.take_along_axis(examples.cohort.times, np.asarray(query.origin), 1))[rows]
     cases = {}
     for name in forecasts:
-        truth = examples.asked.truth[name]
+        truth = examples.eval_queries.truth[name]
         assert isinstance(truth, Truth)
         seen = np.asarray(truth.observed)[rows]
         inside, width = inside_of(forecasts[name][seen], np.asarray(truth.value)[rows][seen])

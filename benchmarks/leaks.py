@@ -100,7 +100,8 @@ def designs(atrophy: Cohort, rhythm: Cohort, adni: Cohort) -> Iterator[Design]:
         cohort, targets, hidden = cohorts[name]
         rows = np.sort(rng.permutation(len(cohort.subjects))[: int(rng.integers(30, 60))])
         subset = CohortSubset.of(cohort, rows.tolist())
-        examples = Examples(subset, layout(subset.schema, targets, hidden), "next" if name == "rhythm" else "later")
+        task = "next_visit" if name == "rhythm" else "future_visits"
+        examples = Examples(subset, layout(subset.schema, targets, hidden), task)
         model = (LastVisit(False), LastVisit(True), ridge)[number // 3 % 3]
         yield name, model, examples, _split(name, number)
 

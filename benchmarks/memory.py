@@ -94,7 +94,7 @@ def fit(folder: Path, name: str) -> dict:
     fitted = build_forecaster(config, config.model).fit(examples, split, jax.random.key(0))
     after, fitted_at = peak(), time.monotonic()
     rows = np.flatnonzero(split.test)
-    found = answers(fitted, examples, rows, examples.asked)
+    found = answers(fitted, examples, rows, examples.eval_queries)
     if not all(np.isfinite(numbers).all() for numbers in found.values()):
         raise RuntimeError(f"a forecast of {name} is not finite")
     return {

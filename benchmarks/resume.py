@@ -253,7 +253,7 @@ def train(store: Path, folder: Path, steps: int, forget: bool, recipe: Sequence[
     kept = _record_steps(folder, forget)
     with TrainingProgress("resume", folder / "metrics.jsonl") as log:
         fitted = model.fit(examples, split, jax.random.key(0), folder=folder / "checkpoints", log=log)
-    forecasts = answers(fitted, examples, place, examples.asked)
+    forecasts = answers(fitted, examples, place, examples.eval_queries)
     named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(kept["state"])}
     np.savez(folder / "ended.npz", **{f"forecast {name}": numbers for name, numbers in forecasts.items()}, **named)
 

@@ -20,7 +20,7 @@ from framework.errors import UserError
 from framework.files import write_atomic
 
 FILE, MANIFEST = "digests.json", "manifest.json"
-FORMAT = 2  # of a run's folder: names of files, and the keys and targets within them
+FORMAT = 3  # of a run's folder: names of files, and the keys and targets within them
 ADDED_LATER = "finished"  # added to the manifest once the run is sealed
 # raised by NumPy and JSON for a damaged archive of arrays
 READ_ERRORS = (

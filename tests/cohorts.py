@@ -59,7 +59,7 @@ def small(folder: Path, subjects: int = 12, seed: int = 0) -> Cohort:
 
 
 def examples(folder: Path, subjects: int = 12, targets: tuple[str, ...] = ("score", "stage", "volume")) -> Examples:
-    """Questions about it; `rise` is an event that may be among the targets."""
+    """QuerySet about it; `rise` is an event that may be among the targets."""
     cohort, events = small(folder, subjects), {name: event for name, event in EVENTS.items() if name in targets}
     return Examples(cohort, layout(cohort.schema, targets, (), events), events=events)
 

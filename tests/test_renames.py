@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from framework.config.old_keys import OLD_KEYS, OLD_VALUES
+
 ROOT = Path(__file__).parents[1]
-ROWS = [tuple(line.split("\t")) for line in (ROOT / "docs" / "renames.tsv").read_text().splitlines()[1:] if line]
+TABLE = [tuple(line.split("\t")) for line in (ROOT / "docs" / "renames.tsv").read_text().splitlines()[1:] if line]
+KEY = "key "  # begins the rows of configuration keys and values
+ROWS = [row for row in TABLE if not row[0].startswith(KEY)]
 AREAS = ("framework", ".", "framework/plugins")
 
 
@@ -49,8 +53,15 @@ def resolves(name: str) -> bool:
 
 
 def test_the_table_has_two_columns_and_no_row_twice():
-    assert all(len(row) == 2 for row in ROWS)
-    assert len({row[0] for row in ROWS}) == len(ROWS)
+    assert all(len(row) == 2 for row in TABLE)
+    assert len({row[0] for row in TABLE}) == len(TABLE)
+
+
+def test_keys_and_values_are_those_that_the_command_line_answers():
+    answered = {KEY + old: KEY + new for old, new in OLD_KEYS.items()}
+    for key, values in OLD_VALUES.items():
+        answered |= {f"{KEY}{key}={old}": f"{KEY}{key}={new}" for old, new in values.items()}
+    assert {row[0]: row[1] for row in TABLE if row[0].startswith(KEY)} == answered
 
 
 @pytest.mark.parametrize("old", [row[0] for row in ROWS])

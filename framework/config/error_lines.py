@@ -13,7 +13,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from framework.config.old_keys import replaced
+from framework.config.old_keys import replaced, replaced_value
 from framework.config.quoting import find_unquoted_paths
 from framework.errors import UserError, suggest
 
@@ -56,6 +56,8 @@ def _config_error(error: BaseException, chain: list[BaseException], config_name:
         return f"no key {key!r} in the config of this command; {suggestion}"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if answer := replaced(group) or replaced_value(group, name):
+            return answer
         options = f"Available options in '{group}': {', '.join(error.options)}"
         return f"config: Could not find '{group}/{name}'; {suggest(name, error.options, '')} {options}"
     if quotes := find_unquoted_paths(sys.argv[1:]):

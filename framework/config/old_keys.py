@@ -1,13 +1,58 @@
-"""Keys and commands of earlier versions, and the names that replaced them."""
+"""Keys and values of earlier versions, and the names that replaced them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 
-OLD_KEYS: Mapping[str, str] = {
+from framework.errors import UserError
+
+OLD_KEYS: Mapping[str, str] = {  # by dotted key; `*` stands for all before the last part
     "action": "the command experiments.verify",
+    "ask": "task",
+}
+OLD_VALUES: Mapping[str, Mapping[str, str]] = {  # by the dotted key of today
+    "task": {"later": "future_visits", "next": "next_visit", "now": "current_visit", "ahead": "unlabelled"},
 }
 
 
 def replaced(key: str) -> str | None:
-    """Return the message on a key of an earlier version; None for any other key."""
-    new = OLD_KEYS.get(key)
-    return None if new is None else f"the key {key!r} of an earlier version was replaced: use {new}"
+    """Return the message on a key of an earlier version; None for any other key.
+
+    A key within a renamed part is answered with its whole new name. Groups have slashes instead of dots.
+    """
+    parts = key.replace("/", ".").split(".")
+    for count in range(len(parts), 0, -1):
+        place, rest = ".".join(parts[:count]), parts[count:]
+        for old, new in OLD_KEYS.items():
+            if fnmatchcase(place, old):
+                name = ".".join([new.replace("*", ".".join(parts[: count - 1])), *rest])
+                return f"the key {key!r} of an earlier version was replaced: use {name}"
+    return None
+
+
+def replaced_value(key: str, value: object) -> str | None:
+    """Return the message on a value, or an option of a group, of an earlier version; None for any other."""
+    place = key.replace("/", ".")
+    for pattern, values in OLD_VALUES.items():
+        if isinstance(value, str) and value in values and fnmatchcase(place, pattern):
+            return f"the value {key}={value} of an earlier version was replaced: use {key}={values[value]}"
+    return None
+
+
+def require_current(tree: Mapping) -> None:
+    """Raise UserError where a composed configuration has a key at its top, or a value, of an earlier version."""
+    messages = [replaced(key) for key in tree if key in OLD_KEYS]
+    messages += [replaced_value(key, value) for key, value in _leaves(tree, "")]
+    if found := [message for message in messages if message is not None]:
+        raise UserError(found[0])
+
+
+def _leaves(node: object, place: str) -> Iterator[tuple[str, object]]:
+    """Yield every value with its dotted key; the items of a list have the key of the list."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _leaves(item, place)
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _leaves(value, f"{place}.{key}" if place else str(key))
+    else:
+        yield place, node

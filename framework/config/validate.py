@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from omegaconf import DictConfig, OmegaConf
 
+from framework.config.old_keys import replaced, require_current
 from framework.config.targets import find_target, require_interface
 from framework.configurable import group_of
 from framework.data.cohort.names import require_file_name
@@ -40,7 +41,7 @@ PLAIN_KEYS = {  # other keys of the experiments' configs: type and smallest numb
     "runs": (str, None),
     "trust": (Sequence[str], None),
     "seed": (int, 0),
-    "ask": (str, None),
+    "task": (str, None),
     "resamples": (int, 100),
     "repeats": (int, 1),
     "models": (Sequence[str], None),
@@ -81,6 +82,7 @@ def validate_config(config: DictConfig, trust: Sequence[str] = ()) -> None:
         raise UserError(f"the config has no value for {missing[0]!r}; give it on the command line: {missing[0]}=...")
     tree = OmegaConf.to_container(config, resolve=True)
     assert isinstance(tree, dict)
+    require_current(tree)
     roots = [*PLAIN_KEYS, *(folder.name for folder in files("conf").iterdir() if folder.is_dir())]
     for key in tree:
         if key not in roots:
@@ -171,6 +173,8 @@ def _check_call(node: Mapping, path: str, hint: object, trust: tuple[str, ...]) 
         if key in RESERVED_KEYS:
             continue
         if key not in parameters:
+            if (message := replaced(f"{path}.{key}")) is not None:
+                raise UserError(message)
             suggestion = suggest(key, parameters, f"it takes {list(parameters)}")
             raise UserError(f"{path}.{key}: {node['_target_']} takes no {key!r}; {suggestion}")
         if key in hints and not matches_hint(value, hints[key]):

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from framework.data.batches.batch import Loader, Rows
-from framework.data.queries.examples import Examples, Questions
+from framework.data.queries.examples import Examples, QuerySet
 from framework.errors import UserError
 from framework.forecast.base import Fitted
 from framework.history import asked_at_origin
@@ -19,19 +19,19 @@ BATCH = 32
 
 
 def answers(
-    fitted: Fitted, examples: Examples, rows: Rows, questions: Questions, curves: bool = True
+    fitted: Fitted, examples: Examples, rows: Rows, queries: QuerySet, curves: bool = True
 ) -> dict[str, Float[np.ndarray, "rows q p"]]:
-    """For each target the quantiles and point forecast, or class probabilities, of these subjects' questions.
+    """For each target the quantiles and point forecast, or class probabilities, of these subjects' queries.
 
-    Of an event survival: with `curves` at each of its horizons after the questions' origins, else at their own times.
+    Of an event survival: with `curves` at each of its horizons after the queries' origins, else at their own times.
     Raises UserError where something is asked before its origin.
     """
-    _ahead(examples, rows, questions.query)
+    _ahead(examples, rows, queries.query)
     loader = Loader(replace(examples, layout=fitted.layout), cache_bytes=0)
     size = loader.size(min(BATCH, len(rows)), rows)
     parts: dict[str, list[np.ndarray]] = {target.name: [] for target in fitted.layout.targets}
     for some in loader.pack(rows, size):
-        batch = loader.batch(some, size, questions)
+        batch = loader.batch(some, size, queries)
         for name, values in _numbers(fitted, batch.visits, batch.query, curves).items():
             parts[name].append(np.asarray(values, np.float64)[: len(some)])
     return {name: np.concatenate(part) for name, part in parts.items()}

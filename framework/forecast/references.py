@@ -115,7 +115,7 @@ class LastVisit(Forecaster):
         return FittedLastVisit(_without_scans(layout), learnt)
 
     def _expect(self, examples: Examples, target: Event, split: Split) -> Expected:
-        truth = examples.taught.truth[target.name]
+        truth = examples.train_queries.truth[target.name]
         assert isinstance(truth, Interval)
         known = truth.observed & split.train[:, None]
         survival = right_censored(truth.lo[known], truth.hi[known])
@@ -128,18 +128,18 @@ class LastVisit(Forecaster):
         return Expected(np.asarray(curve.time)[last].tolist(), np.asarray(curve.left)[last].tolist(), rate)
 
     def _learn(self, examples: Examples, target: Measured, split: Split) -> Carried:
-        cohort, asked, resolution = examples.cohort, examples.asked, examples.layout.resolution
+        cohort, queries, resolution = examples.cohort, examples.eval_queries, examples.layout.resolution
         seen = cohort.values[split.train, :, target.index][cohort.observed[split.train, :, target.index]]
         if isinstance(target, Categorical):
             count = np.bincount(seen.astype(int), minlength=len(target.levels)) + 1.0
             return Carried(0.0, 0.0, [], list(count / count.sum()))
         value, has, when = _last(
-            target, cohort.values, cohort.observed & cohort.valid[..., None], cohort.times, asked.query
+            target, cohort.values, cohort.observed & cohort.valid[..., None], cohort.times, queries.query
         )
-        truth = asked.truth[target.name]
+        truth = queries.truth[target.name]
         assert isinstance(truth, Truth)
         pairs = (truth.observed & has)[split.train]
-        change, years = (truth.value - value)[split.train][pairs], (asked.query.time - when)[split.train][pairs]
+        change, years = (truth.value - value)[split.train][pairs], (queries.query.time - when)[split.train][pairs]
         # years that do not amount to the resolution tell no slope: it vanishes with them
         slope = float((change * years).sum() / max((years**2).sum(), resolution**2, 1e-12)) if self.drifts else 0.0
         median = _median_slope(np.asarray(change), np.asarray(years), resolution)
@@ -197,7 +197,7 @@ def _last(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The target's last observation before each query: value, whether there is one, when; (b, q) each.
 
-    Strictly before: asked about a visit, the forecast does not read the answer from it.
+    Strictly before: queried about a visit, the forecast does not read the answer from it.
     """
     column = slice(target.index, target.index + 1)
     series = last_observed(values[..., column], observed[..., column], times)

@@ -59,7 +59,7 @@ def build_certificate(
 
 def check_future_dependence(examples: Examples, split: Split, name: str, fitted: Fitted) -> dict:
     """Check whether the forecasts of test subjects change with their future."""
-    rows = np.flatnonzero(split.test & examples.asked.query.valid.any(1))
+    rows = np.flatnonzero(split.test & examples.eval_queries.query.valid.any(1))
     leaks = [Leak(leak) for leak in future_dependence(fitted, examples, rows)] if len(rows) else []
     passed = "forecasts are bit-equal whatever follows their origin" if len(rows) else "no query in this fold"
     return _check_entry(f"{name}: independent of the future", leaks, passed)
@@ -103,9 +103,9 @@ def _split_checks(examples: Examples, train_examples: Examples, splits: list[Spl
         ("near duplicates", f"no two subjects in different roles are as similar as altered copies: {compared}"),
     ):
         yield _check_entry(name, [leak_of[name]] if name in leak_of else [], passed)
-    query, visit = examples.asked.query, examples.asked.visit
+    query, visit = examples.eval_queries.query, examples.eval_queries.visit
     events = bool(examples.layout.events)  # queried at the origin itself
-    early = np.asarray(query.valid) & (visit < query.origin + (examples.ask != "now" and not events))
+    early = np.asarray(query.valid) & (visit < query.origin + (examples.task != "current_visit" and not events))
     yield _check_entry(
         "queries", [Leak("later visits", f"{early.sum()} queries")] if early.any() else [], _describe_queries(examples)
     )
@@ -116,9 +116,10 @@ def _split_checks(examples: Examples, train_examples: Examples, splits: list[Spl
 
 
 def _describe_queries(examples: Examples) -> str:
-    query, count = examples.asked.query, int(examples.asked.query.valid.sum())
+    query, count = examples.eval_queries.query, int(examples.eval_queries.query.valid.sum())
     origins = len({(i, int(query.origin[i, q])) for i, q in zip(*np.nonzero(query.valid), strict=True)})
-    time = {"now": "at its origin", "next": "about the next visit"}.get(examples.ask, "later than its origin")
+    times = {"current_visit": "at its origin", "next_visit": "about the next visit"}
+    time = times.get(examples.task, "later than its origin")
     return f"{count} queries from {origins} origins ({type(examples.origins).__name__.lower()}), each {time}"
 
 

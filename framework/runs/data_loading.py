@@ -41,7 +41,7 @@ def load_examples(config: DictConfig) -> Examples:
     cohort = load_cohort(config)
     events = build_events(config)
     shape = layout(cohort.schema, list(config.data.targets), list(config.data.hidden), events, resolution_years(config))
-    return Examples(cohort, shape, config.ask, events={t.name: events[t.name] for t in shape.events})
+    return Examples(cohort, shape, config.task, events={t.name: events[t.name] for t in shape.events})
 
 
 def build_events(config: DictConfig) -> dict[str, Happening]:

@@ -91,7 +91,7 @@ class Job:
         train_examples = examples if train_cohort is cohort else replace(examples, cohort=train_cohort)
         repeats = plan(splitter, cohort)
         for split in (split for repeat in repeats for split in repeat):
-            train_examples.learnable(split.train)
+            train_examples.check_trainable(split.train)
         return Job(
             config,
             forecasters,
@@ -282,7 +282,7 @@ def _predict_test_rows(
     for r, repeat in enumerate(repeats):
         for split in repeat:
             fold_rows = np.flatnonzero(split.test)
-            for target, numbers in answers(next(remaining), examples, fold_rows, examples.asked).items():
+            for target, numbers in answers(next(remaining), examples, fold_rows, examples.eval_queries).items():
                 table = forecasts.setdefault(target, np.zeros((len(repeats), len(rows), *numbers.shape[1:])))
                 table[r, np.searchsorted(rows, fold_rows)] = numbers
     return forecasts
@@ -324,7 +324,7 @@ def _outcomes(
     follow_up: np.ndarray,
     forecasts: Mapping[str, np.ndarray],
 ) -> Outcomes:
-    query, truth = jax.tree.map(np.asarray, (examples.asked.query, examples.asked.truth[target.name]))
+    query, truth = jax.tree.map(np.asarray, (examples.eval_queries.query, examples.eval_queries.truth[target.name]))
     if isinstance(target, Event):  # subjects who were never at risk have no outcome of the event
         at_risk = truth.observed[rows].any(1)
         rows, fold, follow_up = rows[at_risk], fold[:, at_risk], follow_up[:, at_risk]

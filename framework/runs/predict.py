@@ -16,7 +16,7 @@ from framework.data.cohort.ranges import far_outside
 from framework.data.cohort.schema import Schema
 from framework.data.cohort.schema_alignment import align
 from framework.data.cohort.store import Cohort
-from framework.data.queries.examples import Examples, Questions, known_at
+from framework.data.queries.examples import Examples, QuerySet, known_at
 from framework.data.queries.layout import layout
 from framework.digests import check as check_files
 from framework.errors import UserError
@@ -73,7 +73,7 @@ def predict(config: DictConfig) -> None:
             write_atomic(folder.path / "beyond_follow_up.csv", as_csv(beyond))
             targets = {}
         else:
-            examples, subjects = Examples(cohort, shape, "ahead"), range(len(cohort.subjects))
+            examples, subjects = Examples(cohort, shape, "unlabelled"), range(len(cohort.subjects))
             by_target = answers(fitted, examples, subjects, queries, curves=False)
             tables = [_table(cohort, queries.query, shape, fitted.follow_up, *item) for item in by_target.items()]
             forecasts, targets = pd.concat(tables), {"targets": list(by_target)}
@@ -146,7 +146,7 @@ def _read_forecasts(table: Path) -> pd.DataFrame:
 
 def _future_queries(
     cohort: Cohort, shape: Layout, horizons: list[float], planned: Mapping[str, int | float | str]
-) -> Questions:
+) -> QuerySet:
     """Return one query for each subject and horizon, from the subject's last visit."""
     unknown = sorted(set(planned) - {column.name for column in shape.known})
     if unknown:
@@ -161,7 +161,7 @@ def _future_queries(
         if column.name in planned:
             future[..., place] = _encode_planned(cohort.schema, column.name, planned[column.name])
             observed[..., place] = True
-    return Questions(Query(time, last, future, observed, np.ones_like(last, bool)), last, {})
+    return QuerySet(Query(time, last, future, observed, np.ones_like(last, bool)), last, {})
 
 
 def _encode_planned(schema: Schema, name: str, value: int | float | str) -> float:

@@ -48,7 +48,7 @@ class WorkerCache:
 
     def load_examples(self, config: DictConfig) -> Examples:
         """Load the examples of a data config once, with their caches, for all jobs."""
-        key = json.dumps([OmegaConf.to_container(config.data, resolve=True), config.ask], sort_keys=True)
+        key = json.dumps([OmegaConf.to_container(config.data, resolve=True), config.task], sort_keys=True)
         if key not in self._examples:
             self._examples[key] = load_examples(config)
         return self._examples[key]

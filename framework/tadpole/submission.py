@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from framework import digests
 from framework.data.cohort.dates import dates, setting
 from framework.data.cohort.store import Cohort
-from framework.data.queries.examples import Examples, Questions, known_at
+from framework.data.queries.examples import Examples, QuerySet, known_at
 from framework.data.queries.origins import last_of
 from framework.data.splits.groups import first_values
 from framework.errors import UserError
@@ -54,7 +54,7 @@ def submission(fitted: Fitted, cohort: Cohort, shape: Layout, start: str) -> tup
     last = np.where(asked.any(1), asked.argmax(1), cohort.valid.sum(1) - 1)[:, None].repeat(count, 1)
     time = np.maximum(days - first, np.take_along_axis(cohort.times, last, 1))  # a month that is past is today
     query = Query(time, last, *known_at(cohort, shape, last, time), np.ones_like(last, bool))
-    predictions = answers(fitted, Examples(cohort, shape, "ahead"), rows, Questions(query, last, {}))
+    predictions = answers(fitted, Examples(cohort, shape, "unlabelled"), rows, QuerySet(query, last, {}))
     table = pd.DataFrame(
         {
             "RID": np.repeat([int(cohort.subjects[row]) for row in rows], count),

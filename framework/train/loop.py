@@ -234,9 +234,9 @@ def train(
 
 def _answerable(loader: Loader, splits: Sequence[Split]) -> None:
     examples = loader.examples
-    asked = np.any([truth.observed.any(1) for truth in examples.asked.truth.values()], axis=0)
+    asked = np.any([truth.observed.any(1) for truth in examples.eval_queries.truth.values()], axis=0)
     for split in splits:
-        examples.learnable(split.train)
+        examples.check_trainable(split.train)
         if split.validation.any() and not asked[split.validation].any():
             raise UserError(
                 f"none of {split.validation.sum()} validation subjects has an observed target; "

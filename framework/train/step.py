@@ -124,7 +124,7 @@ class Program:
         def one(
             params: PyTree, statistics: PyTree, dynamic: TracedHyperparameters, drawn: Drawn
         ) -> tuple[Array, Array]:
-            model, batch = self.model(params, statistics), drawn.read(tables, tables.asked)
+            model, batch = self.model(params, statistics), drawn.read(tables, tables.eval_queries)
             raw = model(batch.seen(tables), batch.query)
             return model.loss(raw, batch.truth, batch.weight, dynamic.target_weights)
 
@@ -152,7 +152,7 @@ def _step(
 
     def loss_of(params: PyTree, part: Drawn, key: Key[Array, ""]) -> Float[Array, ""]:
         drop, vary = jax.random.split(key)
-        batch = part.read(tables, tables.taught)
+        batch = part.read(tables, tables.train_queries)
         visits = batch.seen(tables)
         if program.augment is not None:
             visits = _augmented(visits, program.augment, vary)

@@ -76,7 +76,7 @@ def test_the_rate_of_an_event_is_finite_where_nobody_is_followed(tmp_path):
     one = Examples(cohort, layout(cohort.schema, ["rise"], (), {"rise": rise}), events={"rise": rise})
     split = Split(np.arange(6) < 4, np.zeros(6, bool), np.arange(6) >= 4)
     for drifts in (True, False):
-        told = answers(LastVisit(drifts).fit(one, split, KEY), one, range(6), one.asked)["rise"]
+        told = answers(LastVisit(drifts).fit(one, split, KEY), one, range(6), one.eval_queries)["rise"]
         assert np.isfinite(told).all()
 
 

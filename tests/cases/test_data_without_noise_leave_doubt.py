@@ -37,7 +37,10 @@ def study(folder, noise: float) -> Examples:
 def test_a_course_without_noise_is_forecast_right_and_not_with_certainty(tmp_path, name):
     one, rows = study(tmp_path / "c", 0.0), range(15, 20)
     fitted = MODELS[name].fit(one, SPLIT, KEY)
-    told, truth = answers(fitted, one, rows, one.asked)["score"], one.asked.truth["score"].value[15:, :, None]
+    told, truth = (
+        answers(fitted, one, rows, one.eval_queries)["score"],
+        one.eval_queries.truth["score"].value[15:, :, None],
+    )
     assert np.abs(told[..., [LEVELS.index(0.5)]] - truth).max() < 0.1
     least = 2 * 1.6 * LEAST * np.std([10, 8, 6, 4])  # the width of 90% of a normal whose spread is the least
     assert (told[..., len(LEVELS) - 1] - told[..., 0] > 0.9 * least).all()

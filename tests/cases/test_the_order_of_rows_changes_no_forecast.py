@@ -42,7 +42,9 @@ def forecasts(made: Cohort, name: str) -> list[dict]:
     study = Examples(made, layout(made.schema, ["score"]))
     splits = KFold(3, 0.2, 0, 0).splits(made)
     fitted = forecaster(name).fit_many(study, splits, jax.random.split(jax.random.key(0), len(splits)))
-    return [answers(one, study, np.flatnonzero(s.test), study.asked) for one, s in zip(fitted, splits, strict=True)]
+    return [
+        answers(one, study, np.flatnonzero(s.test), study.eval_queries) for one, s in zip(fitted, splits, strict=True)
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -29,13 +29,13 @@ SPLITS = [split(0), split(4), split(8)]
 
 def numbers(fitted: Fitted, examples: Examples) -> dict[str, np.ndarray]:
     """What a forecaster tells of every subject."""
-    return answers(fitted, examples, range(len(examples.subjects)), examples.asked)
+    return answers(fitted, examples, range(len(examples.subjects)), examples.eval_queries)
 
 
 def asked(fitted: Fitted, examples: Examples, rows=range(12)) -> Batch:
     """The same questions as one batch of what the forecaster reads."""
     loader = Loader(dataclasses.replace(examples, layout=fitted.layout))
-    return loader.batch(rows, loader.size(len(rows), rows), examples.asked)
+    return loader.batch(rows, loader.size(len(rows), rows), examples.eval_queries)
 
 
 def told(fitted: Fitted, batch: Batch) -> dict[str, np.ndarray]:

@@ -84,7 +84,7 @@ def the_same_in_any_company(head) -> None:
 
 
 def the_same_in_rows(head) -> None:
-    """Questions in shorter rows, several to a subject and in any order of subjects, are answered as in long ones."""
+    """QuerySet in shorter rows, several to a subject and in any order of subjects, are answered as in long ones."""
     ask, (sequence, query) = compiled(head), series()
     whole = np.asarray(ask(sequence, query))
     row = np.array([2, 0, 1, 0, 2, 1, 1])

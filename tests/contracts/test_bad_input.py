@@ -67,11 +67,11 @@ def fitted(request, cohort):
 
 def ahead(examples: Examples):
     """What is asked of each subject two years after its last visit."""
-    query = examples.asked.query
+    query = examples.eval_queries.query
     last = np.repeat(examples.cohort.valid.sum(1)[:, None] - 1, query.time.shape[1], axis=1)
     time = np.take_along_axis(examples.cohort.times, last, 1) + 2
     asked = dataclasses.replace(query, time=time, origin=last, valid=np.ones_like(query.valid))
-    return dataclasses.replace(examples.asked, query=asked)
+    return dataclasses.replace(examples.eval_queries, query=asked)
 
 
 def each(fitted, examples: Examples, questions) -> dict[str, tuple[Target, np.ndarray]]:
@@ -81,7 +81,7 @@ def each(fitted, examples: Examples, questions) -> dict[str, tuple[Target, np.nd
 
 def test_all_of_them_are_answered_though_nothing_or_one_visit_is_known(fitted):
     fitted, examples = fitted
-    for questions in (examples.asked, ahead(examples)):
+    for questions in (examples.eval_queries, ahead(examples)):
         for target, told in each(fitted, examples, questions).values():
             valid = questions.query.valid
             assert np.isfinite(told[valid]).all()
@@ -89,7 +89,7 @@ def test_all_of_them_are_answered_though_nothing_or_one_visit_is_known(fitted):
 
 
 def test_a_single_visit_asks_nothing_of_later_visits(cohort):
-    query = study(cohort, ["score"]).asked.query
+    query = study(cohort, ["score"]).eval_queries.query
     assert not query.valid[ONCE].any()
     assert query.valid[EMPTY].any()
 
@@ -98,8 +98,8 @@ def test_a_class_that_training_never_shows_is_unlikely_and_never_impossible(fitt
     fitted, examples = fitted
     if "stage" not in {target.name for target in fitted.layout.targets}:
         pytest.skip("events have no classes")
-    _, told = each(fitted, examples, examples.asked)["stage"]
-    first = told[:9][examples.asked.query.valid[:9]]  # of training subjects
+    _, told = each(fitted, examples, examples.eval_queries)["stage"]
+    first = told[:9][examples.eval_queries.query.valid[:9]]  # of training subjects
     np.testing.assert_allclose(first.sum(-1), 1, rtol=1e-5)
     assert (first > 0).all()
     assert first[:, 2].mean() < first[:, :2].mean()
@@ -121,4 +121,4 @@ def test_an_event_that_nobody_in_training_is_at_risk_of_is_refused_by_name(cohor
     with pytest.raises(UserError, match="rise was observed of none of 9 training subjects"):
         forecaster("deep").fit(study(known, ["rise"]), SPLIT, KEY)
     with pytest.raises(UserError, match="rise was observed of none of 9"):
-        study(known, ["rise"]).learnable(SPLIT.train)  # what a run asks before any work
+        study(known, ["rise"]).check_trainable(SPLIT.train)  # what a run asks before any work

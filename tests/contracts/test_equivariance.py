@@ -59,7 +59,7 @@ def retold(study: Examples, column: int, offset: float, factor: float) -> Exampl
 
 def told(name: str, study: Examples) -> np.ndarray:
     fitted = forecaster(name).fit(study, SPLIT, KEY)
-    return answers(fitted, study, range(N), study.asked)["score"][study.asked.query.valid]
+    return answers(fitted, study, range(N), study.eval_queries)["score"][study.eval_queries.query.valid]
 
 
 @pytest.fixture(scope="module")

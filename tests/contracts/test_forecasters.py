@@ -135,8 +135,8 @@ def test_a_new_patient_needs_no_targets(fitted, study):
     bare = dataclasses.replace(schema, variables=tuple(v for v in schema.variables if v.name == "age"))
     values = study.cohort.values[..., 3:4]
     new = dataclasses.replace(study.cohort, schema=bare, values=values, observed=np.ones_like(values, bool))
-    ahead = dataclasses.replace(study, cohort=align(new, schema), ask="ahead")
-    for told in answers(fitted, ahead, range(12), study.asked).values():
+    ahead = dataclasses.replace(study, cohort=align(new, schema), task="unlabelled")
+    for told in answers(fitted, ahead, range(12), study.eval_queries).values():
         assert np.isfinite(told).all()
 
 
@@ -220,7 +220,7 @@ class CountsPadding(LastVisit):
         made = []
         for split, fitted in zip(splits, super().fit_many(examples, splits, *rest, **more), strict=True):
             rows = np.flatnonzero(split.train)
-            batch = loader.batch(rows, loader.size(8, rows), examples.asked)
+            batch = loader.batch(rows, loader.size(8, rows), examples.eval_queries)
             learnt = with_(fitted.learnt["score"], slope=float(batch.visits.times.mean()))
             made.append(with_(fitted, learnt={**fitted.learnt, "score": learnt}))
         return made

@@ -49,11 +49,11 @@ def rewritten(study: Examples, column: int, after: int) -> Examples:
 
 
 def test_a_query_holds_the_plan_and_nothing_else_of_what_comes(study):
-    here, asks = study.asked.query, study.asked.query.valid & (study.asked.query.origin == 0)
-    later = asks & (study.asked.visit > 0)
+    here, asks = study.eval_queries.query, study.eval_queries.query.valid & (study.eval_queries.query.origin == 0)
+    later = asks & (study.eval_queries.visit > 0)
     for column in (SCORE, STAGE, AGE):
-        np.testing.assert_array_equal(rewritten(study, column, 0).asked.query.known[asks], here.known[asks])
-    planned = rewritten(study, ARM, 0).asked.query.known
+        np.testing.assert_array_equal(rewritten(study, column, 0).eval_queries.query.known[asks], here.known[asks])
+    planned = rewritten(study, ARM, 0).eval_queries.query.known
     assert [column.name for column in study.layout.known] == ["arm", "age"]
     assert (planned[later][:, 0] != here.known[later][:, 0]).all()
     np.testing.assert_array_equal(planned[..., 1], here.known[..., 1])
@@ -64,7 +64,7 @@ def test_a_query_holds_the_plan_and_nothing_else_of_what_comes(study):
 def test_every_head_answers_what_if(study, name):
     """Another plan is another forecast of every target; other visits after the origin are none, the plan's included."""
     loader = Loader(study)
-    batch = loader.batch(range(6), loader.size(6, range(6)), study.taught)
+    batch = loader.batch(range(6), loader.size(6, range(6)), study.train_queries)
     graph, state = nnx.split(nnx.jit(lambda: Model(study.layout, None, head(name, 8), 16, rngs=nnx.Rngs(0)))())
     rng = np.random.default_rng(0)
     state = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), state)
@@ -106,7 +106,7 @@ def planless(tmp_path_factory) -> Examples:
 
 
 def test_a_plan_that_was_never_recorded_is_masked_and_a_plan_of_level_0_is_not(planless):
-    query = planless.asked.query
+    query = planless.eval_queries.query
     for i in range(12):
         assert (query.future_observed[i][query.valid[i]] == (i % 3 < 2)).all()
 

@@ -63,7 +63,7 @@ def split() -> Split:
 
 
 def survived(one: Examples, rows) -> Survival:
-    truth = one.asked.truth["ill"]
+    truth = one.eval_queries.truth["ill"]
     assert isinstance(truth, Interval)
     known = truth.observed & rows[:, None]
     return right_censored(truth.lo[known], truth.hi[known])
@@ -71,8 +71,10 @@ def survived(one: Examples, rows) -> Survival:
 
 def test_the_floors_tell_everybody_the_same(study, split):
     one = survived(study, split.train)
-    told = [answers(LastVisit(d).fit(study, split, KEY), study, range(40), study.asked)["ill"] for d in (False, True)]
-    valid = study.asked.query.valid
+    told = [
+        answers(LastVisit(d).fit(study, split, KEY), study, range(40), study.eval_queries)["ill"] for d in (False, True)
+    ]
+    valid = study.eval_queries.query.valid
     left = kaplan_meier(one, np.ones(len(one.time))).at(np.array(ILL.horizons))
     np.testing.assert_allclose(told[0][valid], np.broadcast_to(left, told[0][valid].shape), rtol=1e-5)
     rate = one.event.sum() / one.time.sum()
@@ -87,8 +89,8 @@ def cox(study, split):
 
 def test_cox_ranks_people_by_what_makes_them_ill(study, split, cox):
     fitted, log = cox
-    told = answers(fitted, study, range(40), study.asked)["ill"][..., -1]
-    truth = study.asked.truth["ill"]
+    told = answers(fitted, study, range(40), study.eval_queries)["ill"][..., -1]
+    truth = study.eval_queries.truth["ill"]
     rows = np.argwhere(truth.observed & split.test[:, None])
     risk, came = -told[tuple(rows.T)], np.isfinite(truth.hi[tuple(rows.T)])
     assert risk[came].mean() > risk[~came].mean()
@@ -113,25 +115,27 @@ def test_cox_obeys_the_laws(study, split, cox, tmp_path):
 def test_any_time_after_the_origin_can_be_asked_for(study, cox):
     """The curve at the horizons is what queries at these times say; asked at the origin it is 1."""
     fitted, _ = cox
-    told = answers(fitted, study, range(40), study.asked)["ill"]
+    told = answers(fitted, study, range(40), study.eval_queries)["ill"]
     for k, year in enumerate(ILL.horizons):
-        query = study.asked.query
+        query = study.eval_queries.query
         age = [column.name for column in study.layout.known].index("age")
         known = np.array(query.known)
         known[..., age] += year
-        later = dataclasses.replace(study.asked, query=dataclasses.replace(query, time=query.time + year, known=known))
+        later = dataclasses.replace(
+            study.eval_queries, query=dataclasses.replace(query, time=query.time + year, known=known)
+        )
         alone = answers(fitted, study, range(40), later, curves=False)["ill"][..., 0]
         valid = query.valid
         np.testing.assert_allclose(alone[valid], told[..., k][valid], atol=1e-5)
-    here = answers(fitted, study, range(40), study.asked, curves=False)["ill"]
-    np.testing.assert_array_equal(here[study.asked.query.valid], 1)
+    here = answers(fitted, study, range(40), study.eval_queries, curves=False)["ill"]
+    np.testing.assert_array_equal(here[study.eval_queries.query.valid], 1)
 
 
 def test_curves_come_together_in_an_ensemble(study, split, cox):
     both = Voting({"cox": COX, "floor": LastVisit(False)}, "mean").fit(study, split, KEY)
     assert isinstance(both, FittedEnsemble)
-    alone = [answers(one, study, range(40), study.asked)["ill"] for one in both.members.values()]
-    whole = answers(both, study, range(40), study.asked)["ill"]
+    alone = [answers(one, study, range(40), study.eval_queries)["ill"] for one in both.members.values()]
+    whole = answers(both, study, range(40), study.eval_queries)["ill"]
     np.testing.assert_allclose(whole, np.mean(alone, axis=0), atol=1e-6)
 
 
@@ -147,14 +151,14 @@ def test_who_answers_what(study, split):
 @pytest.mark.long
 def test_cox_leaves_numbers_to_others(study, split):
     mixed = dataclasses.replace(study, layout=layout(study.cohort.schema, ["score", "ill"], (), {"ill": ILL}))
-    told = answers(COX.fit(mixed, split, KEY), mixed, range(40), mixed.asked)
+    told = answers(COX.fit(mixed, split, KEY), mixed, range(40), mixed.eval_queries)
     assert list(told) == ["ill"]
-    assert told["ill"].shape == (*mixed.asked.query.time.shape, 3)
+    assert told["ill"].shape == (*mixed.eval_queries.query.time.shape, 3)
 
 
 def test_a_query_before_its_origin_is_refused(study, cox):
-    query = study.asked.query
-    early = dataclasses.replace(study.asked, query=dataclasses.replace(query, time=query.time - 0.5))
+    query = study.eval_queries.query
+    early = dataclasses.replace(study.eval_queries, query=dataclasses.replace(query, time=query.time - 0.5))
     with pytest.raises(
         UserError, match=r"subject 's00' is asked about -0.5 years from visit 0, which was at 0; ask at"
     ):
@@ -166,14 +170,14 @@ def test_nobody_ever_ill_in_training_is_told_to_be_safe_or_nearly(study, split):
     never = np.array([not np.isfinite(hi) for hi in ILL.between(study.cohort)[1]])
     healthy = Split(never & ~split.test, np.zeros(40, bool), split.test)
     for recipe in (LastVisit(False), LastVisit(True), COX):
-        told = answers(recipe.fit(study, healthy, KEY), study, range(40), study.asked)["ill"]
-        np.testing.assert_allclose(told[study.asked.query.valid], 1)
+        told = answers(recipe.fit(study, healthy, KEY), study, range(40), study.eval_queries)["ill"]
+        np.testing.assert_allclose(told[study.eval_queries.query.valid], 1)
 
 
 def test_a_loader_keeps_the_ends(study):
     """Padding is no event; float32 keeps infinity."""
     loader = Loader(study)
-    truth = loader.batch([0, 1], loader.size(3, [0, 1]), study.taught).truth["ill"]
+    truth = loader.batch([0, 1], loader.size(3, [0, 1]), study.train_queries).truth["ill"]
     assert isinstance(truth, Interval)
     assert truth.lo.dtype == np.float32
     assert not truth.observed[2].any()

@@ -46,15 +46,15 @@ def cohort(tmp_path_factory):
     return table(tmp_path_factory.mktemp("cohort") / "c", VARIABLES, SERIES)
 
 
-def fitted(cohort, drifts: bool = False, hidden=(), ask="later"):
-    examples = Examples(cohort, layout(cohort.schema, NAMES, hidden), ask)
+def fitted(cohort, drifts: bool = False, hidden=(), task="future_visits"):
+    examples = Examples(cohort, layout(cohort.schema, NAMES, hidden), task)
     split = Split(TRAIN, np.zeros(4, bool), ~TRAIN)
     return LastVisit(drifts).fit(examples, split, KEY), examples
 
 
 def told(one, examples, target: str) -> dict[tuple, np.ndarray]:
     """(subject, origin, years) -> the forecast."""
-    numbers, query = answers(one, examples, range(4), examples.asked)[target], examples.asked.query
+    numbers, query = answers(one, examples, range(4), examples.eval_queries)[target], examples.eval_queries.query
     return {
         (examples.subjects[i], int(query.origin[i, j]), float(query.time[i, j])): numbers[i, j]
         for i, j in np.argwhere(query.valid)
@@ -122,7 +122,7 @@ def test_it_reads_a_target_that_is_hidden_from_others(cohort):
 
 
 def test_asked_about_a_visit_it_does_not_read_the_answer_from_it(cohort):
-    found = told(*fitted(cohort, hidden=NAMES, ask="now"), "score")
+    found = told(*fitted(cohort, hidden=NAMES, task="current_visit"), "score")
     prior = float(np.median([10, 6, 10, 7]))
     assert {asked: float(numbers[POINT]) for asked, numbers in found.items()} == {
         ("a", 0, 0): prior,
@@ -157,7 +157,7 @@ def tested():
         members = LastVisit(drifts).fit_many(examples, splits, jax.random.split(KEY, 10))
         for member, split in zip(members, splits, strict=True):
             rows = np.flatnonzero(split.test)
-            for name, numbers in answers(member, examples, rows, examples.asked).items():
+            for name, numbers in answers(member, examples, rows, examples.eval_queries).items():
                 whole = found.setdefault((name, drifts), np.zeros((150, *numbers.shape[1:])))
                 whole[rows] = numbers
     return examples, found
@@ -165,7 +165,7 @@ def tested():
 
 def mean_error(tested, name: str, drifts: bool) -> float:
     examples, found = tested
-    truth = examples.asked.truth[name]
+    truth = examples.eval_queries.truth[name]
     return float(np.abs(found[name, drifts][..., POINT] - truth.value)[truth.observed].mean())
 
 
@@ -181,7 +181,7 @@ def test_oasis2_slope(tested):
 def test_oasis2_demented_or_not(tested):
     """The area under the curve as the share of pairs in the right order (Mann & Whitney 1947)."""
     examples, found = tested
-    truth = examples.asked.truth["CDR"]
+    truth = examples.eval_queries.truth["CDR"]
     positive = truth.value[truth.observed] >= 1
     rank = rankdata(found["CDR", False][truth.observed][:, 1:].sum(-1))[positive].sum()
     n, m = positive.sum(), (~positive).sum()
@@ -192,7 +192,7 @@ def test_nor_does_it_learn_from_the_answer_at_times_that_no_float32_holds(tmp_pa
     """Everyone loses four points in 0.7 years: asked about each visit, that is the change since the visit before."""
     series = {name: [(0.0, {"score": 10.0}), (0.7, {"score": 6.0})] for name in "abcd"}
     cohort = table(tmp_path / "c", VARIABLES[:1], series)
-    examples = Examples(cohort, layout(cohort.schema, ["score"], ["score"]), "now")
+    examples = Examples(cohort, layout(cohort.schema, ["score"], ["score"]), "current_visit")
     learnt = LastVisit(False).fit(examples, Split(TRAIN, np.zeros(4, bool), ~TRAIN), KEY).learnt["score"]
     assert learnt.median_slope == pytest.approx(-4 / 0.7)
     np.testing.assert_allclose(learnt.spread, 0, atol=1e-9)

@@ -29,7 +29,7 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="module")
 def batch(made):
     loader = Loader(made)
-    return loader.batch([0, 3, 5], loader.size(4, range(12)), made.taught)
+    return loader.batch([0, 3, 5], loader.size(4, range(12)), made.train_queries)
 
 
 class Mean(Encoder):

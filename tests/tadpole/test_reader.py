@@ -103,7 +103,7 @@ def test_the_leaderboard_asks_lb2_about_what_came_after_it(folder, board):
     assert not rollover[split.train | split.validation].any()
     np.testing.assert_array_equal(past.valid, board.valid & early)
     shape = layout(board.schema, ["ADAS13"])
-    asked = Examples(board, shape, origins=origins, about=splitter.asks(board)).asked
+    asked = Examples(board, shape, origins=origins, about=splitter.asks(board)).eval_queries
     row, q = np.nonzero(asked.query.valid)
     assert len(row)
     assert (when[row, asked.visit[row, q]] >= years("2012-01-01")).all()

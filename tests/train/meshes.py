@@ -98,7 +98,9 @@ def learn(made: Examples, split: Split, folder: Path, name: str, mesh: str) -> N
     assert isinstance(learner, Deep)
     assert isinstance(fitted, FittedDeep)
     if is_first():
-        told: dict[str, Any] = answers(fitted, made, range(len(made.subjects)), made.asked) if name == "gru" else {}
+        told: dict[str, Any] = (
+            answers(fitted, made, range(len(made.subjects)), made.eval_queries) if name == "gru" else {}
+        )
         arrays: dict[str, Any] = {f"parameter{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(fitted.params))}
         np.savez(folder / f"{name},{mesh}.npz", **told, **arrays)
         (folder / f"{mesh}.json").write_text(json.dumps(facts(learner.training.mesh, made, fitted.params)))
@@ -107,7 +109,7 @@ def learn(made: Examples, split: Split, folder: Path, name: str, mesh: str) -> N
 def facts(mesh: SingleDevice, made: Examples, params: PyTree) -> dict:
     """The share of a batch and of a state that one device holds, and what is said of a batch that cannot be shared."""
     loader = Loader(made)
-    batch = loader.batch(range(8), loader.size(8, range(8)), made.taught)
+    batch = loader.batch(range(8), loader.size(8, range(8)), made.train_queries)
     try:
         refused = mesh.check(12, 1)
     except UserError as error:

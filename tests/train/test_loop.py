@@ -52,12 +52,12 @@ def whole(trend, split):
 
 
 def told(fitted, examples) -> np.ndarray:
-    return answers(fitted, examples, range(len(examples.subjects)), examples.asked)["score"]
+    return answers(fitted, examples, range(len(examples.subjects)), examples.eval_queries)["score"]
 
 
 def error(fitted, examples, split) -> float:
     """Mean absolute error on the tested subjects."""
-    truth = examples.asked.truth["score"]
+    truth = examples.eval_queries.truth["score"]
     where = truth.observed & split.test[:, None]
     return float(np.abs(told(fitted, examples)[..., POINT] - truth.value)[where].mean())
 
@@ -96,7 +96,7 @@ def test_what_is_kept_is_the_best_round_not_the_last(trend, split):
 
 def judged(recipe, fitted, examples, split) -> float:
     """The mean pinball loss of the validation subjects' forecasts, in units of the usual change."""
-    truth = examples.asked.truth["score"]
+    truth = examples.eval_queries.truth["score"]
     where = truth.observed & split.validation[:, None]
     errors = (truth.value[..., None] - told(fitted, examples)[..., : len(LEVELS)])[where]
     levels = np.array(LEVELS)

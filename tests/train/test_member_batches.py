@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from framework.data.batches.batch import QUESTIONS, Loader
+from framework.data.batches.batch import QUERIES, Loader
 from framework.data.splits.split import Split
 from framework.train.member_batches import Feed
 from tests.cohorts import examples
@@ -30,7 +30,7 @@ def subjects(drawn, feed, examples) -> list[int]:
     """Which subjects each row of a batch is once it is read, -1 for padding."""
     known = examples.cohort.values.astype(np.float32)
     drawn = jax.tree.map(lambda x: x.reshape(-1), replace(drawn, scans={}, placed={}))
-    rows = np.asarray(drawn.read(feed.tables, feed.tables.taught).visits.values)
+    rows = np.asarray(drawn.read(feed.tables, feed.tables.train_queries).visits.values)
     return [next((i for i in range(12) if np.array_equal(row, known[i])), -1) for row in rows]
 
 
@@ -103,7 +103,7 @@ def test_what_is_kept_on_the_device_is_what_would_be_sent(made):
         assert set(feed.tables.scans) == kept
         assert feed.chunk == (ROUND if len(kept) == 2 else 1)
         for one, other in zip(steps(feed, 0, 3), steps(sent, 0, 3), strict=True):
-            mine = jax.vmap(lambda drawn, t=feed.tables: drawn.read(t, t.taught).seen(t))(one)
+            mine = jax.vmap(lambda drawn, t=feed.tables: drawn.read(t, t.train_queries).seen(t))(one)
             for name, scans in other.scans.items():
                 valid = np.asarray(scans.valid)
                 np.testing.assert_array_equal(mine.scans[name].voxels[valid], scans.voxels[valid])
@@ -132,9 +132,9 @@ def test_validation_shows_each_member_its_judges_once_and_asks_what_is_judged(ma
             if weight
         ]
         assert sorted(seen) == np.flatnonzero(one.validation).tolist()
-    whole = [jax.vmap(lambda one: one.read(feed.tables, feed.tables.asked))(drawn) for drawn in batches]
+    whole = [jax.vmap(lambda one: one.read(feed.tables, feed.tables.eval_queries))(drawn) for drawn in batches]
     asked = sum(int((batch.query.valid * (batch.weight[..., None] > 0)).sum()) for batch in whole)
-    assert asked == sum(int(made.asked.query.valid[one.validation].sum()) for one in splits)
+    assert asked == sum(int(made.eval_queries.query.valid[one.validation].sum()) for one in splits)
 
 
 def test_a_subject_who_validates_may_need_more_room_than_any_who_trains(made):
@@ -146,7 +146,7 @@ def test_a_subject_who_validates_may_need_more_room_than_any_who_trains(made):
     validation = np.arange(12) == most
     room = {}
     loader = Loader(made)
-    asked = loader._needs[QUESTIONS][most]
+    asked = loader._needs[QUERIES][most]
     loader._needs = {name: count + 9 * validation for name, count in loader._needs.items()}  # as if it had many more
     loader._counts = {name: loader._needs[name] for name in loader._counts}
     feed = Feed(loader, [Split(train, validation, few & ~train)], KEYS[:1], 1, ROUND)

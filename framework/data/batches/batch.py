@@ -19,14 +19,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from framework.data.batches.normalise import scaled
 from framework.data.batches.query_packing import Packed, packed, rows_of, taken, width
-from framework.data.queries.examples import Examples, Questions
+from framework.data.queries.examples import Examples, QuerySet
 from framework.errors import UserError
 from framework.types import Arr, Query, Scans, Targets, Visits, pytree
 
 Rows = Collection[SupportsInt]  # places of subjects in the cohort
 Prepare = Callable[[str, np.ndarray], np.ndarray]
 Tree = TypeVar("Tree")
-QUESTIONS = None  # what takes room in a batch beside the scans of each modality, by name
+QUERIES = None  # what takes room in a batch beside the scans of each modality, by name
 
 
 @pytree
@@ -46,12 +46,12 @@ class Placed:
 class Tables:
     """Tables that stay on the device: histories and queries of every subject, and the scans of some modalities.
 
-    A batch has as many rows of questions as there are `slots`; `answers` counts what is observed of each target.
+    A batch has as many rows of queries as there are `slots`; `answers` counts what is observed of each target.
     """
 
     visits: Visits
-    taught: Packed
-    asked: Packed
+    train_queries: Packed
+    eval_queries: Packed
     answers: Int[Array, "n k"]
     slots: Int[Array, " p"]
     scans: Mapping[str, Float[Array, "s x y z c"]]
@@ -59,7 +59,7 @@ class Tables:
 
 @pytree
 class Batch:
-    """Histories of a few subjects, and rows of questions and answers; `weight` 0 marks a row of padding."""
+    """Histories of a few subjects, and rows of queries and answers; `weight` 0 marks a row of padding."""
 
     visits: Visits
     query: Query
@@ -82,11 +82,11 @@ class Drawn:
     scans: Mapping[str, Scans]
     placed: Mapping[str, Placed]
 
-    def read(self, tables: Tables, questions: Packed) -> Batch:
-        """The batch, with these questions of the tables."""
+    def read(self, tables: Tables, queries: Packed) -> Batch:
+        """The batch, with these queries of the tables."""
         subject, weight = jnp.asarray(self.subject), jnp.asarray(self.weight)
         visits = replace(taken(tables.visits, subject, weight > 0), scans=self.scans)
-        query, truth, filled = questions.of(subject, weight > 0, tables.slots)
+        query, truth, filled = queries.of(subject, weight > 0, tables.slots)
         return Batch(visits, query, truth, jnp.where(filled, weight[query.row], 0), self.placed)
 
     def answers(self, tables: Tables) -> Float[Array, " k"]:
@@ -97,7 +97,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Size:
-    """The static shape of a batch: subjects, packed scans of each modality, rows of questions where they are packed."""
+    """The static shape of a batch: subjects, packed scans of each modality, rows of queries where they are packed."""
 
     subjects: int
     scans: Mapping[str, int]
@@ -105,7 +105,7 @@ class Size:
 
     @property
     def room(self) -> Mapping[str | None, int]:
-        return {**self.scans} if self.rows is None else {QUESTIONS: self.rows, **self.scans}
+        return {**self.scans} if self.rows is None else {QUERIES: self.rows, **self.scans}
 
 
 class Order:
@@ -143,17 +143,17 @@ class Loader:
 
     @cached_property
     def _width(self) -> int:
-        return width(self.examples.taught)
+        return width(self.examples.train_queries)
 
     @cached_property
     def _needs(self) -> Mapping[str | None, Int[np.ndarray, " n"]]:
-        """The room that each subject takes; what is taught is no less than what is asked."""
-        return {QUESTIONS: rows_of(self.examples.taught, self._width), **self._counts}
+        """The room that each subject takes; training queries are no fewer than evaluated ones."""
+        return {QUERIES: rows_of(self.examples.train_queries, self._width), **self._counts}
 
     def size(self, subjects: int, rows: Rows, packed: bool = False) -> Size:
         """A batch of up to `subjects` of these rows, with room for what they have on average and a tenth more.
 
-        For rows of questions too where they are `packed`.
+        For rows of queries too where they are `packed`.
         """
 
         def room(counts: Int[np.ndarray, " n"]) -> int:
@@ -162,7 +162,7 @@ class Loader:
             return 8 * int(np.ceil(max(1, most) / 8))
 
         scans = {name: room(counts) for name, counts in self._counts.items()}
-        return Size(subjects, scans, room(self._needs[QUESTIONS]) if packed else None)
+        return Size(subjects, scans, room(self._needs[QUERIES]) if packed else None)
 
     def pack(self, rows: Rows, size: Size) -> Iterator[list[int]]:
         """Cut a sequence of rows into batches that fit: no more of anything than there is room for."""
@@ -182,7 +182,7 @@ class Loader:
         self,
         rows: Rows,
         size: Size,
-        questions: Questions,
+        queries: QuerySet,
         places: Mapping[str, Int[np.ndarray, "subjects visits"]] | None = None,
     ) -> Batch:
         """The batch of these rows (or fewer than fit), padded to its static size, in float32.
@@ -190,8 +190,8 @@ class Loader:
         A scan of a modality in `places` is referred to by its number there, not read.
         """
         drawn = self.drawn(rows, size, places)
-        visits, asked = _narrow(taken((self._known, questions), drawn.subject, drawn.weight > 0))
-        return Batch(replace(visits, scans=drawn.scans), asked.query, asked.truth, drawn.weight, drawn.placed)
+        visits, queries = _narrow(taken((self._known, queries), drawn.subject, drawn.weight > 0))
+        return Batch(replace(visits, scans=drawn.scans), queries.query, queries.truth, drawn.weight, drawn.placed)
 
     def drawn(
         self,
@@ -210,11 +210,11 @@ class Loader:
     def tables(self, scans: Mapping[str, Array], size: Size) -> Tables:
         """The whole cohort on the device, in float32, with these tables of scans, for packed batches of that size."""
         assert size.rows is not None
-        taught, asked = self.examples.taught, self.examples.asked
-        answers = np.stack([taught.truth[t.name].observed.sum(1) for t in self.examples.layout.targets], 1)
-        made = _narrow((self._known, packed(taught, self._width), packed(asked, self._width)))
-        visits, taught, asked = jax.tree.map(jnp.asarray, made)
-        return Tables(visits, taught, asked, jnp.asarray(answers), jnp.arange(size.rows), scans)
+        train_queries, eval_queries = self.examples.train_queries, self.examples.eval_queries
+        answers = np.stack([train_queries.truth[t.name].observed.sum(1) for t in self.examples.layout.targets], 1)
+        made = _narrow((self._known, packed(train_queries, self._width), packed(eval_queries, self._width)))
+        visits, train_queries, eval_queries = jax.tree.map(jnp.asarray, made)
+        return Tables(visits, train_queries, eval_queries, jnp.asarray(answers), jnp.arange(size.rows), scans)
 
     @property
     def _known(self) -> Visits:

@@ -1,4 +1,4 @@
-"""Questions in short rows: who is asked about most would else make everybody's row as long."""
+"""Queries in short rows: otherwise every row would be as long as that of the subject with the most."""
 
 from dataclasses import replace
 from typing import TypeVar
@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from framework.data.queries.examples import Questions
+from framework.data.queries.examples import QuerySet
 from framework.types import Arr, Query, Targets, pytree
 
 Tree = TypeVar("Tree")
-ROW = 2  # what a row costs, in questions
+ROW = 2  # what a row costs, in queries
 
 
 @pytree
 class Packed:
-    """The questions of a cohort, (g, q) instead of (n, q); a subject's own ones fill `count` rows from `first` on."""
+    """The queries of a cohort, (g, q) instead of (n, q); a subject's own ones fill `count` rows from `first` on."""
 
     query: Query
     truth: Targets
@@ -49,21 +49,21 @@ def taken(tables: Tree, subject: Int[Arr, "*m b"], real: Bool[Arr, "*m b"]) -> T
     return jax.tree.map(take, tables)
 
 
-def width(questions: Questions) -> int:
-    """How many questions a row had best hold."""
-    asked = np.asarray(questions.query.valid).sum(1)
-    return min(range(1, max(2, asked.max() + 1)), key=lambda wide: rows_of(questions, wide).sum() * (wide + ROW))
+def width(queries: QuerySet) -> int:
+    """How many queries a row had best hold."""
+    counts = np.asarray(queries.query.valid).sum(1)
+    return min(range(1, max(2, counts.max() + 1)), key=lambda wide: rows_of(queries, wide).sum() * (wide + ROW))
 
 
-def rows_of(questions: Questions, wide: int) -> Int[np.ndarray, " n"]:
-    """How many rows of so many questions each subject fills."""
-    return -(-np.asarray(questions.query.valid).sum(1) // wide)
+def rows_of(queries: QuerySet, wide: int) -> Int[np.ndarray, " n"]:
+    """How many rows of so many queries each subject fills."""
+    return -(-np.asarray(queries.query.valid).sum(1) // wide)
 
 
-def packed(questions: Questions, wide: int) -> Packed:
-    """These questions in rows of so many."""
-    subject, place = np.nonzero(questions.query.valid)
-    count = rows_of(questions, wide)
+def packed(queries: QuerySet, wide: int) -> Packed:
+    """These queries in rows of so many."""
+    subject, place = np.nonzero(queries.query.valid)
+    count = rows_of(queries, wide)
     first = np.cumsum(count) - count
     number = np.arange(len(subject)) - np.searchsorted(subject, subject)  # among the subject's own
     row, column = first[subject] + number // wide, number % wide
@@ -74,5 +74,5 @@ def packed(questions: Questions, wide: int) -> Packed:
         out[row, column] = x[subject, place]
         return out
 
-    query, truth = jax.tree.map(moved, (questions.query, questions.truth))
+    query, truth = jax.tree.map(moved, (queries.query, queries.truth))
     return Packed(query, truth, first.astype(np.int32), count.astype(np.int32))

@@ -15,32 +15,33 @@ from framework.data.queries.origins import EVERY, Origins
 from framework.errors import UserError
 from framework.types import Arr, Event, Interval, Layout, Measured, Query, Targets, Truth, pytree
 
-ASKS = ("later", "next", "now", "ahead")
+TASKS = ("future_visits", "next_visit", "current_visit", "unlabelled")
 
 
 @dataclass(frozen=True)
 class Examples:
     """A cohort seen through a layout.
 
-    `ask` says what is asked: "later", every later visit from every visit before it; "next", each visit from the one
-    before it, which is enough where series are long; "now", each visit's own targets from its inputs (diagnosis),
-    which needs targets whose history is no input; "ahead", nothing that the cohort could answer. `origins` are the
-    visits from which it is asked, `about` those it is asked about (None: all); training depends on neither.
-    `events` tell when the layout's events came; each is asked about once from every origin, whatever is asked else.
+    `task` names the queries: "future_visits", every later visit from every visit before it; "next_visit", each visit
+    from the one before it, which is enough where series are long; "current_visit", each visit's own targets from its
+    inputs (diagnosis), which needs targets whose history is no input; "unlabelled", none that the cohort has outcomes
+    of. `origins` are the visits that evaluated queries start from, `about` those they may be about (None: all);
+    training depends on neither. `events` give the times of the layout's events; each has one query an origin, in any
+    task.
     They are read from the cohort as `recorded`, where `cohort` holds values transformed for a model.
     """
 
     cohort: Cohort
     layout: Layout
-    ask: str = "later"
+    task: str = "future_visits"
     origins: Origins = EVERY
     about: Bool[np.ndarray, "n t"] | None = None
     events: Mapping[str, Happening] = field(default_factory=dict)
     recorded: Cohort | None = None
 
     def __post_init__(self):
-        if self.ask not in ASKS:
-            raise UserError(f"ask is {self.ask!r}; expected one of {list(ASKS)}")
+        if self.task not in TASKS:
+            raise UserError(f"task is {self.task!r}; expected one of {list(TASKS)}")
         names = [target.name for target in self.layout.targets]
         if len(set(names)) < len(names):
             raise UserError(f"data.targets={names} names one twice; name each once")
@@ -50,14 +51,16 @@ class Examples:
                 f"what is planned for {planned[0]!r} would be its answer: hide it with data.hidden={planned}"
             )
         seen = [target.name for target in self.layout.measured if target.seen]
-        if self.ask == "now" and seen:
-            raise UserError(f"ask=now would read the answer from the inputs: hide it with data.hidden={seen}")
-        if self.ask != "ahead" and not self.asked.query.valid.any():
+        if self.task == "current_visit" and seen:
             raise UserError(
-                f"no subject has a visit to ask about (ask={self.ask}); "
+                f"task=current_visit would read the answer from the inputs: hide it with data.hidden={seen}"
+            )
+        if self.task != "unlabelled" and not self.eval_queries.query.valid.any():
+            raise UserError(
+                f"no subject has a visit to ask about (task={self.task}); "
                 "forecasting needs two visits or more, one of them its origin"
             )
-        for name, truth in self.asked.truth.items() if self.ask != "ahead" else ():
+        for name, truth in self.eval_queries.truth.items() if self.task != "unlabelled" else ():
             if isinstance(truth, Interval) and not truth.observed.any():
                 raise UserError(
                     f"no subject is at risk of {name!r} at a visit that something is known after; drop the target"
@@ -68,26 +71,29 @@ class Examples:
         return self.cohort.subjects
 
     @cached_property
-    def asked(self) -> "Questions":
+    def eval_queries(self) -> "QuerySet":
         """Queries that the study evaluates."""
         about = self.cohort.valid if self.about is None else self.about
-        return self._questions(self.ask == "now", self.origins(self.cohort), about)
+        return self._query_set(self.task == "current_visit", self.origins(self.cohort), about)
 
     @cached_property
-    def taught(self) -> "Questions":
+    def train_queries(self) -> "QuerySet":
         """Queries that a forecaster is trained on: those evaluated, and the present state of targets it cannot see."""
         unseen = any(not target.seen for target in self.layout.measured)
         every = self.cohort.valid
-        return self._questions(self.ask == "now" or unseen, every, every)
+        return self._query_set(self.task == "current_visit" or unseen, every, every)
 
-    def _questions(self, now: bool, origins: Bool[np.ndarray, "n t"], about: Bool[np.ndarray, "n t"]) -> "Questions":
-        ahead = {"later": lambda count: combinations(range(count), 2), "next": lambda count: pairwise(range(count))}
-        asks = ahead.get(self.ask if self.layout.measured else "none", lambda count: ())
+    def _query_set(self, now: bool, origins: Bool[np.ndarray, "n t"], about: Bool[np.ndarray, "n t"]) -> "QuerySet":
+        pairs_of = {
+            "future_visits": lambda count: combinations(range(count), 2),
+            "next_visit": lambda count: pairwise(range(count)),
+        }
+        ahead = pairs_of.get(self.task if self.layout.measured else "none", lambda count: ())
         ends = bool(self.layout.events)
         pairs = [
             [
                 (j, k)
-                for j, k in (*asks(count), *((j, j) for j in range(count) if now or ends))
+                for j, k in (*ahead(count), *((j, j) for j in range(count) if now or ends))
                 if start[j] and (end[k] or (ends and j == k))
             ]
             for count, start, end in zip(self.cohort.valid.sum(1), origins, about, strict=True)
@@ -101,7 +107,7 @@ class Examples:
                 valid[i, j] = True
         time = np.where(valid, np.take_along_axis(self.cohort.times, visit, 1), 0)
         stands = valid & np.take_along_axis(about, visit, 1) & (now | (visit > origin))
-        return Questions(
+        return QuerySet(
             query=Query(time, origin, *known_at(self.cohort, self.layout, origin, time, visit), valid),
             visit=visit,
             truth={
@@ -119,14 +125,14 @@ class Examples:
         return Interval(np.where(observed, interval.lo, 0), np.where(observed, interval.hi, np.inf), observed)
 
     def longest_horizon(self, rows: Bool[np.ndarray, " n"]) -> float:
-        """The longest time from an origin to what is asked of these subjects in training, in years."""
-        query = self.taught.query
+        """Return the longest horizon of these subjects' training queries, in years."""
+        query = self.train_queries.query
         origin = np.take_along_axis(self.cohort.times, np.asarray(query.origin), 1)
         return float(np.where(query.valid, query.time - origin, 0)[rows].max(initial=0))
 
-    def learnable(self, learns: Bool[np.ndarray, " n"]) -> None:
+    def check_trainable(self, learns: Bool[np.ndarray, " n"]) -> None:
         """Raise UserError for a target of which these subjects show nothing."""
-        for name, truth in self.taught.truth.items():
+        for name, truth in self.train_queries.truth.items():
             if not truth.observed[learns].any():
                 raise UserError(
                     f"{name} was observed of none of {learns.sum()} training subjects, so there is nothing to learn "
@@ -154,13 +160,13 @@ class Examples:
         values, there = self.cohort.values[..., target.index], self.cohort.observed[..., target.index]
         observed = np.take_along_axis(there, visit, 1) & valid
         if target.seen:
-            observed &= visit > origin  # what the inputs hold is no question
+            observed &= visit > origin  # what the inputs hold is not a query
         return Truth(np.where(observed, np.take_along_axis(values, visit, 1), 0), observed)
 
 
 @pytree
-class Questions:
-    """Queries of all subjects (n, q), the visit each asks about, and the truths; an event is asked at its origin."""
+class QuerySet:
+    """Queries of all subjects (n, q), the visit each asks about, and the truths; that of an event is at its origin."""
 
     query: Query
     visit: Int[Arr, "n q"]

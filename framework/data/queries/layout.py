@@ -56,7 +56,7 @@ def layout(
 def without(layout: Layout, hidden: Sequence[str]) -> Layout:
     """The layout of a model that does not see these variables and modalities, whatever others see.
 
-    What is known ahead is part of the questions, which are the same for all, and cannot be hidden from one model.
+    What is known ahead is part of the queries, which are the same for all, and cannot be hidden from one model.
     Raises UserError for such a name, and for one that is no input.
     """
     ahead = {column.name for column in layout.known}

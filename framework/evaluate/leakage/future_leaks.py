@@ -22,7 +22,7 @@ def future_dependence(fitted: Fitted, examples: Examples, rows: Rows) -> list[st
     """
     loader = Loader(replace(examples, layout=fitted.layout), cache_bytes=0)
     size = loader.size(min(BATCH, len(rows)), rows)  # as `answers` asks them, so that the program is there
-    batch = loader.batch(next(loader.pack(rows, size)), size, examples.asked)
+    batch = loader.batch(next(loader.pack(rows, size)), size, examples.eval_queries)
     before, asks = predict_arrays(fitted, batch), [*_asks(batch)]
 
     def moved(change: Change) -> bool:
@@ -46,7 +46,7 @@ def predict_arrays(fitted: Fitted, batch: Batch) -> dict[str, np.ndarray]:
 
 
 def _asks(batch: Batch) -> Iterator[tuple[int, np.ndarray]]:
-    """The origins there are, with their questions: the first, the last, and some between."""
+    """The origins there are, with their queries: the first, the last, and some between."""
     query = batch.query
     real = np.asarray(query.valid) & (np.asarray(batch.weight) > 0)[:, None]
     origins = np.unique(np.asarray(query.origin)[real])
@@ -59,7 +59,7 @@ def _changes(examples: Examples) -> list[tuple[str, Change]]:
     targets = np.isin(np.arange(len(schema.variables)), [target.index for target in layout.measured])
     late = np.array(["hindsight" in v.roles for v in schema.variables], bool)
     late_static = np.array(["hindsight" in v.roles for v in schema.static], bool)
-    now = examples.ask == "now"  # then the answer stands at the origin itself
+    now = examples.task == "current_visit"  # then the answer stands at the origin itself
 
     def values(v: Visits, origin: int, columns: np.ndarray, scans: bool, since: int) -> Visits:
         cell = _from(v, origin + since)[..., None] & columns

@@ -139,7 +139,7 @@ class _Probe:
 
     def same(self, fitted: Fitted, close: float) -> bool:
         """Whether it answers alike, bit by bit or up to a share of each target's spread."""
-        asks = np.asarray(self.examples.asked.query.valid)[self.rows]
+        asks = np.asarray(self.examples.eval_queries.query.valid)[self.rows]
         new = self._numbers(fitted)
         return all(
             np.abs(new[name][asks] - old[asks]).max(initial=0) <= close * np.std(old[asks])
@@ -147,7 +147,7 @@ class _Probe:
         )
 
     def _numbers(self, fitted: Fitted) -> Mapping[str, Float[np.ndarray, "rows q p"]]:
-        return answers(fitted, self.examples, self.rows, self.examples.asked)
+        return answers(fitted, self.examples, self.rows, self.examples.eval_queries)
 
 
 def _nudged(cohort: Cohort, test: Bool[np.ndarray, " n"], columns: list[int]) -> Cohort:

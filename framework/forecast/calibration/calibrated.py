@@ -105,13 +105,13 @@ class Calibrated(Forecaster):
                 assert_never(target)
 
     def _learn(self, fitted: Fitted, examples: Examples, aside: Bool[np.ndarray, " n"]) -> dict[str, Params]:
-        rows, asked = np.flatnonzero(aside), examples.asked
-        forecast, params = answers(fitted, examples, rows, asked), {}
+        rows, queries = np.flatnonzero(aside), examples.eval_queries
+        forecast, params = answers(fitted, examples, rows, queries), {}
         for target in fitted.layout.targets:
             calibrator = self.corrects(target)
             if calibrator is None:
                 continue
-            truth = asked.truth[target.name]
+            truth = queries.truth[target.name]
             assert isinstance(truth, Truth)  # an event is left as it is
             i, q = np.nonzero(np.asarray(truth.observed)[rows])
             if not len(i):

@@ -248,7 +248,7 @@ class FittedDeep(Fitted):
 
 def _statistics(examples: Examples, split: Split) -> dict[str, np.ndarray]:
     """Means and scales of the training subjects, by the name of the model's statistic."""
-    cohort, layout, asked = examples.cohort, examples.layout, examples.asked
+    cohort, layout, queries = examples.cohort, examples.layout, examples.eval_queries
     rows = split.train
     seen = cohort.observed[rows] & cohort.valid[rows, :, None]
     found = {
@@ -256,10 +256,10 @@ def _statistics(examples: Examples, split: Split) -> dict[str, np.ndarray]:
         "static": _moments(cohort.static[rows], cohort.static_observed[rows], layout.static),
     }
     columns = tuple(replace(column, index=i) for i, column in enumerate(layout.known))
-    valid = np.asarray(asked.query.future_observed)[rows] & np.asarray(asked.query.valid)[rows, :, None]
-    found["known"] = _moments(np.asarray(asked.query.known[rows]), valid, columns)
+    valid = np.asarray(queries.query.future_observed)[rows] & np.asarray(queries.query.valid)[rows, :, None]
+    found["known"] = _moments(np.asarray(queries.query.known[rows]), valid, columns)
     target = _moments(cohort.values[rows], seen, layout.targets)
-    for place, outcome in enumerate(examples.taught.truth[t.name] for t in layout.targets):
+    for place, outcome in enumerate(examples.train_queries.truth[t.name] for t in layout.targets):
         if isinstance(outcome, Interval):
             target[0][place] = _rate(outcome, rows)
     named = {
@@ -295,12 +295,12 @@ def _change(examples: Examples, target: Target, rows: Bool[np.ndarray, " n"], sp
     """The spread of a value's change from its last observation to what is asked about; its own spread failing that."""
     if isinstance(target, Event):
         return spread
-    truth = examples.asked.truth[target.name]
+    truth = examples.eval_queries.truth[target.name]
     assert isinstance(truth, Truth)
-    cohort, asked = examples.cohort, examples.asked
+    cohort, queries = examples.cohort, examples.eval_queries
     observed = (cohort.observed & cohort.valid[..., None])[rows, :, target.index, None]
     value, has, _ = last_observed(cohort.values[rows, :, target.index, None], observed, cohort.times[rows])
-    query = jax.tree.map(lambda x: x[rows], asked.query)
+    query = jax.tree.map(lambda x: x[rows], queries.query)
     value, has = (np.asarray(at_origin(x, query))[..., 0] for x in (value, has))
     pairs = truth.observed[rows] & has
     change = (truth.value[rows] - value)[pairs]

@@ -37,7 +37,7 @@ from framework.types import (
     pytree,
 )
 
-CHUNK = 256  # subjects whose training questions are answered at once
+CHUNK = 256  # subjects whose training queries are answered at once
 
 
 @pytree
@@ -103,7 +103,7 @@ class MixedEffects(Forecaster):
         design, history = self._design(layout), history_of(examples)
         scales = design.scales(history, learns)
         learnt = Learnt(scales, _fit(design, scales, history, learns.astype(np.float32)), {})
-        predictive = _in_chunks(design, learnt, history, examples.taught.query) if layout.categoricals else ()
+        predictive = _in_chunks(design, learnt, history, examples.train_queries.query) if layout.categoricals else ()
         return replace(
             learnt,
             levels={
@@ -120,9 +120,9 @@ class MixedEffects(Forecaster):
         learns: np.ndarray,
         key: Key[Array, ""],
     ) -> PyTree:
-        truth = examples.taught.truth[target.name]
+        truth = examples.train_queries.truth[target.name]
         assert isinstance(truth, Truth)  # no event comes here
-        counts = (truth.observed & examples.taught.query.valid & learns[:, None]).astype(np.float32)
+        counts = (truth.observed & examples.train_queries.query.valid & learns[:, None]).astype(np.float32)
         mean, variance = (jnp.asarray(part[..., design.places[target.name]]) for part in predictive)
         x = _clues(target, mean, variance).reshape(counts.size, -1)
         level = np.where(truth.observed, truth.value, 0).astype(np.int32).reshape(-1)
@@ -249,7 +249,7 @@ def _levels(target: Categorical) -> Prepared:
 
 
 def _in_chunks(design: Design, learnt: Learnt, history: Visits, query: Query) -> list[np.ndarray]:
-    """Conditional means and variances of all subjects' outcomes at their questions."""
+    """Conditional means and variances of all subjects' outcomes at their queries."""
     query = jax.tree.map(lambda part: part.astype(np.float32) if part.dtype == np.float64 else part, query)
     parts = []
     for start in range(0, len(history.times), CHUNK):

@@ -149,10 +149,10 @@ class Reading:
 
     def ends(self, examples: Examples, unit: float) -> Ends:
         """Each event from the first visit at which it was at risk."""
-        count, query = len(examples.subjects), examples.taught.query
+        count, query = len(examples.subjects), examples.train_queries.query
         parts = np.zeros((4, count, len(self.layout.events)), np.float32)
         for place, event in enumerate(self.layout.events):
-            truth = examples.taught.truth[event.name]
+            truth = examples.train_queries.truth[event.name]
             assert isinstance(truth, Interval)
             first = np.arange(count), np.asarray(truth.observed).argmax(1)
             since = examples.cohort.times[first[0], np.asarray(query.origin)[first]]

@@ -41,14 +41,14 @@ def half_of(among: Left, key: Key[Array, ""]) -> Left:
 
 def held_out_answers(fitted: Fitted, examples: Examples, out: Left) -> dict[str, HeldOut]:
     """Forecasts of numbers for subjects left out, beside their observed outcomes."""
-    rows, asked = np.flatnonzero(out), examples.asked
-    predicted = answers(fitted, examples, rows, asked) if len(rows) else {}
-    horizon = np.asarray(asked.query.time) - np.take_along_axis(
-        examples.cohort.times, np.asarray(asked.query.origin), 1
+    rows, queries = np.flatnonzero(out), examples.eval_queries
+    predicted = answers(fitted, examples, rows, queries) if len(rows) else {}
+    horizon = np.asarray(queries.query.time) - np.take_along_axis(
+        examples.cohort.times, np.asarray(queries.query.origin), 1
     )
     found = {}
     for target in fitted.layout.numbers:
-        truth = asked.truth[target.name]
+        truth = queries.truth[target.name]
         assert isinstance(truth, Truth)
         i, q = np.nonzero(np.asarray(truth.observed)[rows])
         found[target.name] = HeldOut(
@@ -71,9 +71,9 @@ def losses(
     came: dict[str, list[np.ndarray]] = {t.name: [] for t in targets}
     for turn, out in enumerate(outs):
         rows = np.flatnonzero(out)
-        said = [answers(each[turn], examples, rows, examples.asked) for each in members]
+        said = [answers(each[turn], examples, rows, examples.eval_queries) for each in members]
         for target in targets:
-            truth = examples.asked.truth[target.name]
+            truth = examples.eval_queries.truth[target.name]
             assert isinstance(truth, Truth)  # classes and numbers; events are not judged so
             asked = np.asarray(truth.observed)[rows]
             kept = slice(

@@ -169,7 +169,7 @@ class Tabular(Forecaster):
                 raise UserError(
                     f"the {part} of {target.name!r} would take about {(table + fit) / 1e9:.1f} GB for {rows} rows of "
                     f"{features} features, and model.gigabytes={self.gigabytes:g} are allowed; raise it where the "
-                    "machine has so much, hide variables (data.hidden), or ask less (ask=next)"
+                    "machine has so much, hide variables (data.hidden), or have fewer queries (task=next_visit)"
                 )
 
     def _programs(self, target: Measured) -> list[Program]:

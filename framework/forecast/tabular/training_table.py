@@ -1,4 +1,4 @@
-"""Histories and what came of them as one table, a row a question."""
+"""Histories and what came of them as one table, a row a query."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,9 +21,9 @@ CHUNK = 256  # subjects whose histories are tabulated at once
 
 @dataclass(frozen=True)
 class Table:
-    """Every question of every subject: features (see `history_features`), truths, and the targets' last values.
+    """Every query of every subject: features (see `history_features`), truths, and the targets' last values.
 
-    `horizon` is how many years after the origin a question asks. Of an event there are `ends` instead, between which it
+    `horizon` is how many years after the origin a query asks. Of an event there are `ends` instead, between which it
     came, in years after the origin.
     """
 
@@ -39,7 +39,7 @@ class Table:
 
 def size_of(examples: Examples, layout: Layout) -> tuple[int, int]:
     """Rows and features of the table."""
-    return int(np.asarray(examples.taught.query.valid).sum()), len(feature_names(layout))
+    return int(np.asarray(examples.train_queries.query.valid).sum()), len(feature_names(layout))
 
 
 def tabulate(examples: Examples, layout: Layout, frozen: Embeddings | None = None) -> Table:
@@ -52,7 +52,7 @@ def tabulate(examples: Examples, layout: Layout, frozen: Embeddings | None = Non
     x, observed = np.empty((rows, features), np.float32), np.empty((rows, features), bool)
     parts, filled = [], 0
     for some in loader.pack(everyone, size):
-        batch = loader.batch(some, size, examples.taught)
+        batch = loader.batch(some, size, examples.train_queries)
         asks = np.asarray(batch.query.valid) & (np.asarray(batch.weight) > 0)[:, None]
         here = slice(filled, filled := filled + int(asks.sum()))
         x[here], observed[here] = (np.asarray(a)[asks] for a in history_features(batch.visits, batch.query, shape))

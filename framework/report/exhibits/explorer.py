@@ -69,7 +69,7 @@ def _target(one: Outcomes, shown: str, models: Sequence[str], seen: pd.DataFrame
         "classes": levels,
         "shown": shown,
         "seen": known,
-        "asked": [
+        "queries": [
             [
                 own[one.subject[q]],
                 int(one.origin[q]),

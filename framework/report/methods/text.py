@@ -11,10 +11,10 @@ from framework.report.finished_run import Run
 from framework.report.methods.method_phrases import clauses, vocabulary, wording
 from framework.types import LEVELS, Categorical, Event, Number, Target
 
-ASKS = {
-    "later": "of every later visit {origins} before it",
-    "next": "of the next visit {origins}",
-    "now": "of each visit's own outcomes, which were hidden from the inputs, {origins}",
+TASKS = {
+    "future_visits": "of every later visit {origins} before it",
+    "next_visit": "of the next visit {origins}",
+    "current_visit": "of each visit's own outcomes, which were hidden from the inputs, {origins}",
 }
 PACKAGES = {
     "jax": "JAX [@bradbury2018]",
@@ -132,7 +132,7 @@ def _forecasts(run: Run) -> str:
     counts = listed([f"{len(one.truth)} of {one.target.name} ({len(one.subjects)} subjects)" for one in run.outcomes])
     origins = run.settings.get("origins")
     events = all(isinstance(one.target, Event) for one in run.outcomes)  # which are asked about at the origin itself
-    asked = "{origins}" if events else ASKS.get(run.settings.get("ask", ""), "")
+    asked = "{origins}" if events else TASKS.get(run.settings.get("task", ""), "")
     where = asked.format(origins=wording(origins) if origins else "from each visit")
     seen = "Each saw the visits up to its origin and nothing later."
     return f"Forecasts were made {where + ', ' if where else ''}{counts}. {seen}"

@@ -25,7 +25,7 @@ if (document.getElementById("explorer-data")) {
   // What is to be drawn: the target, its queries from the chosen origin with the places of their forecasts, what was seen.
   function chosen() {
     const target = data.targets[part("target").value], subject = data.subjects.indexOf(part("subject").value.trim());
-    const mine = target.asked.map((row, place) => ({ place, subject: row[0], origin: row[1], from: row[2], at: row[3], truth: row[4], beyond: row[5] }))
+    const mine = target.queries.map((row, place) => ({ place, subject: row[0], origin: row[1], from: row[2], at: row[3], truth: row[4], beyond: row[5] }))
       .filter((query) => query.subject === subject).sort((a, b) => a.at - b.at);
     return { target, subject, mine };
   }
@@ -133,9 +133,9 @@ if (document.getElementById("explorer-data")) {
   }
 
   part("subjects").replaceChildren(...data.subjects.map((subject) => new Option(subject, subject)));
-  const asked = new Map();
-  for (const [subject] of data.targets[0].asked) asked.set(subject, (asked.get(subject) ?? 0) + 1);
-  part("subject").value = data.subjects[[...asked].sort((a, b) => b[1] - a[1])[0][0]];
+  const count = new Map();
+  for (const [subject] of data.targets[0].queries) count.set(subject, (count.get(subject) ?? 0) + 1);
+  part("subject").value = data.subjects[[...count].sort((a, b) => b[1] - a[1])[0][0]];
   options(part("target"), data.targets.map((target, place) => [place, target.name]), 0);
   refreshModels();
   refreshOrigins();

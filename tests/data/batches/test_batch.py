@@ -42,7 +42,7 @@ def scans_of(made, row: int) -> dict[str, int]:
 
 def questions_of(made, row: int) -> int:
     """Rows of questions, each of which holds `width`."""
-    return int(np.ceil(made.taught.query.valid[row].sum() / width(made.taught)))
+    return int(np.ceil(made.train_queries.query.valid[row].sum() / width(made.train_queries)))
 
 
 def fits(size: Size, made, rows) -> bool:
@@ -100,7 +100,7 @@ def test_the_order_is_a_function_of_seed_and_epoch(loader):
 
 def test_padding_weighs_nothing_and_holds_nothing(loader, made):
     size = loader.size(6, ROWS)
-    batch = loader.batch([7, 2], size, made.asked)
+    batch = loader.batch([7, 2], size, made.eval_queries)
     np.testing.assert_array_equal(batch.weight, [1, 1, 0, 0, 0, 0])
     for part in (batch.visits.times, batch.visits.values, batch.visits.static, batch.query.time, batch.query.known):
         assert part.dtype == np.float32
@@ -111,18 +111,20 @@ def test_padding_weighs_nothing_and_holds_nothing(loader, made):
 
 
 def test_rows_are_the_subjects_that_were_asked_for(loader, made):
-    batch, cohort = loader.batch([7, 2], loader.size(6, ROWS), made.asked), made.cohort
+    batch, cohort = loader.batch([7, 2], loader.size(6, ROWS), made.eval_queries), made.cohort
     for place, row in enumerate([7, 2]):
         np.testing.assert_array_equal(batch.visits.values[place], cohort.values[row].astype(np.float32))
         np.testing.assert_array_equal(batch.visits.valid[place], cohort.valid[row])
-        np.testing.assert_array_equal(batch.query.origin[place], made.asked.query.origin[row])
+        np.testing.assert_array_equal(batch.query.origin[place], made.eval_queries.query.origin[row])
         for name, truth in batch.truth.items():
-            np.testing.assert_array_equal(truth.value[place], made.asked.truth[name].value[row].astype(np.float32))
+            np.testing.assert_array_equal(
+                truth.value[place], made.eval_queries.truth[name].value[row].astype(np.float32)
+            )
 
 
 @given(orders)
 def test_scans_lie_at_their_row_and_visit(made, loader, rows):
-    batch = loader.batch(rows, loader.size(len(rows), rows), made.asked)
+    batch = loader.batch(rows, loader.size(len(rows), rows), made.eval_queries)
     for name, scans in batch.visits.scans.items():
         places = list(zip(scans.row[scans.valid].tolist(), scans.visit[scans.valid].tolist(), strict=True))
         listed = [(i, int(j)) for i, row in enumerate(rows) for j in np.flatnonzero(made.cohort.present[name][row])]
@@ -134,7 +136,7 @@ def test_scans_lie_at_their_row_and_visit(made, loader, rows):
 
 def test_more_scans_than_room_is_refused(loader, made):
     with pytest.raises(UserError, match="do not fit"):
-        loader.batch(ROWS, Size(12, {"t1": 1, "flair": 1}), made.asked)
+        loader.batch(ROWS, Size(12, {"t1": 1, "flair": 1}), made.eval_queries)
 
 
 def counted(made) -> tuple[Counted, list[tuple[str, int, int]], int]:

@@ -18,7 +18,7 @@ of = jax.jit(lambda made, subject, real, slots: made.of(subject, real, slots))
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory):
-    return examples(tmp_path_factory.mktemp("cohort") / "c").taught
+    return examples(tmp_path_factory.mktemp("cohort") / "c").train_queries
 
 
 def listed(query, truth, rows) -> list[tuple]:

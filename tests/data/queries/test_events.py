@@ -55,10 +55,10 @@ def ends(cohort, event) -> dict[str, tuple[float, float]]:
     return {name: (lo[i], hi[i]) for i, name in enumerate(cohort.subjects)}
 
 
-def examples(cohort, *targets: str, ask: str = "later") -> Examples:
+def examples(cohort, *targets: str, task: str = "future_visits") -> Examples:
     events = {"conversion": CONVERSION, "dying": DYING}
     events = {name: events[name] for name in targets if name in events}
-    return Examples(cohort, layout(cohort.schema, targets, (), events), ask, events=events)
+    return Examples(cohort, layout(cohort.schema, targets, (), events), task, events=events)
 
 
 def test_a_level_is_reached_between_two_visits(cohort):
@@ -112,7 +112,7 @@ def test_an_event_before_the_origin_takes_the_row_out():
 
 def test_each_history_has_one_event_and_those_out_are_in_the_ledger_by_name(cohort):
     one = examples(cohort, "conversion")
-    asked, truth = one.asked.query, one.asked.truth["conversion"]
+    asked, truth = one.eval_queries.query, one.eval_queries.truth["conversion"]
     assert isinstance(truth, Interval)
     origin = np.take_along_axis(cohort.times, np.asarray(asked.origin), 1)
     assert (asked.time == origin)[asked.valid].all()
@@ -148,24 +148,24 @@ def test_each_history_has_one_event_and_those_out_are_in_the_ledger_by_name(coho
 def test_a_subject_with_one_visit_is_followed_by_a_date(cohort):
     one = examples(cohort, "dying")
     i = one.subjects.index("once")
-    truth = one.asked.truth["dying"]
+    truth = one.eval_queries.truth["dying"]
     assert isinstance(truth, Interval)
     assert (truth.lo[i, 0], truth.hi[i, 0], truth.observed[i, 0]) == (0, 0.5, True)
 
 
-@pytest.mark.parametrize("questions", ["asked", "taught"])
-@pytest.mark.parametrize("ask", ["later", "next"])
-def test_an_event_changes_nothing_of_the_other_questions(cohort, questions, ask):
+@pytest.mark.parametrize("queries", ["eval_queries", "train_queries"])
+@pytest.mark.parametrize("task", ["future_visits", "next_visit"])
+def test_an_event_changes_nothing_of_the_other_queries(cohort, queries, task):
     def told(one: Examples, name: str):
-        found, truth = getattr(one, questions), getattr(one, questions).truth[name]
+        found, truth = getattr(one, queries), getattr(one, queries).truth[name]
         rows = np.argwhere(truth.observed)
         return {(i, int(found.query.origin[i, q]), float(found.query.time[i, q]), truth.value[i, q]) for i, q in rows}
 
-    assert told(examples(cohort, "score", "conversion", ask=ask), "score") == told(
-        examples(cohort, "score", ask=ask), "score"
+    assert told(examples(cohort, "score", "conversion", task=task), "score") == told(
+        examples(cohort, "score", task=task), "score"
     )
-    events = getattr(examples(cohort, "score", "conversion", ask=ask), questions).truth["conversion"]
-    assert events.observed.sum() == examples(cohort, "conversion").asked.truth["conversion"].observed.sum()
+    events = getattr(examples(cohort, "score", "conversion", task=task), queries).truth["conversion"]
+    assert events.observed.sum() == examples(cohort, "conversion").eval_queries.truth["conversion"].observed.sum()
 
 
 def test_what_cannot_be_an_event_is_one_line(cohort):

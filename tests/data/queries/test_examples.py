@@ -1,4 +1,4 @@
-"""Questions and answers, counted by hand on a cohort small enough to do so."""
+"""Queries and answers, counted by hand on a cohort small enough to do so."""
 
 import dataclasses
 
@@ -33,8 +33,8 @@ def cohort(tmp_path_factory):
     return table(tmp_path_factory.mktemp("cohort") / "c", VARIABLES, SERIES)
 
 
-def examples(cohort, *targets: str, hidden: tuple[str, ...] = (), ask: str = "later") -> Examples:
-    return Examples(cohort, layout(cohort.schema, targets, hidden), ask)
+def examples(cohort, *targets: str, hidden: tuple[str, ...] = (), task: str = "future_visits") -> Examples:
+    return Examples(cohort, layout(cohort.schema, targets, hidden), task)
 
 
 def told(examples: Examples, questions, target: str) -> set[tuple]:
@@ -53,25 +53,35 @@ def told(examples: Examples, questions, target: str) -> set[tuple]:
 
 def test_later_is_every_later_visit_from_every_visit_before_it(cohort):
     one = examples(cohort, "score", "volume")
-    assert told(one, one.asked, "score") == {("a", 0, 1, None), ("a", 0, 3, 26), ("a", 1, 3, 26), ("b", 0, 2.5, 19)}
-    assert told(one, one.asked, "volume") == {("a", 0, 1, 4), ("a", 0, 3, 3), ("a", 1, 3, 3), ("b", 0, 2.5, None)}
+    assert told(one, one.eval_queries, "score") == {
+        ("a", 0, 1, None),
+        ("a", 0, 3, 26),
+        ("a", 1, 3, 26),
+        ("b", 0, 2.5, 19),
+    }
+    assert told(one, one.eval_queries, "volume") == {
+        ("a", 0, 1, 4),
+        ("a", 0, 3, 3),
+        ("a", 1, 3, 3),
+        ("b", 0, 2.5, None),
+    }
 
 
 def test_next_is_each_visit_from_the_one_before_it(cohort):
-    one = examples(cohort, "score", ask="next")
-    assert told(one, one.asked, "score") == {("a", 0, 1, None), ("a", 1, 3, 26), ("b", 0, 2.5, 19)}
-    assert told(one, one.taught, "score") == told(one, one.asked, "score")
+    one = examples(cohort, "score", task="next_visit")
+    assert told(one, one.eval_queries, "score") == {("a", 0, 1, None), ("a", 1, 3, 26), ("b", 0, 2.5, 19)}
+    assert told(one, one.train_queries, "score") == told(one, one.eval_queries, "score")
 
 
 def test_what_is_no_question_has_no_answer(cohort):
     one = examples(cohort, "score")
-    for truth in one.asked.truth.values():
-        assert not truth.observed[~one.asked.query.valid].any()
+    for truth in one.eval_queries.truth.values():
+        assert not truth.observed[~one.eval_queries.query.valid].any()
         assert not truth.value[~truth.observed].any()
 
 
 def test_now_is_each_visit_from_its_own_inputs(cohort):
-    one = examples(cohort, "volume", ask="now")
+    one = examples(cohort, "volume", task="current_visit")
     everything = {
         ("a", 0, 0, 5),
         ("a", 1, 1, 4),
@@ -80,20 +90,20 @@ def test_now_is_each_visit_from_its_own_inputs(cohort):
         ("b", 1, 2.5, None),
         ("c", 0, 0, 9),
     }
-    assert told(one, one.asked, "volume") == everything
+    assert told(one, one.eval_queries, "volume") == everything
 
 
 def test_now_hides_its_answer_or_refuses(cohort):
     with pytest.raises(UserError, match=r"data.hidden=\['score'\]"):
-        examples(cohort, "score", "volume", ask="now")
-    one = examples(cohort, "score", "volume", hidden=("score",), ask="now")
+        examples(cohort, "score", "volume", task="current_visit")
+    one = examples(cohort, "score", "volume", hidden=("score",), task="current_visit")
     assert [column.name for column in one.layout.inputs] == ["age", "treated"]
-    assert ("c", 0, 0, 10) in told(one, one.asked, "score")
+    assert ("c", 0, 0, 10) in told(one, one.eval_queries, "score")
 
 
 def test_taught_adds_the_present_state_of_hidden_targets_alone(cohort):
     one = examples(cohort, "score", "volume")
-    later, taught = told(one, one.asked, "volume"), told(one, one.taught, "volume")
+    later, taught = told(one, one.eval_queries, "volume"), told(one, one.train_queries, "volume")
     assert taught - later == {
         ("a", 0, 0, 5),
         ("a", 1, 1, 4),
@@ -103,14 +113,16 @@ def test_taught_adds_the_present_state_of_hidden_targets_alone(cohort):
         ("c", 0, 0, 9),
     }
     assert later <= taught
-    answered = {row for row in told(one, one.taught, "score") if row[-1] is not None}
-    assert answered == {row for row in told(one, one.asked, "score") if row[-1] is not None}, "inputs hold the answer"
+    answered = {row for row in told(one, one.train_queries, "score") if row[-1] is not None}
+    assert answered == {row for row in told(one, one.eval_queries, "score") if row[-1] is not None}, (
+        "inputs hold the answer"
+    )
     alone = examples(cohort, "score")
-    assert told(alone, alone.taught, "score") == told(alone, alone.asked, "score")
+    assert told(alone, alone.train_queries, "score") == told(alone, alone.eval_queries, "score")
 
 
 def known(examples: Examples, name: str) -> dict[tuple, float]:
-    query = examples.asked.query
+    query = examples.eval_queries.query
     place = [column.name for column in examples.layout.known].index(name)
     return {
         (examples.subjects[i], int(query.origin[i, j]), float(query.time[i, j])): float(query.known[i, j, place])
@@ -158,35 +170,35 @@ def test_noise_in_the_future_changes_no_question(cohort):
             values=np.where(later & ~treated, 7.0, cohort.values),
             observed=np.where(later & ~treated, ~cohort.observed, cohort.observed),
         )
-        again = examples(noisy, "score").asked.query
-        asks = (one.asked.query.origin == origin) & one.asked.query.valid
-        np.testing.assert_array_equal(again.known[asks], one.asked.query.known[asks])
+        again = examples(noisy, "score").eval_queries.query
+        asks = (one.eval_queries.query.origin == origin) & one.eval_queries.query.valid
+        np.testing.assert_array_equal(again.known[asks], one.eval_queries.query.known[asks])
 
 
 def test_a_plan_is_no_answer_and_a_target_is_asked_once(cohort):
     with pytest.raises(UserError, match=r"hide it with data.hidden=\['treated'\]"):
         examples(cohort, "score", "treated")
-    assert examples(cohort, "treated", hidden=("treated",)).asked.query.known.shape[-1] == 1
+    assert examples(cohort, "treated", hidden=("treated",)).eval_queries.query.known.shape[-1] == 1
     assert examples(cohort, "age").layout.targets[0].seen, "what advances by itself is told from the history"
     with pytest.raises(UserError, match="names one twice"):
         examples(cohort, "score", "volume", "score")
 
 
-@pytest.mark.parametrize("ask", ["sooner", "", "LATER"])
-def test_an_unknown_way_to_ask_is_refused(cohort, ask):
+@pytest.mark.parametrize("task", ["later", "", "FUTURE_VISITS"])
+def test_an_unknown_task_is_refused(cohort, task):
     with pytest.raises(UserError, match="expected one of"):
-        examples(cohort, "score", ask=ask)
+        examples(cohort, "score", task=task)
 
 
 def test_one_visit_each_leaves_nothing_to_forecast_but_much_to_recognise(tmp_path):
     cohort = table(tmp_path / "c", VARIABLES, {name: visits[:1] for name, visits in SERIES.items()})
     with pytest.raises(UserError, match="two visits or more"):
         examples(cohort, "score")
-    assert examples(cohort, "volume", ask="now").asked.query.valid.sum() == 3
+    assert examples(cohort, "volume", task="current_visit").eval_queries.query.valid.sum() == 3
 
 
 def test_oasis2_has_the_pairs_that_are_known():
     one = oasis2()
-    assert one.asked.query.valid.sum() == 317
-    assert {name: int(truth.observed.sum()) for name, truth in one.asked.truth.items()}["MMSE"] == 314
+    assert one.eval_queries.query.valid.sum() == 317
+    assert {name: int(truth.observed.sum()) for name, truth in one.eval_queries.truth.items()}["MMSE"] == 314
     assert (len(one.subjects), one.cohort.valid.sum()) == (150, 373)

@@ -142,7 +142,7 @@ def test_nothing_of_the_future_is_learnt_from_and_nothing_of_the_past_is_asked(c
         assert not past.observed[~past.valid].any()
         assert not past.values[~past.valid].any()
         assert not past.times[~past.valid].any()
-        questions = asked(cohort, about=about).asked
+        questions = asked(cohort, about=about).eval_queries
         answered = np.take_along_axis(when, questions.visit, 1)
         assert (answered[questions.query.valid] >= years(DAY)).all()
         for split in protocol.splits(cohort):
@@ -167,7 +167,7 @@ def test_a_cohort_as_it_was_known_is_the_cohort_that_would_have_been_written_the
 
 
 def origins_of(examples: Examples) -> list[set[int]]:
-    query = examples.asked.query
+    query = examples.eval_queries.query
     return [set(origin[valid].tolist()) for origin, valid in zip(query.origin, query.valid, strict=True)]
 
 
@@ -183,11 +183,13 @@ def test_questions_are_asked_from_where_they_should(cohort):
         assert landmark[i] == ({last} if last < visits - 1 else set())
         last = int((days < years(DAY)).sum()) - 1
         assert day[i] == ({last} if 0 <= last < visits - 1 else set())
-    assert asked(cohort, origins=First()).taught.query.valid.sum() == asked(cohort).taught.query.valid.sum()
+    assert (
+        asked(cohort, origins=First()).train_queries.query.valid.sum() == asked(cohort).train_queries.query.valid.sum()
+    )
 
 
 def test_each_question_is_about_a_later_visit_with_its_own_truth(cohort):
-    questions = asked(cohort, origins=Landmark(1.0)).asked
+    questions = asked(cohort, origins=Landmark(1.0)).eval_queries
     for i, q in zip(*np.nonzero(questions.query.valid), strict=True):
         visit = questions.visit[i, q]
         assert cohort.times[i, visit] > 1.0 >= cohort.times[i, questions.query.origin[i, q]]

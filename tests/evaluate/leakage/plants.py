@@ -105,7 +105,7 @@ class Own(Forecaster):
     def _fitted(self, examples: Examples, split: Split) -> "FittedOwn":
         every = split.train | split.validation | split.test
         of = {"train": split.train, "validation": split.validation, "test": split.test, "all": every}
-        c, q = examples.cohort, examples.asked.query
+        c, q = examples.cohort, examples.eval_queries.query
         scans, ask = _embedded(c), np.asarray(q.valid)
         code = _code(scans, of[self.encoded_on])
         seen = c.observed & c.valid[..., None]
@@ -201,7 +201,7 @@ def _code(scans: np.ndarray, who: np.ndarray) -> np.ndarray:
 
 
 def _truth(examples: Examples) -> np.ndarray:
-    truth = examples.asked.truth["score"]
+    truth = examples.eval_queries.truth["score"]
     assert isinstance(truth, Truth)
     return np.asarray(truth.value)
 

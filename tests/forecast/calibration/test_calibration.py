@@ -104,9 +104,9 @@ def test_fitted_on_those_set_aside_and_read_again(cohort, tmp_path):
     fitted = recipe.fit(cohort, split, jax.random.key(1))
     assert np.array_equal(seen[0].train, split.train)
     assert (seen[0].validation & split.validation).sum() == 2
-    told = answers(fitted, cohort, range(12), cohort.asked)
+    told = answers(fitted, cohort, range(12), cohort.eval_queries)
     fitted.save(tmp_path)
-    again = answers(recipe.load(tmp_path, cohort.layout), cohort, range(12), cohort.asked)
+    again = answers(recipe.load(tmp_path, cohort.layout), cohort, range(12), cohort.eval_queries)
     for name, answer in told.items():
         assert np.allclose(answer, again[name])
     with pytest.raises(UserError, match="got no validation subject"):

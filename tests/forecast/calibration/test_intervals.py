@@ -54,7 +54,7 @@ def split(examples: Examples, train: float = 0.5, validation: float = 0.15) -> S
 
 def forecasts(fitted, examples: Examples, rows) -> tuple[np.ndarray, np.ndarray]:
     """The forecasts of what was observed, and the truths."""
-    told, truth = answers(fitted, examples, rows, examples.asked)["score"], examples.asked.truth["score"]
+    told, truth = answers(fitted, examples, rows, examples.eval_queries)["score"], examples.eval_queries.truth["score"]
     observed = np.asarray(truth.observed)[rows]
     return told[observed], np.asarray(truth.value)[rows][observed]
 
@@ -105,9 +105,9 @@ def test_intervals_cover_what_they_say_at_every_horizon(tmp_path):
         for one, found in ((fitted, inside), (fitted.member, raw)):
             told, truth = forecasts(one, examples, rows)
             found.append((told[:, 0] <= truth) & (truth <= told[:, POINT - 1]))
-        query = examples.asked.query
+        query = examples.eval_queries.query
         years = query.time - np.take_along_axis(examples.cohort.times, query.origin, 1)
-        ahead.append(years[rows][np.asarray(examples.asked.truth["score"].observed)[rows]])
+        ahead.append(years[rows][np.asarray(examples.eval_queries.truth["score"].observed)[rows]])
     inside, raw, ahead = map(np.concatenate, (inside, raw, ahead))
     assert inside.mean() == pytest.approx(0.9, abs=0.02)
     near, far = ahead < 1, ahead > 4
@@ -182,9 +182,9 @@ def test_turned_off_quantiles_are_the_members_own(linear):
     plain = WithIntervals(LastVisit(False), False, 5).fit(linear, own, KEY)
     member = LastVisit(False).fit(linear, own, KEY)
     rows = np.flatnonzero(own.test)
-    query = linear.asked.query
+    query = linear.eval_queries.query
     years = query.time - np.take_along_axis(linear.cohort.times, query.origin, 1)
-    within = (years <= plain.follow_up)[rows][np.asarray(linear.asked.truth["score"].observed)[rows]]
+    within = (years <= plain.follow_up)[rows][np.asarray(linear.eval_queries.truth["score"].observed)[rows]]
     told, expected = (forecasts(one, linear, rows)[0][within] for one in (plain, member))
     np.testing.assert_array_equal(told, expected)
 
@@ -196,8 +196,8 @@ def test_what_is_forecast_stays_within_bounds_and_in_order(tmp_path):
     examples = Examples(replace(examples.cohort, values=values), examples.layout)
     for calibrate in (True, False):
         fitted = WithIntervals(LastVisit(True), calibrate, 3).fit(examples, split(examples), KEY)
-        told = answers(fitted, examples, range(60), examples.asked)["score"]
-        beyond = answers(fitted.member, examples, range(60), examples.asked)["score"]
+        told = answers(fitted, examples, range(60), examples.eval_queries)["score"]
+        beyond = answers(fitted.member, examples, range(60), examples.eval_queries)["score"]
         assert told.max() == 22.0 < beyond.max()
         assert (np.diff(told[..., :POINT], axis=-1) >= 0).all()
 

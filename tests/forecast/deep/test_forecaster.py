@@ -32,7 +32,7 @@ def test_what_is_hidden_from_a_network_does_not_reach_it(made):
     fitted = forecaster("gru", "model.hidden=[score]").fit(made, SPLIT, jax.random.key(0))
 
     def told(of) -> np.ndarray:
-        return answers(fitted, of, range(12), made.asked)["volume"]
+        return answers(fitted, of, range(12), made.eval_queries)["volume"]
 
     np.testing.assert_array_equal(told(changed(made, "score")), told(made))
     assert (told(changed(made, "age")) != told(made)).any(), "another variable does"

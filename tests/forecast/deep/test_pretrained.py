@@ -70,7 +70,7 @@ def frozen(cohort, run):
 
 
 def numbers(fitted, cohort) -> dict[str, np.ndarray]:
-    return answers(fitted, cohort, range(12), cohort.asked)
+    return answers(fitted, cohort, range(12), cohort.eval_queries)
 
 
 def told_apart(state) -> dict[str, jax.Array]:

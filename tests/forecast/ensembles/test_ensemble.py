@@ -31,7 +31,7 @@ def cohort(tmp_path_factory):
 
 
 def numbers(fitted, cohort) -> dict[str, np.ndarray]:
-    return answers(fitted, cohort, range(12), cohort.asked)
+    return answers(fitted, cohort, range(12), cohort.eval_queries)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def test_a_vote_is_the_mean_or_the_median_of_the_members(cohort, combine):
         expected = getattr(np, combine)([part[name] for part in parts], axis=0)
         if name == "stage":
             expected = expected / expected.sum(-1, keepdims=True)
-        asked = cohort.asked.query.valid
+        asked = cohort.eval_queries.query.valid
         np.testing.assert_allclose(answer[asked], expected[asked], rtol=1e-4, atol=1e-5)
 
 
@@ -102,7 +102,7 @@ def test_stacked_forecasts_are_the_weighted_means(cohort, tmp_path):
     recipe = Stacking(FLOORS, 3)
     fitted = recipe.fit(cohort, SPLIT, KEY)
     told, parts = numbers(fitted, cohort), [numbers(one, cohort) for one in fitted.members.values()]
-    asked = cohort.asked.query.valid
+    asked = cohort.eval_queries.query.valid
     for name in ("score", "volume"):
         expected = np.tensordot(fitted.weights[name], [part[name] for part in parts], 1)
         np.testing.assert_allclose(told[name][asked], expected[asked], rtol=1e-4, atol=1e-4)
@@ -195,9 +195,9 @@ def of_the_left_out(cohort, splits: Sequence[Split], target: str) -> list[float]
         told, came = [], []
         for split in splits:
             rows = np.flatnonzero(split.validation)
-            some = np.asarray(cohort.asked.truth[target].observed)[rows]
-            told.append(answers(floor.fit(cohort, split, KEY), cohort, rows, cohort.asked)[target][some])
-            came.append(np.asarray(cohort.asked.truth[target].value)[rows][some])
+            some = np.asarray(cohort.eval_queries.truth[target].observed)[rows]
+            told.append(answers(floor.fit(cohort, split, KEY), cohort, rows, cohort.eval_queries)[target][some])
+            came.append(np.asarray(cohort.eval_queries.truth[target].value)[rows][some])
         numbers, truth = np.concatenate(told), np.concatenate(came)
         if target == "stage":
             lost.append(-np.log(np.maximum(numbers[np.arange(len(truth)), truth.astype(int)], 1e-6)).mean())

@@ -37,12 +37,12 @@ def study(tmp_path_factory):
     split = Split(place < 36, (place >= 36) & (place < 40), place >= 40)
     fitted = RECIPE.fit(made, split, KEY)
     rows = np.flatnonzero(split.test)
-    return made, fitted, split, rows, answers(fitted, made, [*map(int, rows)], made.asked)
+    return made, fitted, split, rows, answers(fitted, made, [*map(int, rows)], made.eval_queries)
 
 
 def test_a_line_seen_three_times_goes_on_and_covers_as_often_as_it_says(study):
     made, _, _, rows, told = study
-    truth, query = made.asked.truth["score"], made.asked.query
+    truth, query = made.eval_queries.truth["score"], made.eval_queries.query
     asks = (truth.observed & query.valid)[rows]
     error = np.abs(told["score"][..., 2] - truth.value[rows])
     late = asks & (query.origin[rows] >= 2)
@@ -53,7 +53,7 @@ def test_a_line_seen_three_times_goes_on_and_covers_as_often_as_it_says(study):
 
 def test_levels_are_told_about_as_often_as_they_come(study):
     made, _, _, rows, told = study
-    truth, query = made.asked.truth["stage"], made.asked.query
+    truth, query = made.eval_queries.truth["stage"], made.eval_queries.query
     asks = (truth.observed & query.valid)[rows]
     level = truth.value[rows][asks].astype(int)
     probs = told["stage"][asks]
@@ -65,14 +65,14 @@ def test_levels_are_told_about_as_often_as_they_come(study):
 def test_a_target_whose_history_is_no_input_is_told_by_the_population(study):
     made, fitted, _, rows, told = study
     other = dataclasses.replace(made.cohort, values=made.cohort.values + np.array([0, 0, 9, 0, 0]))
-    again = answers(fitted, dataclasses.replace(made, cohort=other), [*map(int, rows)], made.asked)
+    again = answers(fitted, dataclasses.replace(made, cohort=other), [*map(int, rows)], made.eval_queries)
     np.testing.assert_array_equal(again["volume"], told["volume"])
 
 
 def test_what_a_new_subject_brings_widens_nothing_but_what_is_far_ahead(study):
     """The 90% interval is narrower the more was seen, and wider the further ahead."""
     made, _, _, rows, told = study
-    query = made.asked.query
+    query = made.eval_queries.query
     width = told["score"][..., len(LEVELS) - 1] - told["score"][..., 0]
     asks, origin = query.valid[rows], query.origin[rows]
     assert width[asks & (origin == 0)].min() > width[asks & (origin >= 2)].mean()

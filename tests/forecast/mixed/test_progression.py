@@ -72,13 +72,13 @@ def joint(cohort):
 
 
 def told_of(fitted, examples: Examples) -> dict[str, np.ndarray]:
-    return answers(fitted, examples, [*map(int, np.flatnonzero(TEST))], examples.asked)
+    return answers(fitted, examples, [*map(int, np.flatnonzero(TEST))], examples.eval_queries)
 
 
 def judged(examples: Examples, told: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
     """The answers and truths of the test subjects' questions about a target, one by one."""
-    truth = examples.asked.truth[name]
-    asks = (np.asarray(truth.observed) & examples.asked.query.valid)[TEST]
+    truth = examples.eval_queries.truth[name]
+    asks = (np.asarray(truth.observed) & examples.eval_queries.query.valid)[TEST]
     return told[name][asks], np.asarray(truth.value)[TEST][asks]
 
 
@@ -111,7 +111,7 @@ def test_quantiles_cover_as_often_as_they_say(joint):
 def test_an_event_is_told_by_the_course_of_what_is_measured(joint):
     """Of those at risk, who gets worse within the horizon is told apart by measured targets alone."""
     examples, _, told = joint
-    truth = examples.asked.truth["worse"]
+    truth = examples.eval_queries.truth["worse"]
     asks = np.asarray(truth.observed)[TEST]
     hi, lo = np.asarray(truth.hi)[TEST][asks], np.asarray(truth.lo)[TEST][asks]
     came, free = hi <= 1, lo >= 1
@@ -123,13 +123,15 @@ def test_an_event_is_told_by_the_course_of_what_is_measured(joint):
 @pytest.mark.long
 def test_survival_is_1_at_the_origin(joint):
     examples, fitted, _ = joint
-    now = dataclasses.replace(examples.asked, query=dataclasses.replace(examples.asked.query, time=_origins(examples)))
+    now = dataclasses.replace(
+        examples.eval_queries, query=dataclasses.replace(examples.eval_queries.query, time=_origins(examples))
+    )
     told = answers(fitted, examples, range(SUBJECTS), now, curves=False)["worse"]
-    assert (told[examples.asked.query.valid] == 1).all()
+    assert (told[examples.eval_queries.query.valid] == 1).all()
 
 
 def _origins(examples: Examples) -> np.ndarray:
-    return np.take_along_axis(examples.cohort.times, np.asarray(examples.asked.query.origin), 1)
+    return np.take_along_axis(examples.cohort.times, np.asarray(examples.eval_queries.query.origin), 1)
 
 
 def test_events_alone_are_refused(cohort):

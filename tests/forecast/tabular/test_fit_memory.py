@@ -86,7 +86,7 @@ def test_a_forest_kept_without_its_unused_nodes_is_read_back(falling, tmp_path, 
     fitted.save(tmp_path)
     rows = np.flatnonzero(SPLIT.test)
     before, after = (
-        answers(one, falling, rows, falling.asked) for one in (fitted, recipe.load(tmp_path, falling.layout))
+        answers(one, falling, rows, falling.eval_queries) for one in (fitted, recipe.load(tmp_path, falling.layout))
     )
     for name, found in before.items():
         np.testing.assert_array_equal(after[name], found)

@@ -59,9 +59,9 @@ def fitted(falling):
 
 def said(one, examples: Examples, target: str) -> tuple[np.ndarray, np.ndarray]:
     rows = np.flatnonzero(SPLIT.test)
-    truth = examples.asked.truth[target]
+    truth = examples.eval_queries.truth[target]
     asked = np.asarray(truth.observed)[rows]
-    return answers(one, examples, rows, examples.asked)[target][asked], np.asarray(truth.value)[rows][asked]
+    return answers(one, examples, rows, examples.eval_queries)[target][asked], np.asarray(truth.value)[rows][asked]
 
 
 def test_a_law_of_the_data_is_found(fitted, falling):
@@ -86,13 +86,13 @@ def test_a_number_that_says_nothing_is_the_last_one_and_the_quantiles_of_its_cha
     """At a boundless penalty; LastVisit's own form, less that the median may move."""
     nothing = replace(RECIPE, regressor=replace(LINES, grid={"penalty": [1e9]}))
     told, _ = said(nothing.fit(falling, SPLIT, KEY), falling, "score")
-    rows, query = np.flatnonzero(SPLIT.test), falling.asked.query
+    rows, query = np.flatnonzero(SPLIT.test), falling.eval_queries.query
     last = np.take_along_axis(falling.cohort.values[rows, :, 0], query.origin[rows], 1)
-    asked = np.asarray(falling.asked.truth["score"].observed)[rows]
+    asked = np.asarray(falling.eval_queries.truth["score"].observed)[rows]
     change = told[:, : len(LEVELS)] - last[asked][:, None]
     np.testing.assert_allclose(change, np.broadcast_to(change[0], change.shape), atol=1e-3)
-    truth, base = falling.asked.truth["score"], falling.cohort.values[..., 0]
-    base = np.take_along_axis(base, falling.asked.query.origin, 1)
+    truth, base = falling.eval_queries.truth["score"], falling.cohort.values[..., 0]
+    base = np.take_along_axis(base, falling.eval_queries.query.origin, 1)
     learns = np.asarray(truth.observed) & (SPLIT.train | SPLIT.validation)[:, None]
     changes = (np.asarray(truth.value) - base)[learns]
     np.testing.assert_allclose(change[0], np.quantile(changes, LEVELS), atol=0.5)
@@ -193,11 +193,11 @@ def test_scans_are_told_by_pretrained_encoders(tmp_path):
     made = forecaster("logistic", "+model/encoder=autoencoder", *SMALL[1:3], f"model.pretrained={run}")
     fitted = made.fit(cohort, split, KEY)
     assert fitted.layout.modalities == cohort.layout.modalities
-    told = answers(fitted, cohort, range(12), cohort.asked)
+    told = answers(fitted, cohort, range(12), cohort.eval_queries)
     blind = forecaster("logistic").fit(cohort, split, KEY)
-    assert not np.allclose(told["score"], answers(blind, cohort, range(12), cohort.asked)["score"])
+    assert not np.allclose(told["score"], answers(blind, cohort, range(12), cohort.eval_queries)["score"])
     fitted.save(tmp_path / "model")
-    again = answers(made.load(tmp_path / "model", cohort.layout), cohort, range(12), cohort.asked)
+    again = answers(made.load(tmp_path / "model", cohort.layout), cohort, range(12), cohort.eval_queries)
     for name, expected in told.items():
         np.testing.assert_array_equal(again[name], expected)
     with pytest.raises(UserError, match="trained on 3 of 3 subjects"):

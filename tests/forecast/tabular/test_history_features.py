@@ -35,7 +35,7 @@ VARIABLES = (
 def batch_of(cohort: Examples):
     rows = range(len(cohort.subjects))
     loader = Loader(dataclasses.replace(cohort, layout=without_scans(cohort.layout)))
-    return loader.batch(rows, loader.size(len(rows), rows), cohort.asked)
+    return loader.batch(rows, loader.size(len(rows), rows), cohort.eval_queries)
 
 
 def without_scans(shape: Layout) -> Layout:

@@ -19,10 +19,10 @@ def shown(run):
 def test_every_subject_and_forecast_is_there(run):
     found = explorer.explorer(run.outcomes, run.history, shown(run))
     for one, target in zip(run.outcomes, found["targets"], strict=True):
-        assert [found["subjects"][row[0]] for row in target["asked"]] == [one.subjects[i] for i in one.subject]
+        assert [found["subjects"][row[0]] for row in target["queries"]] == [one.subjects[i] for i in one.subject]
         assert set(target["forecasts"]) == set(one.forecasts)
         assert np.allclose(target["forecasts"]["slope"], one.forecasts["slope"][0], rtol=1e-3, atol=1e-9)
-        assert np.allclose([row[4] for row in target["asked"]], one.truth)
+        assert np.allclose([row[4] for row in target["queries"]], one.truth)
         mine = [row for row in target["seen"] if row[0] == 0]
         rows = run.history[
             (run.history["target"] == one.target.name) & (run.history["subject"] == found["subjects"][0])
@@ -39,7 +39,7 @@ def test_a_page_does_not_grow_without_bound(run, monkeypatch):
     monkeypatch.setattr(explorer, "MOST", size // 2)
     found = explorer.explorer(run.outcomes, run.history, shown(run))
     assert found["left_out"] == len(run.outcomes[0].subjects) - len(found["subjects"]) > 0
-    assert max(row[0] for row in found["targets"][0]["asked"]) < len(found["subjects"])
+    assert max(row[0] for row in found["targets"][0]["queries"]) < len(found["subjects"])
 
 
 def test_text_cannot_end_the_script():

@@ -1,0 +1,69 @@
+"""Keys and values of earlier versions are answered in one line with the names of today."""
+
+import sys
+
+import pytest
+
+from framework.cli.command import command
+from framework.config.old_keys import replaced, replaced_value
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command with these arguments: its exit code and the lines on stderr."""
+
+    def call(config_name, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"experiments.{config_name}", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            command(config_name)(pytest.fail)()
+        return int(stopped.value.code or 0), capsys.readouterr().err.splitlines()
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of configurations with one experiment of this text."""
+
+    def write(text):
+        (tmp_path / "experiment").mkdir()
+        (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
+        return "--config-dir", str(tmp_path), "+experiment=mine"
+
+    return write
+
+
+def line(old: str, new: str) -> list[str]:
+    kind = "value" if "=" in old else "key"
+    named = old if kind == "value" else repr(old)
+    return [f"error: the {kind} {named} of an earlier version was replaced: use {new}"]
+
+
+COMMAND_LINES = [
+    ("forecast", "ask=later", "ask", "task"),
+    ("forecast", "+ask=later", "ask", "task"),
+    ("compare", "ask=now", "ask", "task"),
+    ("forecast", "task=now", "task=now", "task=current_visit"),
+    ("ingest", "action=verify", "action", "the command experiments.verify"),
+]
+FILES = [
+    ("forecast", "ask: later", "ask", "task"),
+    ("forecast", "task: ahead", "task=ahead", "task=unlabelled"),
+]
+
+
+@pytest.mark.parametrize(("name", "argument", "old", "new"), COMMAND_LINES)
+def test_an_override_is_answered(run, name, argument, old, new):
+    assert run(name, argument) == (1, line(old, new))
+
+
+@pytest.mark.parametrize(("name", "text", "old", "new"), FILES)
+def test_a_file_is_answered(run, folder, name, text, old, new):
+    assert run(name, *folder(text)) == (1, line(old, new))
+
+
+def test_names_of_today_have_no_answer():
+    assert replaced("task") is None
+    assert replaced("data.reader.variables.ask") is None
+    assert replaced_value("task", "future_visits") is None
+    assert replaced_value("seed", 3) is None
