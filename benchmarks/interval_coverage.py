@@ -62,6 +62,7 @@ MODELS = (
 )
 SCANS = ("cnn_gru",)
 SMALLER = {
+    "cnn_gru": ["training=scans"],
     "bagging": ["model.count=5"],
     "crossfit": ["model.folds=3", "model.grid={learning_rate: [0.003]}"],
     "quantile": ["model.regressor.grid={penalty: [1.0, 30.0]}"],

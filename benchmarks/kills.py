@@ -155,8 +155,8 @@ class Training:
         folder.mkdir()
         self._runs, self._folder = folder / "here", folder
         self._overrides = [*run_faults.table_overrides(folder), "data.targets=[score]", "split.folds=3", "model=gru"]
-        more = ("optimizer.checkpoint_steps=2", "optimizer.checkpoint_seconds=1e9", "optimizer.steps=60")
-        self._overrides += [*run_faults.SMALL, *more, "optimizer.patience=99"]
+        more = ("training.checkpoint_steps=2", "training.checkpoint_seconds=1e9", "training.steps=60")
+        self._overrides += [*run_faults.SMALL, *more, "training.patience=99"]
         for _ in range(2):  # the first time compiles the programs
             self.reset()
             run_in_child(self.do)

@@ -104,11 +104,12 @@ def train(store: Path, cache: int) -> None:
     subjects = len(opened.subjects)
     recipe = [
         "model=cnn_gru",
-        "optimizer.economy.at_once=1",
-        f"optimizer.batch={BATCH}",
-        f"optimizer.steps={subjects // BATCH}",
-        f"optimizer.round={subjects // BATCH}",
-        f"optimizer.cache_bytes={cache}",
+        "training=scans",
+        "training.memory.remat_chunk=1",
+        f"training.batch={BATCH}",
+        f"training.steps={subjects // BATCH}",
+        f"training.eval_every={subjects // BATCH}",
+        f"training.cache_bytes={cache}",
     ]
     with initialize_config_module("conf", version_base="1.3"):
         model = instantiate(compose("forecast", recipe).model, _convert_="all")

@@ -32,15 +32,15 @@ KILLS_PER_RUN, MAX_STEPS = 10, 20  # a kill occurs at most MAX_STEPS steps after
 TRAINING = (
     "model.head.cell.features=8",
     "model.width=8",
-    "optimizer.batch=4",
-    "optimizer.round=20",
-    "optimizer.patience=99",
-    "optimizer.dropout=0.2",
-    "optimizer.ema=0.9",
-    "optimizer.checkpoint_seconds=1e9",
-    f"optimizer.checkpoint_steps={EVERY}",
+    "training.batch=4",
+    "training.eval_every=20",
+    "training.patience=99",
+    "training.dropout=0.2",
+    "training.ema=0.9",
+    "training.checkpoint_seconds=1e9",
+    f"training.checkpoint_steps={EVERY}",
 )
-RECIPE = ("model=cnn_gru", "model.encoder.width=4", *TRAINING)
+RECIPE = ("model=cnn_gru", "training=scans", "model.encoder.width=4", *TRAINING)
 
 
 def main() -> None:
@@ -245,7 +245,7 @@ def train(store: Path, folder: Path, steps: int, forget: bool, recipe: Sequence[
     from framework.runs.progress import TrainingProgress
 
     with initialize_config_module("conf", version_base="1.3"):
-        model = instantiate(compose("forecast", [*recipe, f"optimizer.steps={steps}"]).model, _convert_="all")
+        model = instantiate(compose("forecast", [*recipe, f"training.steps={steps}"]).model, _convert_="all")
     opened = open_cohort(str(store))
     examples = Examples(opened, layout(opened.schema, ["score"]))
     place = np.arange(len(opened.subjects))

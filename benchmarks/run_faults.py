@@ -28,7 +28,7 @@ from framework.train.checkpoint import Checkpoints
 
 COUNTS = {"forecast or report": 500, "shown again": 120, "encoders": 120, "checkpoints": 200}
 SMALL = (
-    *("optimizer.steps=4", "optimizer.round=2", "optimizer.batch=8", "model.head.cell.features=4", "model.width=4"),
+    *("training.steps=4", "training.eval_every=2", "training.batch=8", "model.head.cell.features=4", "model.width=4"),
     *("resamples=100", "seed=1"),
 )
 VARIABLES = {

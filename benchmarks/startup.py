@@ -137,7 +137,7 @@ def forecasting(started: float) -> None:
         os._exit(0)
 
     Meter.time = first_step
-    sys.argv = [sys.argv[0], *COHORT, "model=cnn_gru", "split.folds=4", *sys.argv[3:]]
+    sys.argv = [sys.argv[0], *COHORT, "model=cnn_gru", "training=scans", "split.folds=4", *sys.argv[3:]]
     forecast()
 
 

@@ -28,7 +28,7 @@ FILE = RESULTS / "stop.json"
 KINDS = {
     "forest": ("model=forest",),
     "boosting": ("model=boosting",),
-    "gru": ("model=gru", "optimizer.patience=99"),
+    "gru": ("model=gru", "training.patience=99"),
     "progression": ("model=progression",),
     "mixed_effects": ("model=mixed_effects",),
 }

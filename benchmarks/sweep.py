@@ -1,6 +1,6 @@
 """Time of a sweep by one command, beside other ways to run its jobs.
 
-    python -m benchmarks.sweep [--cases oasis2 cnn svm lanes] [--rounds 1] [--jobs 64] [--more optimizer.steps=100]
+    python -m benchmarks.sweep [--cases oasis2 cnn svm lanes] [--rounds 1] [--jobs 64] [--more training.steps=100]
 
 `oasis2` is 16 seeds x 4 learning rates of a GRU on the OASIS-2 table with the default training; `cnn` is 16 jobs of a
 CNN and a GRU on simulated scans at 32³. Four arms take turns, each with an empty compilation cache, its own folder and
@@ -45,7 +45,7 @@ class Study:
     def swept(self, jobs: int) -> list[str]:
         """Overrides of the sweep, with at most `jobs` jobs."""
         seeds = max(1, min(self.seeds, jobs // len(self.rates)))
-        return [f"seed={','.join(map(str, range(seeds)))}", f"optimizer.learning_rate={','.join(self.rates)}"]
+        return [f"seed={','.join(map(str, range(seeds)))}", f"training.optimizer.learning_rate={','.join(self.rates)}"]
 
 
 STUDIES = {
@@ -53,7 +53,7 @@ STUDIES = {
         ("data=oasis2", "model=gru"), ("1e-2", "3e-3", "1e-3", "3e-4"), 16, {"fresh": 20, "basic": 8, "warm": 3}
     ),
     "cnn": Study(
-        ("data=atrophy", "data.subjects=60", "model=cnn_gru", "optimizer.steps=100", "optimizer.batch=8"),
+        ("data=atrophy", "data.subjects=60", "model=cnn_gru", "training=scans", "training.steps=100"),
         ("3e-3", "1e-3"),
         8,
         {"warm": 1},
@@ -243,7 +243,7 @@ def lanes() -> None:
 
     count = 8
     with tempfile.TemporaryDirectory() as folder, initialize_config_module("conf", version_base="1.3"):
-        steps = ["optimizer.steps=50", "optimizer.dropout=0.2", f"data.store={folder}/cohort"]
+        steps = ["training.steps=50", "training.dropout=0.2", f"data.store={folder}/cohort"]
         config = compose("forecast", ["data=oasis2", "model=gru", *steps])
         model, examples = instantiate(config.model, _convert_="all"), load_examples(config)
         splits = [instantiate(config.split, _convert_="all", fold=m % 4).one(examples.cohort) for m in range(count)]

@@ -30,9 +30,9 @@ SMALL = (
     "trust=[benchmarks]",
     "model.head.cell.features=4",
     "model.width=4",
-    "optimizer.steps=8",
-    "optimizer.round=4",
-    "optimizer.batch=8",
+    "training.steps=8",
+    "training.eval_every=4",
+    "training.batch=8",
     "resamples=100",
     "report=false",
 )

@@ -20,7 +20,7 @@ VARIABLES = {
     "age": {"roles": ["input", "known_ahead"], "units": "years", "per_year": 1},
 }
 
-QUICK = ("optimizer.steps=4", "optimizer.round=2", "model.head.cell.features=4", "model.width=4", "resamples=100")
+QUICK = ("training.steps=4", "training.eval_every=2", "model.head.cell.features=4", "model.width=4", "resamples=100")
 
 EVIL = """import os
 open({mark!r}, "w").write("executed")

@@ -54,12 +54,13 @@ def _config_error(error: BaseException, chain: list[BaseException], config_name:
             return f"{key!r} has no such entries yet; add them one by one: +{key}.<name>=..."
         suggestion = suggest(key, keys, "see --help for the keys there are")
         return f"no key {key!r} in the config of this command; {suggestion}"
-    if isinstance(error, MissingConfigException) and error.options:
+    if isinstance(error, MissingConfigException):
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if answer := replaced(group) or replaced_value(group, name):
             return answer
-        options = f"Available options in '{group}': {', '.join(error.options)}"
-        return f"config: Could not find '{group}/{name}'; {suggest(name, error.options, '')} {options}"
+        if error.options:
+            options = f"Available options in '{group}': {', '.join(error.options)}"
+            return f"config: Could not find '{group}/{name}'; {suggest(name, error.options, '')} {options}"
     if quotes := find_unquoted_paths(sys.argv[1:]):
         return (
             f"config: a path has characters with a meaning to Hydra; quote it for Hydra and for the shell: {quotes[0]}"

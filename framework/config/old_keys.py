@@ -8,6 +8,21 @@ from framework.errors import UserError
 OLD_KEYS: Mapping[str, str] = {  # by dotted key; `*` stands for all before the last part
     "action": "the command experiments.verify",
     "ask": "task",
+    "optimizer.learning_rate": "training.optimizer.learning_rate",
+    "optimizer.weight_decay": "training.optimizer.weight_decay",
+    "optimizer.warmup": "training.optimizer.warmup",
+    "optimizer.clip": "training.optimizer.max_grad_norm",
+    "optimizer.schedule": "training.optimizer.schedule",
+    "optimizer.round": "training.eval_every",
+    "optimizer.economy.compute": "training.memory.compute_dtype",
+    "optimizer.economy.at_once": "training.memory.remat_chunk",
+    "optimizer.economy": "training.memory",
+    "optimizer": "training",
+    "training.learning_rate": "training.optimizer.learning_rate",
+    "training.weight_decay": "training.optimizer.weight_decay",
+    "training.warmup": "training.optimizer.warmup",
+    "training.clip": "training.optimizer.max_grad_norm",
+    "training.round": "training.eval_every",
 }
 OLD_VALUES: Mapping[str, Mapping[str, str]] = {  # by the dotted key of today
     "task": {"later": "future_visits", "next": "next_visit", "now": "current_visit", "ahead": "unlabelled"},

@@ -23,7 +23,7 @@ TARGET_KEYS = {  # keys of targets in the experiments' configs, and the interfac
     "intervals": "framework.forecast.base.Forecaster",
     "split": "framework.data.splits.split.Splitter",
     "origins": "framework.data.queries.origins.Origins",
-    "optimizer": "framework.train.loop.Training",
+    "training": "framework.train.loop.Training",
     "mesh": "framework.train.mesh.SingleDevice",
     "tracking": "framework.runs.tracking.Tracker",
     "hosts": "framework.train.mesh.Hosts",
@@ -32,7 +32,7 @@ TARGET_KEYS = {  # keys of targets in the experiments' configs, and the interfac
 }
 PRETRAIN_TARGET_KEYS = {  # of experiments.pretrain
     "model": "framework.train.reconstruction.Reconstruction",
-    "optimizer": "framework.train.reconstruction.Pretraining",
+    "training": "framework.train.reconstruction.Pretraining",
 }
 MAPPED_TARGET_KEYS = {"fitted", "data.events"}  # mappings from names to targets
 PARTIAL_TARGET_KEYS = {"intervals"}  # targets that the command completes

@@ -33,7 +33,7 @@ COHORT_KEYS = {
 # Keys that act only through the fitted models, whose configurations a run holds under `fitted`.
 COMPOSED_KEYS = {
     "model": "the model under study",
-    "optimizer": "training of the models that refer to it",
+    "training": "training of the models that refer to it",
     "mesh": "devices of the trainings that refer to it",
     "settings": "overrides from which models are composed",
 }

@@ -37,7 +37,7 @@ OnResult = Callable[[int, Value], None]
 Jobs = Sequence[tuple[int, Job]]  # with their places in the sweep
 JOBS_PER_PROCESS = 4  # jobs for which another process is worth its start
 # keys in which jobs of one program may differ, apart from `fitted`
-MEMBER_KEYS = ("split", "seed", "resamples", "optimizer", "model")
+MEMBER_KEYS = ("split", "seed", "resamples", "training", "model")
 
 
 def run_batched(
@@ -119,7 +119,7 @@ def _program_key(job: Job) -> str:
             training = node.get("training")
             inner = {key: without_traced(value) for key, value in node.items()}
             if isinstance(training, Mapping):
-                inner["training"] = {key: value for key, value in training.items() if key not in traced}
+                inner["training"] = drop_keys(training, (*traced, *(f"optimizer.{name}" for name in traced)))
             return inner
         return [without_traced(item) for item in node] if isinstance(node, list) else node
 

@@ -23,45 +23,40 @@ from framework.train.cost.throughput import Cost, Meter
 from framework.train.gradients import Accumulated, Whole
 from framework.train.lane_compaction import Lanes, narrowed, put, taken
 from framework.train.member_batches import Feed
-from framework.train.memory import Economy
+from framework.train.memory import MemoryOptions
 from framework.train.mesh import SingleDevice
-from framework.train.optimizer import AdamW, Schedule, TracedHyperparameters
+from framework.train.optimizer import AdamW, TracedHyperparameters
 from framework.train.sigterm import Termination
 from framework.train.step import Member, Program
 from framework.types import pytree
 
 Log = Callable[[dict], None]
 Fail = Callable[[int, str], None]
-REMEDY = "lower optimizer.learning_rate, or look at their data"
+REMEDY = "lower training.optimizer.learning_rate, or look at their data"
 
 
-@configurable("optimizer")
+@configurable("training")
 @dataclass(frozen=True)
 class Training:
     """Hyperparameters of training and its memory and checkpoint options.
 
-    Batches of up to `batch` subjects, each in `accumulate` parts; `steps` at most, a validation every `round` steps,
-    stopping after `patience` rounds without a better one. The rate warms up for `warmup` steps, then follows
-    `schedule`; `clip` is the largest gradient norm. With `ema`, a decay, the moving average of the parameters
-    validates and forecasts. Prepared scans are kept in memory up to `cache_bytes`; modalities that fit whole into
-    `device_cache_bytes` stay on the device. A run that is killed loses at most `checkpoint_seconds`, or
+    Batches of up to `batch` subjects, each in `accumulate` parts; `steps` at most, a validation every `eval_every`
+    steps, stopping after `patience` validations without a better one. With `ema`, a decay, the moving average of the
+    parameters validates and forecasts. Prepared scans are kept in memory up to `cache_bytes`; modalities that fit whole
+    into `device_cache_bytes` stay on the device. A run that is killed loses at most `checkpoint_seconds`, or
     `checkpoint_steps`.
     """
 
-    learning_rate: float
-    weight_decay: float
+    optimizer: AdamW
     dropout: float
     target_weights: Sequence[float] | None
     batch: int
     accumulate: int
     steps: int
-    round: int
+    eval_every: int
     patience: int
-    warmup: int
-    schedule: Schedule
-    clip: float
     ema: float | None
-    economy: Economy
+    memory: MemoryOptions
     mesh: SingleDevice
     cache_bytes: int
     device_cache_bytes: int
@@ -69,26 +64,31 @@ class Training:
     checkpoint_steps: int | None
 
     def __post_init__(self):
-        for name in ("batch", "accumulate", "steps", "round", "patience"):
+        for name in ("batch", "accumulate", "steps", "eval_every", "patience"):
             if getattr(self, name) < 1:
-                raise UserError(f"optimizer.{name} is {getattr(self, name)}; expected 1 or more")
+                raise UserError(f"training.{name} is {getattr(self, name)}; expected 1 or more")
         if self.accumulate > self.batch:
-            raise UserError(f"optimizer.accumulate is {self.accumulate}; expected no more than batch={self.batch}")
+            raise UserError(f"training.accumulate is {self.accumulate}; expected no more than batch={self.batch}")
         if not 0 <= self.dropout < 1:
-            raise UserError(f"optimizer.dropout is {self.dropout}; expected 0 or more and below 1")
-        if self.clip <= 0:
-            raise UserError(f"optimizer.clip is {self.clip}; expected a gradient norm above 0")
+            raise UserError(f"training.dropout is {self.dropout}; expected 0 or more and below 1")
         if self.ema is not None and not 0 < self.ema < 1:
-            raise UserError(f"optimizer.ema is {self.ema}; expected a decay between 0 and 1, or null for no average")
+            raise UserError(f"training.ema is {self.ema}; expected a decay between 0 and 1, or null for no average")
         if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
-            raise UserError(f"optimizer.checkpoint_steps is {self.checkpoint_steps}; expected 1 or more, or null")
+            raise UserError(f"training.checkpoint_steps is {self.checkpoint_steps}; expected 1 or more, or null")
 
     def dynamic(self, targets: int) -> TracedHyperparameters:
         """The arrays of one member. Raises UserError where target_weights do not match the targets."""
         weights = self.target_weights or [1.0] * targets
         if len(weights) != targets:
-            raise UserError(f"optimizer.target_weights has {len(weights)} numbers; expected one a target: {targets}")
-        numbers = (self.learning_rate, self.weight_decay, self.dropout, list(weights), self.clip)
+            raise UserError(f"training.target_weights has {len(weights)} numbers; expected one a target: {targets}")
+        optimizer = self.optimizer
+        numbers = (
+            optimizer.learning_rate,
+            optimizer.weight_decay,
+            self.dropout,
+            list(weights),
+            optimizer.max_grad_norm,
+        )
         return TracedHyperparameters(*(jnp.asarray(number, jnp.float32) for number in numbers))
 
     def program(self, build: Callable[[nnx.Rngs], Model], targets: Sequence[str], augment: Callable | None) -> Program:
@@ -97,9 +97,9 @@ class Training:
             build,
             tuple(targets),
             augment,
-            optimizer=AdamW(self.warmup, self.steps, self.schedule),
+            optimizer=self.optimizer.over(self.steps),
             gradients=Whole() if self.accumulate == 1 else Accumulated(self.accumulate),
-            economy=self.economy,
+            memory=self.memory,
             average=self.ema,
         )
 
@@ -179,10 +179,12 @@ def train(
     _answerable(loader, splits)
     mesh, parts = training.mesh, training.accumulate
     mesh.check(training.batch, parts)
-    feed = Feed(loader, splits, keys, training.batch, training.round, parts, training.device_cache_bytes, mesh.count)
+    feed = Feed(
+        loader, splits, keys, training.batch, training.eval_every, parts, training.device_cache_bytes, mesh.count
+    )
     statistics, dynamics, tables = mesh.whole((statistics, dynamics, feed.tables))
     validates = any(split.validation.any() for split in splits)
-    total = -(-training.steps // training.round) * training.round
+    total = -(-training.steps // training.eval_every) * training.eval_every
     with ExitStack() as stack:
         reader = stack.enter_context(closing(feed.training(total)))
         whole, step = mesh.state(_fresh(program, training, keys, dynamics)), 0
@@ -201,12 +203,12 @@ def train(
             with meter.waiting():
                 batches = mesh.batch(lanes.of(next(reader), axis=1))
             members, loss = meter.time(advance, progress.members, active, *lanes.arguments, tables, batches)
-            progress = _stepped(progress, members, np.asarray(loss), step % training.round)
+            progress = _stepped(progress, members, np.asarray(loss), step % training.eval_every)
             for lane, why in _lost(np.asarray(loss), active, step, feed, loader, lanes.places).items():
                 fail(int(lanes.places[lane]), why)
                 progress, active = _retired(progress, lane, training.patience), active.at[lane].set(False)
             step += feed.chunk
-            if step % training.round == 0:
+            if step % training.eval_every == 0:
                 shown = (mesh.batch(lanes.of(batch)) for batch in feed.validation())
                 validation = _validate(losses, members, *lanes.arguments, tables, shown) if validates else None
                 for lane, why in _misjudged(validation, active, step).items():
@@ -252,7 +254,7 @@ def _fresh(program: Program, training: Training, keys: Key[Array, " m"], dynamic
         _for_each(members.judged, targets),
         jnp.full((count, targets), jnp.inf),
         jnp.zeros(count, int),
-        np.zeros((training.round, count), np.float32),
+        np.zeros((training.eval_every, count), np.float32),
         np.arange(count),
     )
 

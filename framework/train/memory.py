@@ -12,38 +12,40 @@ from framework.errors import UserError
 from framework.nn.encoders.base import Encoder
 from framework.nn.model import Model
 
-KINDS = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16")
 
 
-@configurable("economy")
+@configurable("memory")
 @dataclass(frozen=True)
-class Economy:
+class MemoryOptions:
     """Memory options of encoders; their parameters, and all other parts of a model, stay float32.
 
-    `compute` is the type of their arithmetic. With `at_once` they take so many scans at a time and keep none of
-    their activations for the backward pass, which recomputes them (Chen et al. 2016).
+    `compute_dtype` is the type of their arithmetic. With `remat_chunk` they take so many scans at a time and keep none
+    of their activations for the backward pass, which recomputes them (Chen et al. 2016).
     """
 
-    compute: str
-    at_once: int | None
+    compute_dtype: str
+    remat_chunk: int | None
 
     def __post_init__(self):
-        if self.compute not in KINDS:
-            raise UserError(f"optimizer.economy.compute is {self.compute!r}; expected one of {list(KINDS)}")
-        if self.at_once is not None and self.at_once < 1:
-            raise UserError(f"optimizer.economy.at_once is {self.at_once}; expected 1 scan or more, or null for all")
+        if self.compute_dtype not in DTYPES:
+            raise UserError(f"training.memory.compute_dtype is {self.compute_dtype!r}; expected one of {list(DTYPES)}")
+        if self.remat_chunk is not None and self.remat_chunk < 1:
+            raise UserError(
+                f"training.memory.remat_chunk is {self.remat_chunk}; expected 1 scan or more, or null for all"
+            )
 
     def __call__(self, model: Model) -> Model:
         """Return the same model, its encoders with these options."""
-        if self.compute != "float32" or self.at_once is not None:
+        if self.compute_dtype != "float32" or self.remat_chunk is not None:
             for name, encoder in list(model.encoders.items()):
-                model.encoders[name] = _Sparing(encoder, jnp.dtype(self.compute), self.at_once)
+                model.encoders[name] = _Sparing(encoder, jnp.dtype(self.compute_dtype), self.remat_chunk)
         return model
 
 
 class _Sparing(Encoder):
-    def __init__(self, encoder: Encoder, kind: jnp.dtype, at_once: int | None):
-        self.encoder, self.kind, self.at_once = encoder, kind, at_once
+    def __init__(self, encoder: Encoder, kind: jnp.dtype, remat_chunk: int | None):
+        self.encoder, self.kind, self.remat_chunk = encoder, kind, remat_chunk
         self.out_features = encoder.out_features
 
     def __call__(self, voxels: Float[Array, "n *space c"]) -> Float[Array, "n d"]:
@@ -54,10 +56,10 @@ class _Sparing(Encoder):
             return model(self._cast(voxels)).astype(jnp.float32)
 
         count = voxels.shape[0]
-        if self.at_once is None:
+        if self.remat_chunk is None:
             return encode(state, voxels)
-        padded = jnp.pad(voxels, [(0, -count % self.at_once), *[(0, 0)] * (voxels.ndim - 1)])
-        groups = padded.reshape(-1, self.at_once, *voxels.shape[1:])
+        padded = jnp.pad(voxels, [(0, -count % self.remat_chunk), *[(0, 0)] * (voxels.ndim - 1)])
+        groups = padded.reshape(-1, self.remat_chunk, *voxels.shape[1:])
         made = jax.lax.map(lambda group: jax.checkpoint(encode)(state, group), groups)
         return made.reshape(-1, made.shape[-1])[:count]
 

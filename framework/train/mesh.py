@@ -109,7 +109,7 @@ class DataParallel(SingleDevice):
             sizes = " or ".join(str(size) for size in (below, below + step) if size)
             into = f" in {parts} parts" if parts > 1 else ""
             raise UserError(
-                f"optimizer.batch={batch}{into} is not divisible by {self.count} devices; use optimizer.batch={sizes}"
+                f"training.batch={batch}{into} is not divisible by {self.count} devices; use training.batch={sizes}"
             )
 
     def advancing(self, advance: Callable, members: PyTree) -> Callable:

@@ -21,7 +21,7 @@ class TracedHyperparameters:
     weight_decay: Float[Array, "..."]
     dropout: Float[Array, "..."]
     target_weights: Float[Array, "... k"]
-    clip: Float[Array, "..."]
+    max_grad_norm: Float[Array, "..."]
 
 
 @configurable("schedule")
@@ -67,9 +67,34 @@ class Trapezoid(Schedule):
         return jnp.minimum(1.0, (1 - done) / max(self.decay, 1e-9))
 
 
+@configurable("optimizer")
 @dataclass(frozen=True)
 class AdamW:
-    """Gradients clipped to a global norm, through Adam (Kingma & Ba 2015), decay apart from them.
+    """AdamW (Loshchilov & Hutter 2019) of gradients clipped to a global norm of `max_grad_norm`.
+
+    The rate rises for `warmup` steps, then follows `schedule` to the last step.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    max_grad_norm: float
+    warmup: int
+    schedule: Schedule
+
+    def __post_init__(self):
+        if self.max_grad_norm <= 0:
+            raise UserError(
+                f"training.optimizer.max_grad_norm is {self.max_grad_norm}; expected a gradient norm above 0"
+            )
+
+    def over(self, steps: int) -> "AdamWUpdate":
+        """Return the update of one step in a training of `steps`."""
+        return AdamWUpdate(self.warmup, steps, self.schedule)
+
+
+@dataclass(frozen=True)
+class AdamWUpdate:
+    """Update of one step: gradients clipped to a global norm, through Adam (Kingma & Ba 2015), decay apart from them.
 
     The rate rises for `warmup` steps, then follows `schedule` to step number `steps`.
     """
@@ -86,8 +111,8 @@ class AdamW:
         self, gradients: PyTree, momenta: PyTree, params: PyTree, step: Int[Array, ""], dynamic: TracedHyperparameters
     ) -> tuple[PyTree, PyTree]:
         """Parameters and momenta after step number `step`, counted from 0."""
-        # a clip that is an array, as optax's is not
-        shorter = jnp.minimum(1.0, dynamic.clip / jnp.maximum(optax.tree.norm(gradients), 1e-30))
+        # a norm that is an array, as optax's is not
+        shorter = jnp.minimum(1.0, dynamic.max_grad_norm / jnp.maximum(optax.tree.norm(gradients), 1e-30))
         direction, momenta = self._direction.update(jax.tree.map(lambda g: shorter * g, gradients), momenta)
         rate = self.rate(step, dynamic)
 
@@ -119,4 +144,4 @@ def averaged(average: PyTree, params: PyTree, step: Int[Array, ""], decay: float
 
 def _share(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise UserError(f"optimizer.schedule.{name} is {value}; expected a share from 0 to 1")
+        raise UserError(f"training.optimizer.schedule.{name} is {value}; expected a share from 0 to 1")

@@ -31,47 +31,59 @@ from framework.types import Scans
 Log = Callable[[dict], None]
 
 
-@configurable("pretraining")
+@configurable("optimizer")
 @dataclass(frozen=True)
-class Pretraining:
-    """Hyperparameters of pretraining: `batch` scans a step, otherwise as for a forecaster.
-
-    `dropout` hides that share of the code's numbers from the decoder. Rates warm up, then fall by half a cosine. A run
-    that is killed loses at most `checkpoint_seconds`, or `checkpoint_steps`.
-    """
+class CosineAdamW:
+    """AdamW of gradients clipped to a global norm of `max_grad_norm`; rates warm up, then fall by half a cosine."""
 
     learning_rate: float
     weight_decay: float
-    dropout: float
-    batch: int
-    steps: int
-    round: int
-    patience: int
+    max_grad_norm: float
     warmup: int
-    clip: float
-    cache_bytes: int
-    checkpoint_seconds: float = 20.0
-    checkpoint_steps: int | None = None
 
-    def __post_init__(self):
-        for name in ("batch", "steps", "round", "patience"):
-            if getattr(self, name) < 1:
-                raise UserError(f"optimizer.{name} is {getattr(self, name)}; expected 1 or more")
-        if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
-            raise UserError(f"optimizer.checkpoint_steps is {self.checkpoint_steps}; expected 1 or more, or null")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"optimizer.dropout is {self.dropout}; expected 0 or more and below 1")
-
-    @property
-    def adam(self) -> optax.GradientTransformation:
-        peak, last = self.learning_rate, max(self.steps, self.warmup + 1)
+    def over(self, steps: int) -> optax.GradientTransformation:
+        """Return the updates of a training of `steps`."""
+        peak, last = self.learning_rate, max(steps, self.warmup + 1)
         schedule = optax.warmup_cosine_decay_schedule(peak / max(self.warmup, 1), peak, self.warmup, last, peak / 20)
 
         def matrices(params: PyTree) -> PyTree:
             return jax.tree.map(lambda x: x.ndim > 1, params)
 
         decayed = optax.adamw(schedule, weight_decay=self.weight_decay, mask=matrices)
-        return optax.chain(optax.clip_by_global_norm(self.clip), decayed)
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), decayed)
+
+
+@configurable("pretraining")
+@dataclass(frozen=True)
+class Pretraining:
+    """Hyperparameters of pretraining: `batch` scans a step, otherwise as for a forecaster.
+
+    `dropout` hides that share of the code's numbers from the decoder. A run that is killed loses at most
+    `checkpoint_seconds`, or `checkpoint_steps`.
+    """
+
+    optimizer: CosineAdamW
+    dropout: float
+    batch: int
+    steps: int
+    eval_every: int
+    patience: int
+    cache_bytes: int
+    checkpoint_seconds: float = 20.0
+    checkpoint_steps: int | None = None
+
+    def __post_init__(self):
+        for name in ("batch", "steps", "eval_every", "patience"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name} is {getattr(self, name)}; expected 1 or more")
+        if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
+            raise UserError(f"training.checkpoint_steps is {self.checkpoint_steps}; expected 1 or more, or null")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"training.dropout is {self.dropout}; expected 0 or more and below 1")
+
+    @property
+    def adam(self) -> optax.GradientTransformation:
+        return self.optimizer.over(self.steps)
 
 
 class Shelf:
@@ -229,10 +241,10 @@ def _train(program: _Program, shelf: Shelf, judge: Shelf, key: Key[Array, ""], l
         if folder is not None:
             checkpoints = Checkpoints(folder, how.checkpoint_seconds, how.checkpoint_steps)
             stack.enter_context(closing(checkpoints))
-            found = checkpoints.resume(_state(params, momenta, best, lowest, waited, losses, how.round))
+            found = checkpoints.resume(_state(params, momenta, best, lowest, waited, losses, how.eval_every))
             if found is not None:
                 number, ((params, momenta, best), (low, waits, held)) = found
-                lowest, waited, losses = float(low), int(waits), [*held[: number % how.round]]
+                lowest, waited, losses = float(low), int(waits), [*held[: number % how.eval_every]]
         batches = islice(_endless(shelf, size, order), number, None)
         termination = stack.enter_context(Termination())
         while number < how.steps and waited < how.patience:
@@ -240,12 +252,14 @@ def _train(program: _Program, shelf: Shelf, judge: Shelf, key: Key[Array, ""], l
             key = jax.random.fold_in(draws, number)
             params, momenta, loss = step(params, momenta, mean, shelf.batch(some, size), key)
             losses.append(loss)
-            if number % how.round == 0 or number == how.steps:
+            if number % how.eval_every == 0 or number == how.steps:
                 train, losses = float(np.mean(losses)), []
                 shown = judge.batches(size)
                 validation = sum(float(error(params, mean, judge.batch(b, size))) for b in shown) / max(len(judge), 1)
                 if not np.isfinite(train + validation):
-                    raise UserError(f"the loss is not finite by step {number}; fix: lower optimizer.learning_rate")
+                    raise UserError(
+                        f"the loss is not finite by step {number}; fix: lower training.optimizer.learning_rate"
+                    )
                 judged = validation if len(judge) else np.nan
                 log({"member": 0, "step": number, "of": how.steps, "train": train, "validation": judged})
                 if validation < lowest or not len(judge):
@@ -253,7 +267,7 @@ def _train(program: _Program, shelf: Shelf, judge: Shelf, key: Key[Array, ""], l
                 else:
                     waited += 1
             if checkpoints and (termination.requested or checkpoints.due(number)):
-                checkpoints.save(number, _state(params, momenta, best, lowest, waited, losses, how.round))
+                checkpoints.save(number, _state(params, momenta, best, lowest, waited, losses, how.eval_every))
             if termination.requested and number < how.steps and waited < how.patience:
                 kept = "the same command goes on from there" if checkpoints else "without a folder nothing is kept"
                 raise SystemExit(f"stopped by SIGTERM after step {number} of {how.steps}; {kept}")

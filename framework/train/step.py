@@ -17,8 +17,8 @@ from framework.nn.layers import Statistic
 from framework.nn.model import Model
 from framework.train.cost.flops import bytes_made
 from framework.train.gradients import Accumulated, Whole
-from framework.train.memory import Economy
-from framework.train.optimizer import AdamW, TracedHyperparameters, averaged
+from framework.train.memory import MemoryOptions
+from framework.train.optimizer import AdamWUpdate, TracedHyperparameters, averaged
 from framework.types import Answer, Query, Scans, Visits, pytree
 
 
@@ -50,9 +50,9 @@ class Program:
     build: Callable[[nnx.Rngs], Model]
     targets: tuple[str, ...]
     augment: Callable[[Scans, Key[Array, ""], int], Scans] | None
-    optimizer: AdamW
+    optimizer: AdamWUpdate
     gradients: Whole | Accumulated
-    economy: Economy
+    memory: MemoryOptions
     average: float | None
 
     def __post_init__(self):
@@ -65,7 +65,7 @@ class Program:
 
     def model(self, params: PyTree, statistics: PyTree) -> Model:
         """The network of one member."""
-        return self.economy(nnx.merge(self.graph, params, statistics, copy=True))
+        return self.memory(nnx.merge(self.graph, params, statistics, copy=True))
 
     def initial(self, keys: Key[Array, " m"]) -> tuple[Member, PyTree]:
         """Fresh members, and their statistics (to be fitted) as a state of the same shape."""

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import resume
 from benchmarks.resume import Run, differences
 
-RECIPE = ("model=gru", *resume.TRAINING, "optimizer.round=4")
+RECIPE = ("model=gru", *resume.TRAINING, "training.eval_every=4")
 STEPS = 40
 
 

@@ -38,7 +38,7 @@ def test_the_function_gets_the_composed_config(run):
 
 def test_interpolations_are_resolved_before_it_is_called(run):
     seen = []
-    run(seen.append, "optimizer.steps=7")
+    run(seen.append, "training.steps=7")
     assert seen[0].model.training.steps == 7
 
 
@@ -151,7 +151,7 @@ def test_a_workers_error_comes_back_as_the_kind_it_was(error, kind):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["optimizer.learnin_rate=1"], "error: no key 'optimizer.learnin_rate' in the config of this command; did you mean 'optimizer.learning_rate'?"),
+        (["training.optimizer.learnin_rate=1"], "error: no key 'training.optimizer.learnin_rate' in the config of this command; did you mean 'training.optimizer.learning_rate'?"),
         (["modle=gru"], "error: no key 'modle' in the config of this command; did you mean 'model'?"),
         (["data=table", "data.pth=x"], "error: no key 'data.pth' in the config of this command; did you mean 'data.path'?"),
         (["data=atrophy", "data.voxel=64"], "error: no key 'data.voxel' in the config of this command; did you mean 'data.voxels'?"),
@@ -170,13 +170,13 @@ def test_a_misspelt_key_is_told_with_what_was_meant(run, arguments, complaint):
         (["model=gruu"], "Could not find 'model/gruu'; did you mean 'gru'? Available options in 'model': "),
         (["model/head=gru_e"], "Could not find 'model/head/gru_e'; did you mean 'gru_d'? Available options in"),
         (["+experiment=none"], "Could not find 'experiment/none'"),
-        (["optimizer.steps=[1"], "no viable alternative"),
+        (["training.steps=[1"], "no viable alternative"),
         (["seed=${nothing}"], "nothing"),
         (["seed=${oc.env:NO_SUCH_VARIABLE}"], "NO_SUCH_VARIABLE"),
         (["~foo"], "foo"),
         (["data.targets.x=1"], "check the overrides"),
         (["+experimen=demo_oasis2"], "did you mean 'experiment'?"),
-        (["optimizer.steps=many"], "optimizer.steps: got 'many'; expected int"),
+        (["training.steps=many"], "training.steps: got 'many'; expected int"),
         (["model._target_=numpy.load"], "'trust=[numpy]'"),
     ],
 )

@@ -129,7 +129,7 @@ def test_files_that_are_not_chosen_may_say_anything(tmp_path):
         "hydra: {launcher: {gigabytes: 2.0}}\ndefaults: [{override /hydra/launcher: vmap}]",
         "hydra: {sweeper: {trials: 3, sampler: random}}\ndefaults: [{override /hydra/sweeper: optuna}]",
         "runs: here\ndata: {store: 'cohorts/${data.name}', path: /elsewhere/visits.csv}",
-        "optimizer: {steps: 3}\nseed: 4",
+        "training: {steps: 3}\nseed: 4",
     ],
 )
 def test_what_belongs_to_a_study_is_left_alone(tmp_path, text):

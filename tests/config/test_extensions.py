@@ -15,7 +15,13 @@ from tests.experiments.conftest import call, runs_of
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
 MODULES = {"Fade": "framework.nn.heads.fade", "Blocks": "framework.nn.encoders.blocks"}
 SMALL = (
-    *("optimizer.steps=2", "optimizer.round=2", "model.width=4", "model.head.cell.features=4", "model.encoder.parts=2"),
+    *(
+        "training.steps=2",
+        "training.eval_every=2",
+        "model.width=4",
+        "model.head.cell.features=4",
+        "model.encoder.parts=2",
+    ),
     *("resamples=100", "split.folds=3", "intervals=as_forecast", "report=false"),
 )
 

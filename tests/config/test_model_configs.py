@@ -14,7 +14,7 @@ HEADS = sorted(file.stem for file in files("conf").joinpath("model", "head").ite
 
 @pytest.fixture
 def configs(monkeypatch):
-    told = SimpleNamespace(overrides=SimpleNamespace(task=["optimizer.steps=7"]))
+    told = SimpleNamespace(overrides=SimpleNamespace(task=["training.steps=7"]))
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: told))
     with initialize_config_module("conf", version_base="1.3"):
         yield ModelConfigs()

@@ -44,10 +44,28 @@ COMMAND_LINES = [
     ("forecast", "+ask=later", "ask", "task"),
     ("compare", "ask=now", "ask", "task"),
     ("forecast", "task=now", "task=now", "task=current_visit"),
+    ("forecast", "optimizer.learning_rate=0.1", "optimizer.learning_rate", "training.optimizer.learning_rate"),
+    ("forecast", "optimizer.clip=2", "optimizer.clip", "training.optimizer.max_grad_norm"),
+    ("forecast", "optimizer.batch=2", "optimizer.batch", "training.batch"),
+    ("forecast", "optimizer.economy.at_once=2", "optimizer.economy.at_once", "training.memory.remat_chunk"),
+    ("forecast", "optimizer/schedule=cosine", "optimizer/schedule", "training.optimizer.schedule"),
+    ("forecast", "optimizer=adamw", "optimizer", "training"),
+    ("pretrain", "optimizer.round=2", "optimizer.round", "training.eval_every"),
+    ("forecast", "training.round=2", "training.round", "training.eval_every"),
+    ("forecast", "training.learning_rate=0.1", "training.learning_rate", "training.optimizer.learning_rate"),
     ("ingest", "action=verify", "action", "the command experiments.verify"),
 ]
 FILES = [
     ("forecast", "ask: later", "ask", "task"),
+    ("forecast", "optimizer: {steps: 3}", "optimizer", "training"),
+    (
+        "forecast",
+        "defaults: [override /optimizer/schedule: cosine]",
+        "optimizer/schedule",
+        "training.optimizer.schedule",
+    ),
+    ("forecast", "defaults: [/optimizer: adamw]", "optimizer", "training"),
+    ("forecast", "training: {clip: 3}", "training.clip", "training.optimizer.max_grad_norm"),
     ("forecast", "task: ahead", "task=ahead", "task=unlabelled"),
 ]
 

@@ -298,7 +298,7 @@ def test_trust_is_a_list_of_packages(word):
         ({"models": "gru"}, "models: got 'gru'; expected Sequence[str]"),
         ({"ahead": [1, "two"]}, "expected Sequence[float]"),
         ({"known": {"treated": ["yes"]}}, "known: got {'treated': ['yes']}"),
-        ({"settings": {"gru": "optimizer.steps=3"}}, "settings: got"),
+        ({"settings": {"gru": "training.steps=3"}}, "settings: got"),
         ({"runs": None}, "runs: got None; expected str"),
         ({"trust": "numpy"}, "trust: got 'numpy'"),
         ({"data": {"targets": "MMSE"}}, "data.targets: got 'MMSE'; expected Sequence[str]"),

@@ -13,11 +13,11 @@ from framework.forecast.base import Forecaster
 
 CONF = Path(conf.__file__).parent
 SMALL = [
-    "optimizer.batch=4",
-    "optimizer.steps=6",
-    "optimizer.round=3",
-    "optimizer.warmup=2",
-    "optimizer.patience=9",
+    "training.batch=4",
+    "training.steps=6",
+    "training.eval_every=3",
+    "training.optimizer.warmup=2",
+    "training.patience=9",
 ]
 
 
@@ -58,7 +58,8 @@ def config(*overrides: str) -> DictConfig:
 def small(name: str) -> list[str]:
     """The overrides that make a model of conf/model small."""
     made, chosen = config(f"model={name}").model, choices(f"model={name}")
-    return list(_few(made, chosen, "model"))
+    training = ["training=scans"] if chosen.get("model/encoder") == "cnn3d" else []
+    return [*training, *_few(made, chosen, "model")]
 
 
 def _few(made: DictConfig, chosen: Mapping[str, str], at: str) -> Iterator[str]:

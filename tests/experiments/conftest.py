@@ -14,9 +14,9 @@ import pytest
 from framework.data.cohort.store import exists, verify
 
 QUICK = (
-    "optimizer.steps=4",
-    "optimizer.round=2",
-    "optimizer.batch=8",
+    "training.steps=4",
+    "training.eval_every=2",
+    "training.batch=8",
     "model.head.cell.features=4",
     "model.width=4",
     "resamples=100",

@@ -20,8 +20,8 @@ def command(folder, *more):
         f"data.images={IMAGES}",
         f"data.store={folder}/store",
         f"runs={folder}/runs",
-        "optimizer.steps=40",
-        "optimizer.round=20",
+        "training.steps=40",
+        "training.eval_every=20",
         "model.encoder.channels=[8,8,8]",
         *more,
     )

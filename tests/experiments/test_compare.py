@@ -17,7 +17,7 @@ def compared(fitted, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     arguments = ["models=[slope,gru,mine]", f"+settings.gru={SMALL}", "repeats=2", "resamples=100"]
     arguments += ["+settings.mine=[model\\=last_visit]", "+fewer.mine=1"]
-    arguments += ["optimizer.steps=4", "optimizer.round=2", "optimizer.batch=8", f"runs={folder}/runs"]
+    arguments += ["training.steps=4", "training.eval_every=2", "training.batch=8", f"runs={folder}/runs"]
     return runner(fitted[0])("compare", *arguments), runs_of(folder, "compare")[0]
 
 

@@ -110,7 +110,7 @@ def test_runs_elsewhere_are_the_same_runs(fitted, tmp_path, monkeypatch):
 def test_an_interrupted_run_says_so_goes_on_and_ends_the_same(fitted, tmp_path, monkeypatch):
     from framework.runs.progress import TrainingProgress
 
-    command, quick = runner(fitted[0]), [*QUICK, "optimizer.checkpoint_seconds=0.0", f"runs={tmp_path}/runs"]
+    command, quick = runner(fitted[0]), [*QUICK, "training.checkpoint_seconds=0.0", f"runs={tmp_path}/runs"]
     log = TrainingProgress.__call__
 
     def stop(self, row):

@@ -63,7 +63,7 @@ def test_completion_loads_nothing_heavy():
         ("model=", [f"model={name}" for name in names("model")]),
         ("model=l", ["model=last_visit", "model=logistic", "model=lstm"]),
         ("model/head=", [f"model/head={name}" for name in names("model/head")]),
-        ("model=lstm optimizer.learning", ["optimizer.learning_rate="]),
+        ("model=lstm training.optimizer.learning", ["training.optimizer.learning_rate="]),
         ("see", ["seed="]),
     ],
 )

@@ -26,9 +26,9 @@ def one_line(told, folder: Path, complaint: str, store: bool) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["forecast", "optimizer.learnin_rate=1"], "did you mean 'optimizer.learning_rate'?"),
-        (["forecast", "optimizer.steps=many"], "optimizer.steps: got 'many'; expected int"),
-        (["forecast", "optimizer.dropout=1.5"], "optimizer.dropout is 1.5"),
+        (["forecast", "training.optimizer.learnin_rate=1"], "did you mean 'training.optimizer.learning_rate'?"),
+        (["forecast", "training.steps=many"], "training.steps: got 'many'; expected int"),
+        (["forecast", "training.dropout=1.5"], "training.dropout is 1.5"),
         (["forecast", "resamples=1"], "expected 100 or more"),
         (["forecast", "data.targets=score"], "expected Sequence[str]"),
         (["forecast", "data.path=nowhere.csv"], "nothing at nowhere.csv"),
@@ -40,8 +40,8 @@ def one_line(told, folder: Path, complaint: str, store: bool) -> None:
         (["compare", "models=[gru,gruu]"], "no model or head is called 'gruu'; did you mean 'gru'?"),
         (["compare", "models=gru"], "expected Sequence[str]"),
         (["compare", "repeats=0"], "expected 1 or more"),
-        (["compare", "+settings.lstm=[optimizer.steps\\=3]"], "settings names 'lstm', which is not in models"),
-        (["compare", "+settings.gru=[optimizer.stepz\\=3]"], "no key 'optimizer.stepz'"),
+        (["compare", "+settings.lstm=[training.steps\\=3]"], "settings names 'lstm', which is not in models"),
+        (["compare", "+settings.gru=[training.stepz\\=3]"], "no key 'training.stepz'"),
         (["predict"], "no value for 'run'"),
         (["predict", "run=nowhere"], "no run at nowhere"),
     ],

@@ -17,7 +17,7 @@ from tests.experiments.conftest import QUICK, call, runs_of
 pytestmark = pytest.mark.long
 
 ENCODER = ("model/encoder=autoencoder", "model.encoder.channels=[4,4]", "model.encoder.out_features=4")
-SHORT = ("optimizer.steps=4", "optimizer.round=2", "model.decoder.channels=[4,4]")
+SHORT = ("training.steps=4", "training.eval_every=2", "model.decoder.channels=[4,4]")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_forecast_starts_from_it_on_the_same_split_alone(study, frozen):
         ("model/encoder=tabular", "no image encoder to train"),
         ("data.hidden=[t1,flair]", "there are no scans to train on"),
         ("model/encoder=plain3d", "needs scans of at least 16 voxels a side"),
-        ("optimizer.batch=0", "optimizer.batch is 0"),
+        ("training.batch=0", "training.batch is 0"),
     ],
 )
 def test_mistakes_end_in_one_line(study, override, line):

@@ -11,7 +11,7 @@ from tests.experiments.conftest import QUICK, rows, runner, runs_of, write_table
 
 SEARCH = ("-m", "hydra/sweeper=optuna", "hydra/launcher=vmap", *QUICK, "report=false", "hydra.sweeper.batch=2")
 FOLDS = 5  # of conf/intervals/calibrated.yaml
-SPACE = ("optimizer.learning_rate=tag(log,interval(1e-3,1e-1))", "optimizer.dropout=interval(0,0.5)")
+SPACE = ("training.optimizer.learning_rate=tag(log,interval(1e-3,1e-1))", "training.dropout=interval(0,0.5)")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_every_trial_is_a_job_with_a_run(searched):
     jobs = lines(folder)
     means = [(jobs[2 * i]["value"] + jobs[2 * i + 1]["value"]) / 2 for i in range(4)]
     best = means.index(min(means))
-    assert second.startswith(f"  best {min(means):.4g} (trial {best}): optimizer.dropout=0.")
+    assert second.startswith(f"  best {min(means):.4g} (trial {best}): training.dropout=0.")
     assert "sweep: 8 of 8 jobs finished" in told.out.splitlines()[-1]
 
 
@@ -67,7 +67,10 @@ def test_the_same_command_shows_it_and_more_trials_go_on(searched, monkeypatch):
             "hydra.sweeper: no sampler 'annealing'; available are tpe, cmaes",
         ),
         (("seed=1",), "nothing to search; give at least one key a range or a choice"),
-        (("optimizer.lerning_rate=1e-3,1e-2",), "no key 'optimizer.lerning_rate' in the config of this command"),
+        (
+            ("training.optimizer.lerning_rate=1e-3,1e-2",),
+            "no key 'training.optimizer.lerning_rate' in the config of this command",
+        ),
         (("model=gru,gur",), "Could not find 'model/gur'"),
         (("hydra.sweeper.storage=/proc/none/search.db", *SPACE), "cannot write to /proc/none"),
         (("hydra.sweeper.trials=many", *SPACE), "hydra.sweeper.trials"),

@@ -13,7 +13,7 @@ from tests.sweeps.slurm import cluster
 
 ROOT = Path(__file__).parents[2]
 SWEEP = ("-m", "hydra/launcher=submitit_slurm", "hydra.launcher.jobs=2", "seed=range(4)", "report=false")
-LONG = ("optimizer.steps=3000", "optimizer.round=10", "optimizer.patience=3000")
+LONG = ("training.steps=3000", "training.eval_every=10", "training.patience=3000")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_joblib_runs_jobs_in_processes_of_their_own(tmp_path):
     words = [*study(tmp_path), f"runs={tmp_path}/runs", "data.targets=[score,stage]", "split.folds=3", *QUICK]
     command = [sys.executable, "-m", "experiments.forecast", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     told = subprocess.run(
-        [*command, "model=slope,last_visit,cox", "report=false", *(w for w in words if not w.startswith(("model", "optimizer")))],
+        [*command, "model=slope,last_visit,cox", "report=false", *(w for w in words if not w.startswith(("model", "training")))],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert told.returncode == 1  # there is no event for Cox's model to forecast

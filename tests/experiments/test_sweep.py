@@ -17,7 +17,7 @@ from framework.runs import job
 from tests.experiments.conftest import QUICK, call, rows, runner, runs_of, write_table
 
 MANY = ("-m", "hydra/launcher=vmap", *QUICK, "report=false")
-LANES = ("seed=0,1", "optimizer.learning_rate=1e-3,1e-2", "split.fold=0,2")
+LANES = ("seed=0,1", "training.optimizer.learning_rate=1e-3,1e-2", "split.fold=0,2")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_the_same_command_only_does_what_is_unfinished(swept, monkeypatch):
 
 def test_a_job_that_diverges_is_marked_and_the_others_go_on(tmp_path):
     write_table(tmp_path / "visits.csv", rows())
-    told = runner(tmp_path)("forecast", *MANY, "optimizer.learning_rate=1e-3,1e38,1e-2")
+    told = runner(tmp_path)("forecast", *MANY, "training.optimizer.learning_rate=1e-3,1e38,1e-2")
     assert told.code == 1
     assert told.out.splitlines()[-1].startswith("sweep: 2 of 3 jobs finished")
     states = {line["failed"] is None: line for line in lines(tmp_path)}
@@ -151,7 +151,7 @@ def test_a_fault_of_ours_in_a_group_is_no_reason_to_train_one_by_one(tmp_path, m
 
 def test_jobs_that_differ_in_no_result_are_one_run(tmp_path):
     write_table(tmp_path / "visits.csv", rows())
-    told = runner(tmp_path)("forecast", *MANY, "seed=0,1", "optimizer.checkpoint_seconds=5.0,20.0")
+    told = runner(tmp_path)("forecast", *MANY, "seed=0,1", "training.checkpoint_seconds=5.0,20.0")
     assert told.code == 0, told.err
     assert told.out.splitlines()[-1].startswith("sweep: 4 of 4 jobs finished")
     assert len(runs_of(tmp_path, "forecast")) == 2
@@ -170,7 +170,7 @@ def test_its_page_is_drawn_on_demand(swept):
     assert told.code == 0, told.err
     page = (sweep / "report.html").read_text()
     assert "8 of 8 jobs finished" in page
-    assert "optimizer.learning_rate" in page
+    assert "training.optimizer.learning_rate" in page
     run = runs_of(folder, "forecast")[0]
     told = call("report", f"run={run}")
     assert told.out.splitlines()[-1] == f"report: {run / 'report.html'}"
@@ -196,9 +196,9 @@ def test_jobs_that_take_turns_come_to_the_same(swept):
     ("mistake", "line"),
     [
         (
-            ("optimizer.lerning_rate=1e-3,1e-2",),
-            "error: no key 'optimizer.lerning_rate' in the config of this command; "
-            "did you mean 'optimizer.learning_rate'?",
+            ("training.optimizer.lerning_rate=1e-3,1e-2",),
+            "error: no key 'training.optimizer.lerning_rate' in the config of this command; "
+            "did you mean 'training.optimizer.learning_rate'?",
         ),
         (("seed=range(0)",), "error: the sweep has no jobs; give each key that is swept a value or more"),
         (

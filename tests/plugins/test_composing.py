@@ -22,7 +22,7 @@ def loaders():
     [
         ([["seed=0", "model.width=8"], ["seed=1", "model.width=8"], ["seed=1", "model.width=4"]], 1),
         ([["model=gru", "seed=0"], ["model=lstm", "seed=0"]], 2),
-        ([["optimizer.ema=null", "+x=3"], ["optimizer.ema=0.9", "+x=3"], ["optimizer.ema=0.9", "+x=4"]], 2),
+        ([["training.ema=null", "+x=3"], ["training.ema=0.9", "+x=3"], ["training.ema=0.9", "+x=4"]], 2),
         ([["data.targets=[MMSE]"], ["data.targets=[CDR]"]], 2),
     ],
 )
@@ -39,8 +39,8 @@ def test_it_composes_what_hydra_composes(loaders, jobs, anew, monkeypatch):
 
 def test_one_job_leaves_no_trace_in_the_next(loaders):
     _, quick, master = loaders
-    quick.load_sweep_config(master, ["seed=1"]).optimizer.batch = 99
-    assert quick.load_sweep_config(master, ["seed=2"]).optimizer.batch != 99
+    quick.load_sweep_config(master, ["seed=1"]).training.batch = 99
+    assert quick.load_sweep_config(master, ["seed=2"]).training.batch != 99
 
 
 def test_a_key_that_is_not_there_is_told_as_ever(loaders):

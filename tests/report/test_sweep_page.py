@@ -28,7 +28,7 @@ def rows(folder: Path, settings: int = 12) -> list[dict]:
             told = [
                 "+data.notes={a: 'b c'}",
                 f"model/head={head}",
-                f"optimizer.learning_rate={rate:.5g}",
+                f"training.optimizer.learning_rate={rate:.5g}",
                 f"seed={seed}",
             ]
             made.append({"job": len(made), "overrides": told, "value": value, "run": str(run), "failed": failed})
@@ -52,7 +52,7 @@ def test_the_page_is_whole_and_tells_all_of_it(tmp_path):
     assert words.count("the loss is <no> number") == len(failed)
     assert f"Device-seconds of {len(told)} jobs {10 * len(told)} Share of it compiling 15%" in words
     assert not re.findall(r"https?://|url\((?!#)", text)
-    assert {"parallel", "by-model/head", "by-optimizer.learning_rate"} <= {
+    assert {"parallel", "by-model/head", "by-training.optimizer.learning_rate"} <= {
         mark.split("-patch")[0].split("-figure")[0] for mark in page.ids if "figure_1" in mark
     }
 
@@ -68,7 +68,7 @@ def test_the_command_of_the_best_run_can_be_typed(tmp_path):
 def test_settings_stand_by_their_mean_over_seeds(tmp_path):
     told = rows(tmp_path)
     jobs = [sweep_page._job(row) for row in told if row["value"] is not None]
-    ranked = sweep_page.standings(jobs, ["model/head", "optimizer.learning_rate", "seed"])
+    ranked = sweep_page.standings(jobs, ["model/head", "training.optimizer.learning_rate", "seed"])
     assert [one.mean for one in ranked] == sorted(one.mean for one in ranked)
     assert len(ranked) == 12
     first = ranked[0]
@@ -93,7 +93,7 @@ def test_sweeps_with_little_to_draw(kind, tmp_path):
     if kind == "all failed":
         told = [row | {"value": None, "failed": "no room", "run": None} for row in told]
     if kind == "a key that some lack":
-        told[0]["overrides"].append("optimizer.dropout=0.3")
+        told[0]["overrides"].append("training.dropout=0.3")
     page, _ = drawn(tmp_path, told)
     assert "Prognax · sweep report" in page.words
 

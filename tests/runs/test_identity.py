@@ -69,8 +69,10 @@ def test_exactly_the_declared_settings_leave_the_hash(name):
         after = RunFolder.of(resolved(changed(config, key), fitted), "f").path.name
         assert (after == before) == free, f"{key} {'changes no result' if free else 'changes results'}"
         seen[free].append(key)
-    assert {"optimizer.cache_bytes", "optimizer.checkpoint_seconds", "optimizer.checkpoint_steps"} <= {*seen[True]}
-    assert {"seed", "optimizer.learning_rate", "split.fold", "data.targets", "optimizer.batch"} <= {*seen[False]}
+    assert {"training.cache_bytes", "training.checkpoint_seconds", "training.checkpoint_steps"} <= {*seen[True]}
+    assert {"seed", "training.optimizer.learning_rate", "split.fold", "data.targets", "training.batch"} <= {
+        *seen[False]
+    }
 
 
 def test_every_declared_setting_is_one_that_some_configuration_has():
@@ -96,7 +98,7 @@ def test_no_memory_or_checkpoint_setting_of_a_training_is_forgotten():
 
 def test_a_training_that_nothing_fitted_refers_to_is_no_part_of_the_run():
     base = {"experiment": "compare", "models": ["slope"], "fitted": {"slope": {"drifts": True}}, "runs": "r"}
-    assert identity(base | {"optimizer": {"steps": 1}}) == identity(base | {"optimizer": {"steps": 2}})
+    assert identity(base | {"training": {"steps": 1}}) == identity(base | {"training": {"steps": 2}})
     assert identity({"model": {"training": {"steps": 1}}}) != identity({"model": {"training": {"steps": 2}}})
 
 

@@ -32,11 +32,11 @@ ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 300  # s
 STEPS, HALF = 20, 10
 SETTINGS = (
-    "optimizer.batch=8",
-    f"optimizer.steps={STEPS}",
-    f"optimizer.round={HALF}",
-    "optimizer.dropout=0.2",
-    "optimizer.checkpoint_seconds=0.0",
+    "training.batch=8",
+    f"training.steps={STEPS}",
+    f"training.eval_every={HALF}",
+    "training.dropout=0.2",
+    "training.checkpoint_seconds=0.0",
 )
 SMALL = {
     "gru": ("model.head.cell.features=8",),

@@ -10,7 +10,7 @@ from framework.data.batches.batch import Loader
 from framework.data.queries.layout import layout
 from framework.errors import UserError
 from framework.train.gradients import Accumulated
-from framework.train.memory import Economy
+from framework.train.memory import MemoryOptions
 from tests.cohorts import examples
 from tests.contracts.recipes import forecaster
 
@@ -31,7 +31,11 @@ def made(tmp_path_factory):
 def recipe():
     """A CNN and a GRU; gradients as they come, for their clipping hides their length."""
     return forecaster(
-        "cnn_gru", "model.encoder.width=4", "optimizer.clip=1e9", "optimizer.dropout=0.0", "model.augment=null"
+        "cnn_gru",
+        "model.encoder.width=4",
+        "training.optimizer.max_grad_norm=1e9",
+        "training.dropout=0.0",
+        "model.augment=null",
     )
 
 
@@ -90,15 +94,15 @@ def test_parts_add_up_to_the_whole(made, recipe, plain):
     close(members, plain[1])
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 99])
-def test_activations_made_again_are_the_same(made, recipe, batch, plain, at_once):
-    loss, members = stepped(made, recipe, batch, economy=Economy("float32", at_once))
+@pytest.mark.parametrize("remat_chunk", [1, 3, 99])
+def test_activations_made_again_are_the_same(made, recipe, batch, plain, remat_chunk):
+    loss, members = stepped(made, recipe, batch, memory=MemoryOptions("float32", remat_chunk))
     assert loss == pytest.approx(plain[0], rel=1e-5)
     close(members, plain[1])
 
 
 def test_encoders_in_fewer_bits_leave_parameters_and_loss_in_float32(made, recipe, batch, plain):
-    loss, members = stepped(made, recipe, batch, economy=Economy("bfloat16", None))
+    loss, members = stepped(made, recipe, batch, memory=MemoryOptions("bfloat16", None))
     assert loss != plain[0]
     assert loss == pytest.approx(plain[0], rel=2e-2)
     assert jax.tree.structure(members) == jax.tree.structure(plain[1])
@@ -107,16 +111,16 @@ def test_encoders_in_fewer_bits_leave_parameters_and_loss_in_float32(made, recip
 
 
 def test_the_encoders_compute_in_the_type_they_are_told(made, recipe, batch):
-    def types(economy) -> set[str]:
-        program = replace(recipe._program(made.layout), economy=economy)
+    def types(memory) -> set[str]:
+        program = replace(recipe._program(made.layout), memory=memory)
         traced = jax.make_jaxpr(program.advance)(*arguments(made, recipe, program), batch)
         return {kind for kind in ("f32", "bf16") if f"{kind}[" in str(traced)}
 
-    assert types(Economy("float32", None)) == {"f32"}
-    assert types(Economy("bfloat16", None)) == {"f32", "bf16"}
+    assert types(MemoryOptions("float32", None)) == {"f32"}
+    assert types(MemoryOptions("bfloat16", None)) == {"f32", "bf16"}
 
 
-@pytest.mark.parametrize(("compute", "at_once"), [("float16", None), ("float32", 0)])
-def test_an_economy_that_cannot_be_is_refused(compute, at_once):
-    with pytest.raises(UserError, match=r"optimizer\.economy"):
-        Economy(compute, at_once)
+@pytest.mark.parametrize(("compute_dtype", "remat_chunk"), [("float16", None), ("float32", 0)])
+def test_memory_options_that_cannot_be_is_refused(compute_dtype, remat_chunk):
+    with pytest.raises(UserError, match=r"training\.memory"):
+        MemoryOptions(compute_dtype, remat_chunk)

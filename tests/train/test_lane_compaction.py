@@ -19,7 +19,7 @@ COUNT = 5
 @pytest.fixture
 def study(trend):
     """Members of which all but the third and fifth stop at once: at a rate of 0 nothing gets better."""
-    learner = recipe(steps=16, round=2, patience=2, dropout=0.3)
+    learner = recipe(steps=16, eval_every=2, patience=2, dropout=0.3)
     alike = jax.tree.map(lambda x: jnp.broadcast_to(x, (COUNT, *x.shape)), learner.training.dynamic(1))
     rates = jnp.array([0.0, 0.0, 0.02, 0.0, 0.02])
     splits, keys = [thirds(m % 3) for m in range(COUNT)], jax.random.split(jax.random.key(1), COUNT)

@@ -15,6 +15,7 @@ from framework.forecast.deep.forecaster import Deep
 from framework.forecast.predict import answers
 from framework.train.loop import Training
 from framework.train.member_batches import Feed
+from framework.train.optimizer import AdamW
 from framework.types import LEVELS
 from tests.contracts.recipes import forecaster
 from tests.train.conftest import thirds
@@ -22,7 +23,7 @@ from tests.train.conftest import thirds
 KEY = jax.random.key(0)
 POINT = len(LEVELS)  # behind the quantiles
 # one program for most of the tests: what is compiled depends on these
-SMALL = ("model.head.cell.features=8", "optimizer.steps=12", "optimizer.round=2", "optimizer.checkpoint_seconds=0.0")
+SMALL = ("model.head.cell.features=8", "training.steps=12", "training.eval_every=2", "training.checkpoint_seconds=0.0")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,15 +35,17 @@ def programs():
         new = make(self, layout, learnt)
         for name in ("advance", "losses", "forecast"):
             vars(new)[name] = getattr(new, name)  # what is compiled is kept for one and the same method
-        return made.setdefault((layout, new.targets, new.optimizer, new.gradients, new.economy, new.average), new)
+        return made.setdefault((layout, new.targets, new.optimizer, new.gradients, new.memory, new.average), new)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Deep, "_program", shared)
         yield
 
 
-def recipe(**optimizer):
-    return forecaster("gru", *SMALL, *(f"optimizer.{name}={value}" for name, value in optimizer.items()))
+def recipe(**settings):
+    optimizer = {field.name for field in dataclasses.fields(AdamW)}
+    overrides = [f"{'optimizer.' if name in optimizer else ''}{name}={value}" for name, value in settings.items()]
+    return forecaster("gru", *SMALL, *(f"training.{override}" for override in overrides))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +67,7 @@ def error(fitted, examples, split) -> float:
 
 def test_it_learns_a_trend(trend, split):
     rows = []
-    learner = recipe(steps=200, round=25, learning_rate=0.02, dropout=0.0, batch=16)
+    learner = recipe(steps=200, eval_every=25, learning_rate=0.02, dropout=0.0, batch=16)
     learnt = error(learner.fit(trend, split, KEY, log=rows.append), trend, split)
     carried = error(forecaster("last_visit").fit(trend, split, KEY), trend, split)
     assert learnt < carried / 5
@@ -74,7 +77,7 @@ def test_it_learns_a_trend(trend, split):
 
 def test_patience_stops_each_member_by_itself(trend):
     """At a learning rate of 0 nothing ever improves upon the first round; at another the run goes on."""
-    still = recipe(steps=30, round=2, patience=3, learning_rate=0.02, dropout=0.0)
+    still = recipe(steps=30, eval_every=2, patience=3, learning_rate=0.02, dropout=0.0)
     two = jax.tree.map(lambda x: jnp.stack([x, x]), still.training.dynamic(1))
     two = dataclasses.replace(two, learning_rate=jnp.array([0.0, 0.02]))
     rows, splits = [], [thirds(0), thirds(0)]
@@ -87,7 +90,7 @@ def test_patience_stops_each_member_by_itself(trend):
 
 def test_what_is_kept_is_the_best_round_not_the_last(trend, split):
     rows = []
-    wild = recipe(steps=40, round=2, patience=4, learning_rate=0.5, dropout=0.0)
+    wild = recipe(steps=40, eval_every=2, patience=4, learning_rate=0.5, dropout=0.0)
     fitted = wild.fit(trend, split, KEY, log=rows.append)
     best = min(row["validation"] for row in rows)
     assert best < rows[-1]["validation"], "a learning rate this high must overshoot for this test to say anything"
@@ -174,7 +177,7 @@ def test_a_loss_that_is_no_number_names_step_and_subjects_and_leaves_the_last_ch
     names = ", ".join(trend.subjects[row] for row in rows)
     with monkeypatch.context() as patch:
         spoil(patch, rows[:1])
-        with pytest.raises(UserError, match=f"not finite at step 3, on subjects {names}; lower optimizer") as raised:
+        with pytest.raises(UserError, match=f"not finite at step 3, on subjects {names}; lower training") as raised:
             learner.fit(trend, split, KEY, folder=tmp_path / "run")
     assert "\n" not in str(raised.value)
     steps = []
@@ -185,7 +188,7 @@ def test_a_loss_that_is_no_number_names_step_and_subjects_and_leaves_the_last_ch
 
 def test_a_step_whose_loss_is_no_number_changes_nothing(trend, split):
     """Within the program, so that the steps after it in a round start from healthy parameters."""
-    learner = recipe(round=1, steps=5)
+    learner = recipe(eval_every=1, steps=5)
     program, feed = learner._program(trend.layout), Feed(Loader(trend), [split], KEY[None], 4, 2)
     batches = next(feed.training(2))
     tables = spoilt(feed.tables, sorted(set(feed.rows(1, 0)) - set(feed.rows(0, 0))))
@@ -226,7 +229,7 @@ def test_sigterm_ends_after_a_checkpoint_and_the_run_goes_on_from_there(trend, s
 
 def test_what_forecasts_is_the_moving_average(trend, split):
     """Without validation the last state is kept: the average of the plain run's own parameters, step by step."""
-    still, averaging = recipe(round=1, steps=5), recipe(round=1, steps=5, ema=0.5)
+    still, averaging = recipe(eval_every=1, steps=5), recipe(eval_every=1, steps=5, ema=0.5)
     subjects = thirds(0, validation=False)
     program, feed = still._program(trend.layout), Feed(Loader(trend), [subjects], KEY[None], 4, 1)
     fitted = averaging.fit(trend, subjects, KEY)
@@ -255,22 +258,26 @@ def test_nothing_to_learn_from_or_to_judge_by_is_told_before_training(trend, spl
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"batch": 0}, "optimizer.batch"),
-        ({"steps": 0}, "optimizer.steps"),
-        ({"round": 0}, "optimizer.round"),
-        ({"patience": 0}, "optimizer.patience"),
-        ({"dropout": 1.0}, "optimizer.dropout"),
-        ({"dropout": -0.1}, "optimizer.dropout"),
-        ({"clip": 0.0}, "optimizer.clip"),
-        ({"accumulate": 0}, "optimizer.accumulate"),
+        ({"batch": 0}, "training.batch"),
+        ({"steps": 0}, "training.steps"),
+        ({"eval_every": 0}, "training.eval_every"),
+        ({"patience": 0}, "training.patience"),
+        ({"dropout": 1.0}, "training.dropout"),
+        ({"dropout": -0.1}, "training.dropout"),
+        ({"accumulate": 0}, "training.accumulate"),
         ({"accumulate": 99}, "no more than batch=4"),
-        ({"ema": 1.0}, "optimizer.ema"),
-        ({"checkpoint_steps": 0}, "optimizer.checkpoint_steps"),
+        ({"ema": 1.0}, "training.ema"),
+        ({"checkpoint_steps": 0}, "training.checkpoint_steps"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes, complaint):
     with pytest.raises(UserError, match=complaint):
         dataclasses.replace(recipe().training, **changes)
+
+
+def test_a_gradient_norm_of_nothing_is_refused():
+    with pytest.raises(UserError, match=r"training\.optimizer\.max_grad_norm is 0.0; expected a gradient norm above 0"):
+        dataclasses.replace(recipe().training.optimizer, max_grad_norm=0.0)
 
 
 def test_target_weights_are_one_a_target():

@@ -37,7 +37,7 @@ def test_devices_share_batches_and_under_fsdp_parameters(eight):
     assert told["data"]["batch"] == told["fsdp"]["batch"] == 1 / 8
     assert told["data"]["state"] == 1
     assert 1 / 8 <= told["fsdp"]["state"] < 1 / 4, "most parameters have an axis that divides by eight"
-    assert "optimizer.batch=12 is not divisible by 8 devices" in told["data"]["refused"]
+    assert "training.batch=12 is not divisible by 8 devices" in told["data"]["refused"]
 
 
 class Four(FullyShardedDataParallel):
@@ -49,9 +49,9 @@ class Four(FullyShardedDataParallel):
 @pytest.mark.parametrize(
     ("batch", "parts", "told"),
     [
-        (30, 1, "optimizer.batch=30 is not divisible by 4 devices; use optimizer.batch=28 or 32"),
-        (3, 1, "optimizer.batch=3 is not divisible by 4 devices; use optimizer.batch=4"),
-        (12, 2, "optimizer.batch=12 in 2 parts is not divisible by 4 devices; use optimizer.batch=8 or 16"),
+        (30, 1, "training.batch=30 is not divisible by 4 devices; use training.batch=28 or 32"),
+        (3, 1, "training.batch=3 is not divisible by 4 devices; use training.batch=4"),
+        (12, 2, "training.batch=12 in 2 parts is not divisible by 4 devices; use training.batch=8 or 16"),
     ],
 )
 def test_a_batch_that_cannot_be_shared_is_refused_with_the_sizes_that_can(batch, parts, told):

@@ -7,10 +7,10 @@ import optax
 import pytest
 
 from framework.errors import UserError
-from framework.train.optimizer import AdamW, Constant, Cosine, TracedHyperparameters, Trapezoid, averaged
+from framework.train.optimizer import AdamWUpdate, Constant, Cosine, TracedHyperparameters, Trapezoid, averaged
 
 WARMUP, STEPS, SPEED, DECAY, CLIP = 5, 40, 0.02, 0.3, 0.7
-OURS = AdamW(WARMUP, STEPS, Cosine(0.05))
+OURS = AdamWUpdate(WARMUP, STEPS, Cosine(0.05))
 
 
 def dynamic(speed=SPEED, decay=DECAY):
@@ -36,7 +36,7 @@ def test_the_schedule_has_the_values_it_says():
 
 
 def test_without_warm_up_it_starts_at_full_speed():
-    assert float(AdamW(0, STEPS, Cosine(0.05)).rate(jnp.asarray(0), dynamic())) == pytest.approx(SPEED)
+    assert float(AdamWUpdate(0, STEPS, Cosine(0.05)).rate(jnp.asarray(0), dynamic())) == pytest.approx(SPEED)
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,16 @@ from framework.data.splits.split import Split
 from framework.errors import UserError
 from framework.nn.encoders.autoencoder import Convolutional, Decoder, Variational
 from framework.nn.encoders.plain import Plain
-from framework.train.reconstruction import Pretraining, Reconstruction, Shelf
+from framework.train.reconstruction import CosineAdamW, Pretraining, Reconstruction, Shelf
 
 pytestmark = pytest.mark.long
 
 KEY = jax.random.key(0)
 ORDER = np.arange(16)
 SPLIT = Split(ORDER < 10, (ORDER >= 10) & (ORDER < 13), ORDER >= 13)
-SHORT = Pretraining(0.01, 0.0, 0.0, batch=8, steps=8, round=4, patience=9, warmup=2, clip=1.0, cache_bytes=1 << 20)
-LONG = dataclasses.replace(SHORT, steps=150, round=50)
+ADAM = CosineAdamW(learning_rate=0.01, weight_decay=0.0, max_grad_norm=1.0, warmup=2)
+SHORT = Pretraining(ADAM, 0.0, batch=8, steps=8, eval_every=4, patience=9, cache_bytes=1 << 20)
+LONG = dataclasses.replace(SHORT, steps=150, eval_every=50)
 RECIPE = Reconstruction(partial(Convolutional, [4, 8], 4), None, partial(Decoder, [8, 4]), SHORT)
 
 
@@ -154,7 +155,7 @@ def test_what_memory_holds_changes_no_encoder(cohort):
 
 
 def test_it_stops_when_validation_gets_no_better(cohort):
-    still = dataclasses.replace(LONG, learning_rate=0.0, patience=2, round=3)
+    still = dataclasses.replace(LONG, optimizer=dataclasses.replace(ADAM, learning_rate=0.0), patience=2, eval_every=3)
     found = dataclasses.replace(RECIPE, training=still).fit(cohort, "slice", SPLIT, KEY)
     assert found.steps == 9
 
@@ -183,8 +184,9 @@ def test_mistakes_are_told_before_training(cohort):
         dataclasses.replace(RECIPE, encoder=None)
     with pytest.raises(UserError, match=r"solid: .*at least 16 voxels"):
         dataclasses.replace(RECIPE, encoder=partial(Plain, [4] * 4, 2, 6)).fit(cohort, "solid", SPLIT, KEY)
-    with pytest.raises(UserError, match=r"optimizer\.batch is 0"):
+    with pytest.raises(UserError, match=r"training\.batch is 0"):
         dataclasses.replace(SHORT, batch=0)
-    wild = dataclasses.replace(RECIPE, training=dataclasses.replace(SHORT, learning_rate=1e30))
+    fast = dataclasses.replace(ADAM, learning_rate=1e30)
+    wild = dataclasses.replace(RECIPE, training=dataclasses.replace(SHORT, optimizer=fast))
     with pytest.raises(UserError, match=r"slice: the loss is not finite"):
         wild.fit(cohort, "slice", SPLIT, KEY)

@@ -49,7 +49,7 @@ class Deep(Forecaster):
     the scans it is trained on; `fusion` brings the embeddings of a visit together. Encoders start from those of the
     run `pretrained`, None for afresh; `frozen` ones learn no more, and encode each scan once. `ordinal` forecasts
     targets whose levels are ordered by cumulative logits. The network counts time in `unit` years, and
-    drops entries of tokens at `token_dropout` times `optimizer.dropout`. It does not see the variables and modalities
+    drops entries of tokens at `token_dropout` times `training.dropout`. It does not see the variables and modalities
     named `hidden`.
     """
 

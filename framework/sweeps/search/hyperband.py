@@ -57,7 +57,7 @@ class Fidelity:
             raise UserError(f"hydra.sweeper.fidelity: no {unknown[0]!r}; it takes {', '.join(names)}")
         if absent := [name for name in ("key", "least", "most") if settings.get(name) is None]:
             raise UserError(
-                f"hydra.sweeper.fidelity needs {absent[0]!r}; for example key=optimizer.steps least=50 most=450"
+                f"hydra.sweeper.fidelity needs {absent[0]!r}; for example key=training.steps least=50 most=450"
             )
         for name in ("least", "most", "factor"):
             if not isinstance(settings[name], int):

@@ -15,7 +15,7 @@ from optuna.distributions import (
 
 from framework.errors import UserError
 
-EXAMPLE = "optimizer.learning_rate='tag(log, interval(1e-4, 1e-2))'"
+EXAMPLE = "training.optimizer.learning_rate='tag(log, interval(1e-4, 1e-2))'"
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_batches_end_where_trials_do():
 @pytest.mark.parametrize(
     ("told", "line"),
     [
-        ({}, "hydra.sweeper.fidelity needs 'least'; for example key=optimizer.steps least=50 most=450"),
+        ({}, "hydra.sweeper.fidelity needs 'least'; for example key=training.steps least=50 most=450"),
         ({"least": 1, "most": 2}, "expected most to be at least factor=3 times least, and least above 0"),
         ({"least": 0, "most": 9}, "expected most to be at least"),
         ({"least": 1.5, "most": 9}, "hydra.sweeper.fidelity.least is 1.5; expected an integer"),

@@ -46,7 +46,10 @@ def test_samples_name_every_option():
 @pytest.mark.parametrize(
     ("told", "line"),
     [
-        (["a=1"], "nothing to search; give at least one key a range or a choice, such as optimizer.learning_rate="),
+        (
+            ["a=1"],
+            "nothing to search; give at least one key a range or a choice, such as training.optimizer.learning_rate=",
+        ),
         (["a=interval(3,1)"], "a: interval(3, 1) is empty; expected the smaller number first"),
         (["a=tag(log,interval(0,1))"], "a: an interval from 0 has no logarithm; begin it above 0"),
         (["a=tag(lgo,interval(1,2))"], "a: no tag 'lgo'; an interval takes the tag log alone"),
