@@ -96,25 +96,25 @@ def cohort(store: Path) -> dict | None:
 class StoreCommand:
     """A command that writes a cohort: the state before it, the command, and the states allowed after a kill."""
 
-    def __init__(self, folder: Path, existing: str):
+    def __init__(self, folder: Path, if_exists: str):
         folder.mkdir()
-        self.existing, self._store = existing, folder / "here" / "c"
+        self.if_exists, self._store = if_exists, folder / "here" / "c"
         self._first, self._second = stamped_reader(folder), stamped_reader(folder, "more")
         self._before, self._after = (folder / name / "c" for name in ("before", "after"))
         run_in_child(lambda: self._make(self._first, self._before))
-        run_in_child(lambda: self._make(self._first, self._after) if existing == "append" else None)
+        run_in_child(lambda: self._make(self._first, self._after) if if_exists == "append" else None)
         run_in_child(lambda: self._make(self._second, self._after))
         self.whole = {
             name: run_in_child(lambda at=at: cohort(at))[1] for name, at in vars(self).items() if name[1:] in STATES
         }
 
     def _make(self, source: RandomSubjects, store: Path) -> None:
-        ingest(source, str(store), self.existing if exists(str(store)) else "refuse")
+        ingest(source, str(store), self.if_exists if exists(str(store)) else "refuse")
 
     def reset(self) -> None:
         """Restore the state before the command."""
         shutil.rmtree(self._store.parent, ignore_errors=True)
-        if self.existing == "refuse":
+        if self.if_exists == "refuse":
             self._store.parent.mkdir(parents=True)
         else:
             shutil.copytree(self._before.parent, self._store.parent)
@@ -125,7 +125,7 @@ class StoreCommand:
 
     def again(self) -> None:
         """Run the command again; if it had finished, it may refuse."""
-        done = self.existing != "overwrite" and cohort(self._store) == self.whole["_after"]
+        done = self.if_exists != "overwrite" and cohort(self._store) == self.whole["_after"]
         try:
             self.do()
         except UserError:
@@ -135,7 +135,7 @@ class StoreCommand:
     def sound(self) -> bool:
         """Whether nothing was lost by a kill."""
         found = cohort(self._store)
-        return found == self.whole["_after"] or found == (None if self.existing == "refuse" else self.whole["_before"])
+        return found == self.whole["_after"] or found == (None if self.if_exists == "refuse" else self.whole["_before"])
 
     def equal(self) -> bool:
         """Whether the result is that of an undisturbed command, without further files."""

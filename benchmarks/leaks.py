@@ -139,7 +139,7 @@ def planted() -> dict[str, dict]:
         found = sorted({leak.name for leak in leaks(plants.Own(**plant), plants.study(), plants.split(), KEY)})
         arguments = ", ".join(f"{key}={value}" for key, value in plant.items())
         cases[f"planted, {name} ({arguments})"] = {"found": found, "inside": found == [name]}
-    for kind, name in (("person", "two ids"), ("scan", "duplicate voxels")):
+    for kind, name in (("person", "two_ids"), ("scan", "duplicate_voxels")):
         study = plants.study(made=twin(kind))
         found = sorted({leak.name for leak in leaks(LastVisit(True), study, plants.split(), KEY)})
         cases[f"planted, {name}"] = {"found": found, "inside": found == [name]}

@@ -86,7 +86,7 @@ def measure(folder: Path, count: int = COUNT) -> dict[str, dict]:
         if not whole.exists():
             ingest(source, str(whole))
             if together == 1:
-                ingest(stamped_reader(folder, "more"), str(whole), existing="append")
+                ingest(stamped_reader(folder, "more"), str(whole), if_exists="append")
         use = partial(read, source=source)
         found[name] = damage.trials(whole, count, use, folder / f"faults-{together}", pick, store=True)
     return found

@@ -68,7 +68,7 @@ CALLS: Mapping[str, dict[str, Any]] = {  # targets, with arguments that would do
     "framework.report.page.build": {"folder": "{victim}"},
     "framework.data.cohort.store.atomic.discard": {"path": "{victim}"},
     "framework.data.cohort.store.writing.write": {"path": "{victim}", "schema": None, "subjects": []},
-    "framework.data.ingest.base.ingest": {"reader": None, "store": "{victim}", "existing": "overwrite"},
+    "framework.data.ingest.base.ingest": {"reader": None, "store": "{victim}", "if_exists": "overwrite"},
     "framework.data.ingest.table.Table": {"path": "/etc/passwd", "subject": "x", "time": {}},
     "framework.nn.heads.mean_pool.MeanPool": {"features": 3},
     "framework.nn.heads.gru.GRU": {"features": 3},

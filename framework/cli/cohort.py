@@ -16,7 +16,7 @@ def ingest_cohort(config: DictConfig) -> None:
     """Write the cohort of `config.data`, print its ledger's summary, and verify it."""
     store = config.data.store
     counter = (lambda number: print(f"\rsubject {number} ", end="", file=sys.stderr)) if sys.stderr.isatty() else None
-    ingest(instantiate(config.data.reader, _convert_="all"), store, config.existing, counter)
+    ingest(instantiate(config.data.reader, _convert_="all"), store, config.if_exists, counter)
     print(Ledger.read(f"{store}/{LEDGER}").summary())
     print(f"store:  {store}\nledger: {store}/{LEDGER}")
     verify_cohort(config)
@@ -29,7 +29,7 @@ def verify_cohort(config: DictConfig) -> None:
     for problem in problems:
         print(problem)
     if problems:
-        raise UserError(f"{store} has {len(problems)} faults, listed above; re-ingest it with existing=overwrite")
+        raise UserError(f"{store} has {len(problems)} faults, listed above; re-ingest it with if_exists=overwrite")
     print("verify: every scan and table is as it was written, and every source file as it was read")
 
 

@@ -31,7 +31,7 @@ class ModelConfigs:
         shared = [
             override
             for override in HydraConfig.get().overrides.task
-            if not override.lstrip("+~").startswith(("model", "settings", "repeats", "fewer"))
+            if not override.lstrip("+~").startswith(("model", "repeats"))
         ]
         if name in REFERENCES:  # they have no settings, and an experiment may set parts that they lack
             shared = []
@@ -64,5 +64,5 @@ def _overrides_for(name: str) -> list[str]:
         return [f"model={name}"]
     if name in heads:
         return ["model=deep", f"model/head={name}"]
-    suggestion = suggest(name, [*models, *heads], "choose one, or define it in settings")
+    suggestion = suggest(name, [*models, *heads], "choose one, or define it in model_overrides")
     raise UserError(f"no model or head is called {name!r}; {suggestion} Available: {', '.join([*models, *heads])}")

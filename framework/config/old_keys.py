@@ -8,6 +8,10 @@ from framework.errors import UserError
 OLD_KEYS: Mapping[str, str] = {  # by dotted key; `*` stands for all before the last part
     "action": "the command experiments.verify",
     "ask": "task",
+    "fewer": "repeats_per_model",
+    "settings": "model_overrides",
+    "accept": "allow_leaks",
+    "existing": "if_exists",
     "optimizer.learning_rate": "training.optimizer.learning_rate",
     "optimizer.weight_decay": "training.optimizer.weight_decay",
     "optimizer.warmup": "training.optimizer.warmup",
@@ -26,6 +30,14 @@ OLD_KEYS: Mapping[str, str] = {  # by dotted key; `*` stands for all before the 
 }
 OLD_VALUES: Mapping[str, Mapping[str, str]] = {  # by the dotted key of today
     "task": {"later": "future_visits", "next": "next_visit", "now": "current_visit", "ahead": "unlabelled"},
+    "allow_leaks": {
+        "two ids": "two_ids",
+        "duplicate voxels": "duplicate_voxels",
+        "near duplicates": "near_duplicates",
+        "later visits": "later_visits",
+        "later labels": "later_labels",
+        "visit count": "visit_count",
+    },
 }
 
 

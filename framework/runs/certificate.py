@@ -76,16 +76,20 @@ def write(certificate: Mapping, subjects: Sequence[str], repeats: Repeats, run: 
         rows.writerows(zip(map(quoted, subjects), *columns, strict=True))
 
 
-def raise_on_leaks(run: Path, accepted: Sequence[str]) -> None:
-    """Raise UserError where a check of the certificate failed, unless all failures are `accepted` by name."""
-    unknown = sorted(set(accepted) - set(MEANINGS))
+def raise_on_leaks(run: Path, allowed: Sequence[str]) -> None:
+    """Raise UserError where a check of the certificate failed, unless all its leaks are `allowed` by their ids."""
+    unknown = sorted(set(allowed) - set(MEANINGS))
     if unknown:
-        raise UserError(f"accept names {unknown[0]!r}, which is not a leak; expected names of {list(MEANINGS)}")
+        raise UserError(f"allow_leaks: got {unknown[0]!r}, which is not a leak; expected ids of {list(MEANINGS)}")
     failed = [check for check in json.loads((run / FILE).read_text())["checks"] if not check["holds"]]
-    failed = [check for check in failed if not set(check["leaks"]) <= set(accepted)]
+    failed = [check for check in failed if not set(check["leaks"]) <= set(allowed)]
     if failed:
         findings = "; ".join(f"{check['name']}: {check['found']}" for check in failed)
-        raise UserError(f"{run / FILE} has failed checks: {findings}; fix the design, or accept them with accept=[...]")
+        ids = sorted({leak for check in failed for leak in check["leaks"]} | set(allowed))
+        raise UserError(
+            f"{run / FILE} has failed checks: {findings}; fix the design, or allow the leaks: "
+            f"'allow_leaks=[{','.join(ids)}]'"
+        )
 
 
 def _check_entry(name: str, leaks: Sequence[Leak], passed: str) -> dict:
@@ -102,12 +106,13 @@ def _split_checks(examples: Examples, train_examples: Examples, splits: list[Spl
         ("duplicate voxels", "no two subjects in different roles share a scan"),
         ("near duplicates", f"no two subjects in different roles are as similar as altered copies: {compared}"),
     ):
-        yield _check_entry(name, [leak_of[name]] if name in leak_of else [], passed)
+        found = leak_of.get(name.replace(" ", "_"))
+        yield _check_entry(name, [] if found is None else [found], passed)
     query, visit = examples.eval_queries.query, examples.eval_queries.visit
     events = bool(examples.layout.events)  # queried at the origin itself
     early = np.asarray(query.valid) & (visit < query.origin + (examples.task != "current_visit" and not events))
     yield _check_entry(
-        "queries", [Leak("later visits", f"{early.sum()} queries")] if early.any() else [], _describe_queries(examples)
+        "queries", [Leak("later_visits", f"{early.sum()} queries")] if early.any() else [], _describe_queries(examples)
     )
     if train_examples is not examples and examples.about is not None:
         late = train_examples.cohort.valid & examples.about

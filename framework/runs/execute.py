@@ -46,16 +46,16 @@ def single_split_job(
 def compare(config: DictConfig) -> RunValue:
     """Fit several forecasters and both reference forecasts on the same folds; return the best mean validation loss."""
     use_compilation_cache()
-    names, settings = list(dict.fromkeys([*REFERENCES, *config.models])), config.settings or {}
-    unknown = sorted(set(settings) - set(names))
+    names, overrides = list(dict.fromkeys([*REFERENCES, *config.models])), config.model_overrides or {}
+    unknown = sorted(set(overrides) - set(names))
     if unknown:
         raise UserError(
-            f"settings names {unknown[0]!r}, which is not in models={list(config.models)}; add or remove it"
+            f"model_overrides names {unknown[0]!r}, which is not in models={list(config.models)}; add or remove it"
         )
     for name in names:
         require_file_name(name, "a model")
     configs = ModelConfigs(config.trust)
-    models = {name: configs.compose_model(name, settings.get(name, ())) for name in names}
+    models = {name: configs.compose_model(name, overrides.get(name, ())) for name in names}
     repeats = range(config.repeats)
     plan = lambda splitter, cohort: [splitter.splits(cohort, repeat) for repeat in repeats]  # noqa: E731
     return run_job(Job.of(config, models, plan, save_models=False, repeats_per_model=_repeats_per_model(config, names)))
@@ -63,12 +63,14 @@ def compare(config: DictConfig) -> RunValue:
 
 def _repeats_per_model(config: DictConfig, names: Sequence[str]) -> dict[str, int]:
     """Return the number of repeats of each model that has fewer. Raise UserError for an unknown model or number."""
-    counts = dict(config.fewer or {})
+    counts = dict(config.repeats_per_model or {})
     for name, count in counts.items():
         if name not in names:
-            raise UserError(f"fewer names {name!r}, which is not in models={list(config.models)}; add or remove it")
+            raise UserError(
+                f"repeats_per_model names {name!r}, which is not in models={list(config.models)}; add or remove it"
+            )
         if not 1 <= count <= config.repeats:
-            raise UserError(f"fewer.{name} is {count}; expected 1 to repeats={config.repeats}")
+            raise UserError(f"repeats_per_model.{name} is {count}; expected 1 to repeats={config.repeats}")
     return counts
 
 
@@ -89,7 +91,7 @@ def run_job(job: Job, quiet: bool = False, **facts: object) -> RunValue:
     if not quiet:
         print(as_text(leaderboard.read(job.folder.path)[0]))
         print(report_location(job.folder.path))
-    raise_on_leaks(job.folder.path, job.config.accept)
+    raise_on_leaks(job.folder.path, job.config.allow_leaks)
     return RunValue.of(job.objective, job.folder.path)
 
 

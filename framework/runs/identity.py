@@ -16,7 +16,7 @@ IRRELEVANT_KEYS = {
     "hosts": "which computers share the work",
     "report": "whether the page is drawn at once",
     "tracking": "further places to which results are copied",
-    "accept": "the exit code of a finished run",
+    "allow_leaks": "the exit code of a finished run",
     "*.cache_bytes": "how many prepared scans stay in memory",
     "*.checkpoint_seconds": "how much work a killed run loses",
     "*.checkpoint_steps": "how much work a killed run loses",
@@ -35,7 +35,7 @@ COMPOSED_KEYS = {
     "model": "the model under study",
     "training": "training of the models that refer to it",
     "mesh": "devices of the trainings that refer to it",
-    "settings": "overrides from which models are composed",
+    "model_overrides": "overrides from which models are composed",
 }
 # Files of folds and runs of pretraining, read while fitting: their contents count, not their paths.
 FILE_KEYS = ("split.path", "*.pretrained")

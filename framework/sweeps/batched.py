@@ -257,7 +257,7 @@ def _finish_job(job: Job, member: Fitted | UserError) -> Value:
                 raise member
             references = {name: job.fit_and_test(name) for name in job.forecasters if name != job.studied}
             job.finish({**references, job.studied: job.test(job.studied, [member])})
-        raise_on_leaks(job.folder.path, job.config.accept)
+        raise_on_leaks(job.folder.path, job.config.allow_leaks)
         return RunValue.of(job.objective, job.folder.path)
     except Exception as error:  # recorded in its folder by `track_status`; the other jobs go on
         return error

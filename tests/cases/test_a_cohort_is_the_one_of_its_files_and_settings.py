@@ -49,7 +49,7 @@ def refused(told, *words: str) -> None:
     assert told.code == 1
     assert told.out == ""
     (line,) = [line for line in told.err if line.startswith("error: ")]
-    for word in (*words, "data.store=", "existing=overwrite"):
+    for word in (*words, "data.store=", "if_exists=overwrite"):
         assert word in line
 
 
@@ -159,9 +159,9 @@ def test_a_second_writer_is_refused_in_one_line_and_writes_nothing(tmp_path):
     first, second = reader(write(tmp_path / "a.csv", "A", 1)), reader(write(tmp_path / "b.csv", "B", 500))
     store = str(tmp_path / "c")
     with exclusive(store):
-        for existing in ("refuse", "append", "overwrite"):
+        for if_exists in ("refuse", "append", "overwrite"):
             with pytest.raises(UserError, match="another process is writing to"):
-                ingest(second, store, existing)
+                ingest(second, store, if_exists)
     assert not (tmp_path / "c").exists()
     made = ingest(first, store)
     with exclusive(store):
@@ -176,7 +176,7 @@ def test_another_folder_of_the_user_is_never_removed(tmp_path):
     first = reader(write(tmp_path / "a.csv", "A", 1))
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "thesis.doc").touch()
-    for existing in ("refuse", "append", "overwrite"):
+    for if_exists in ("refuse", "append", "overwrite"):
         with pytest.raises(UserError, match="other files"):
-            ingest(first, str(tmp_path / "c"), existing)
+            ingest(first, str(tmp_path / "c"), if_exists)
     assert (tmp_path / "c" / "thesis.doc").exists()

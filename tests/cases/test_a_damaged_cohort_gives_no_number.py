@@ -131,11 +131,11 @@ def test_a_cohort_without_digests_is_refused_with_the_command_that_writes_it_ane
     file = store / "manifest.json"
     told = json.loads(file.read_text())["manifest"]
     file.write_text(json.dumps(told))
-    with pytest.raises(UserError, match=r"before manifests had digests; write it again: .*existing=overwrite"):
+    with pytest.raises(UserError, match=r"before manifests had digests; write it again: .*if_exists=overwrite"):
         open_cohort(str(store))
     old = told | {"format": 1}
     file.write_text(json.dumps({"digest": stored.digest_json(old), "manifest": old}))
-    with pytest.raises(UserError, match=r"format 1, expected 2.*existing=overwrite"):
+    with pytest.raises(UserError, match=r"format 1, expected 2.*if_exists=overwrite"):
         open_cohort(str(store))
 
 
@@ -162,7 +162,7 @@ def test_an_edited_ledger_is_refused_and_named_by_verify(ingested, tmp_path):
     with pytest.raises(UserError, match=r"ledger.csv of the cohort at .* is not what was written"):
         ledger_of(ingested)
     with pytest.raises(UserError, match="not what was written"):
-        ingest(table(tmp_path / "b.csv", "q"), ingested, existing="append")
+        ingest(table(tmp_path / "b.csv", "q"), ingested, if_exists="append")
     assert ["ledger.csv" in line for line in verify(ingested)] == [True]
 
 
@@ -183,12 +183,12 @@ def test_an_append_killed_around_its_commit_has_the_ledger_of_its_subjects(inges
         patch.setattr(writing, after, killed(after))
         patch.setattr(writing, "settle", lambda path: None)  # nothing is cleaned up by whoever is killed
         with pytest.raises(Killed):
-            ingest(table(tmp_path / "b.csv", "q"), ingested, existing="append")
+            ingest(table(tmp_path / "b.csv", "q"), ingested, if_exists="append")
     assert list(verify(ingested)) == []
     subjects = list(open_cohort(ingested).subjects)
     assert subjects == (["p", "q"] if after == "write_manifest" else ["p"])
     assert list(ledger_of(ingested).used()) == subjects
-    ingest(table(tmp_path / "d.csv", "r"), ingested, existing="append")
+    ingest(table(tmp_path / "d.csv", "r"), ingested, if_exists="append")
     assert list(ledger_of(ingested).used()) == [*subjects, "r"]
     assert sorted(path.name for path in Path(ingested).iterdir()) == ["ledger.csv", "manifest.json", "series.zarr"]
 

@@ -38,11 +38,11 @@ def there(store: str) -> bool:
 
 def test_a_second_writer_is_refused_in_one_line_and_writes_nothing(store, reader):
     with exclusive(store):
-        for existing in ("refuse", "append", "overwrite"):
+        for if_exists in ("refuse", "append", "overwrite"):
             with pytest.raises(
                 UserError, match=rf"another process \(\d+ on .*\) is writing .* remove {store}\.lock if"
             ):
-                ingest(reader, store, existing)
+                ingest(reader, store, if_exists)
     assert not there(store)
     assert ingest(reader, store).subjects == ("A0", "A1", "A2")
     assert not there(store)

@@ -19,7 +19,7 @@ def ingest(*words: str):
         "ingest",
         "data=table",
         "data.store=c",
-        "existing=overwrite",
+        "if_exists=overwrite",
         "+data.reader.variables.score={roles: [input, target]}",
         *words,
     )

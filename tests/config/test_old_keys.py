@@ -53,6 +53,11 @@ COMMAND_LINES = [
     ("pretrain", "optimizer.round=2", "optimizer.round", "training.eval_every"),
     ("forecast", "training.round=2", "training.round", "training.eval_every"),
     ("forecast", "training.learning_rate=0.1", "training.learning_rate", "training.optimizer.learning_rate"),
+    ("compare", "settings={gru: []}", "settings", "model_overrides"),
+    ("compare", "+fewer.gru=1", "fewer", "repeats_per_model"),
+    ("forecast", "accept=[training]", "accept", "allow_leaks"),
+    ("forecast", "allow_leaks=[two ids]", "allow_leaks=two ids", "allow_leaks=two_ids"),
+    ("ingest", "existing=append", "existing", "if_exists"),
     ("ingest", "action=verify", "action", "the command experiments.verify"),
 ]
 FILES = [

@@ -122,7 +122,7 @@ def test_every_experiment_composes_the_models_beside_its_own(name, monkeypatch):
     """The floors, and what a comparison compares, under what the experiment says of the rest."""
     command, *overrides = first_command(CONF / "experiment" / f"{name}.yaml")
     config = composed(command, *overrides)
-    models, settings = config.get("models", []), config.get("settings") or {}
+    models, settings = config.get("models", []), config.get("model_overrides") or {}
     hydra = OmegaConf.create({"overrides": {"task": overrides}})
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: hydra))
     with initialize_config_module("conf", version_base="1.3"):

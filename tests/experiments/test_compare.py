@@ -15,8 +15,8 @@ SMALL = "[model.head.cell.features\\=4,model.width\\=4]"
 @pytest.fixture(scope="module")
 def compared(fitted, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
-    arguments = ["models=[slope,gru,mine]", f"+settings.gru={SMALL}", "repeats=2", "resamples=100"]
-    arguments += ["+settings.mine=[model\\=last_visit]", "+fewer.mine=1"]
+    arguments = ["models=[slope,gru,mine]", f"+model_overrides.gru={SMALL}", "repeats=2", "resamples=100"]
+    arguments += ["+model_overrides.mine=[model\\=last_visit]", "+repeats_per_model.mine=1"]
     arguments += ["training.steps=4", "training.eval_every=2", "training.batch=8", f"runs={folder}/runs"]
     return runner(fitted[0])("compare", *arguments), runs_of(folder, "compare")[0]
 
@@ -71,8 +71,11 @@ def test_a_name_of_ones_own_stands_for_what_its_settings_choose_in_as_many_repea
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"+fewer.lstm": 1}, "fewer names 'lstm', which is not in models=['slope']; add or remove it"),
-        ({"+fewer.slope": 3}, "fewer.slope is 3; expected 1 to repeats=2"),
+        (
+            {"+repeats_per_model.lstm": 1},
+            "repeats_per_model names 'lstm', which is not in models=['slope']; add or remove it",
+        ),
+        ({"+repeats_per_model.slope": 3}, "repeats_per_model.slope is 3; expected 1 to repeats=2"),
     ],
 )
 def test_repeats_of_a_model_that_cannot_be_are_told(fitted, tmp_path, changes, complaint):

@@ -56,7 +56,7 @@ def test_verify_names_what_is_lost(run, tmp_path):
     code, out, err = run(task=verify.main)
     assert code == 1
     assert "subject 'a': its clinical values" in out
-    assert "existing=overwrite" in err[-1]
+    assert "if_exists=overwrite" in err[-1]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_verify_names_what_is_lost(run, tmp_path):
         ("data.path=nowhere.csv", "nothing at nowhere.csv"),
         ("data=nowhere", "nowhere"),
         ("action=verify", "of an earlier version was replaced: use the command experiments.verify"),
-        ("existing=replace", "expected one of"),
+        ("if_exists=replace", "expected one of"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(run, tmp_path, mistake, complaint):

@@ -79,7 +79,7 @@ def test_a_subject_under_two_ids_ends_a_run_and_a_probe_with_exit_code_1(tmp_pat
     assert run("forecast", *FEW, "model=last_visit").code == 1, "nor does it when it is shown again"
     told = run("probe", "model=last_visit", "data.targets=[score,stage]", "split.folds=3")
     assert told.code == 1
-    assert told.err[-1].startswith("error: 1 leak: two ids: ")
+    assert told.err[-1].startswith("error: 1 leak: two_ids: ")
 
 
 def test_copies_whose_values_were_jittered_end_a_run_and_a_probe_with_exit_code_1(tmp_path):
@@ -94,7 +94,7 @@ def test_copies_whose_values_were_jittered_end_a_run_and_a_probe_with_exit_code_
     assert "near duplicates: subjects in different roles" in told.err[-1]
     told = run("probe", "model=last_visit", "data.targets=[score]", "split.folds=3")
     assert told.code == 1
-    assert told.err[-1].startswith("error: 1 leak: near duplicates: ")
+    assert told.err[-1].startswith("error: 1 leak: near_duplicates: ")
 
 
 def test_the_probes_find_nothing_in_an_honest_study(run):

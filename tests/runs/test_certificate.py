@@ -65,7 +65,7 @@ def test_whoever_is_out_is_counted_by_reason():
     assert made["folds"][0]["out"] == {"no site": 1}
 
 
-@pytest.mark.parametrize("what", ["later visits", "later labels", "visit count", "hindsight"])
+@pytest.mark.parametrize("what", ["later_visits", "later_labels", "visit_count", "hindsight"])
 def test_a_forecaster_that_sees_the_future_is_named_and_the_run_refused(what, tmp_path):
     told = certified(study(), Own(sees=what))
     assert not told["holds"]
@@ -73,7 +73,7 @@ def test_a_forecaster_that_sees_the_future_is_named_and_the_run_refused(what, tm
     assert (failed["name"], failed["leaks"]) == ("own: independent of the future", [what])
     write(told, study().subjects, [[split()]], tmp_path)
     with pytest.raises(UserError, match=f"own: independent of the future: {what}: {MEANINGS[what]}"):
-        raise_on_leaks(tmp_path, ["two ids"])
+        raise_on_leaks(tmp_path, ["two_ids"])
     raise_on_leaks(tmp_path, [what])
     with pytest.raises(UserError, match="not a leak"):
         raise_on_leaks(tmp_path, ["later"])

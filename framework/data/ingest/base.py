@@ -21,7 +21,7 @@ from framework.data.ingest.identity import Origin, plain
 from framework.errors import UserError
 
 (LEDGER,) = BESIDE
-EXISTING = ("refuse", "append", "overwrite")
+IF_EXISTS = ("refuse", "append", "overwrite")
 R = TypeVar("R", bound="Reader")
 
 
@@ -75,24 +75,24 @@ class Reader(ABC):
 
 
 def ingest(
-    reader: Reader, store: str, existing: str = "refuse", progress: Callable[[int], None] | None = None
+    reader: Reader, store: str, if_exists: str = "refuse", progress: Callable[[int], None] | None = None
 ) -> Cohort:
     """Write what `reader` finds to a cohort at `store`, its ledger beside it.
 
     `progress` is called with each subject's number. On any failure nothing is left, and a cohort that was there
-    (`existing` is "append" or "overwrite") stays as it was.
+    (`if_exists` is "append" or "overwrite") stays as it was.
     Raises UserError where another process is writing there.
     """
-    if existing not in EXISTING:
-        raise UserError(f"existing is {existing!r}; expected one of {list(EXISTING)}")
+    if if_exists not in IF_EXISTS:
+        raise UserError(f"if_exists is {if_exists!r}; expected one of {list(IF_EXISTS)}")
     with exclusive(store):
         there = exists(store)
-        if there and existing == "refuse":
+        if there and if_exists == "refuse":
             raise UserError(
-                f"there is a cohort at {store} already; add existing=overwrite or existing=append, or name another "
+                f"there is a cohort at {store} already; add if_exists=overwrite or if_exists=append, or name another "
                 "store"
             )
-        return _append(reader, store, progress) if there and existing == "append" else _write(reader, store, progress)
+        return _append(reader, store, progress) if there and if_exists == "append" else _write(reader, store, progress)
 
 
 def ingested(reader: Reader, store: str, before: Callable[[], None] = lambda: None) -> Cohort:

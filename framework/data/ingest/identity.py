@@ -106,7 +106,7 @@ def require_same(
     parts = [provenance, *provenance.get("appended", ())]
     fix = (
         "name another store with data.store=, or write the cohort again: python -m experiments.ingest ... "
-        "existing=overwrite"
+        "if_exists=overwrite"
     )
     if any("settings" not in part for part in parts):
         raise UserError(

@@ -16,7 +16,7 @@ Change = Callable[[Visits, int], Visits]
 
 
 def future_dependence(fitted: Fitted, examples: Examples, rows: Rows) -> list[str]:
-    """Parts of the future that a forecaster depends on: "later visits", "later labels", "visit count", "hindsight".
+    """Parts of the future that a forecaster depends on: "later_visits", "later_labels", "visit_count", "hindsight".
 
     Every change leaves everything up to the origin as it is; answers are compared bit by bit.
     """
@@ -34,8 +34,8 @@ def future_dependence(fitted: Fitted, examples: Examples, rows: Rows) -> list[st
 
     *future, (hindsight, afterwards) = _changes(examples)
     found = [name for name, change in future if moved(change)] if moved(_all([c for _, c in future])) else []
-    if {"later visits", "later labels"} & set(found):  # a reader of the last visit depends on there being one
-        found = [name for name in found if name != "visit count"]
+    if {"later_visits", "later_labels"} & set(found):  # a reader of the last visit depends on there being one
+        found = [name for name in found if name != "visit_count"]
     return [*found, hindsight] if moved(afterwards) else found
 
 
@@ -79,9 +79,9 @@ def _changes(examples: Examples) -> list[tuple[str, Change]]:
         return replace(values(v, -1, late, False, 0), static=static)
 
     return [
-        ("later visits", lambda v, origin: values(v, origin, ~targets & ~late, True, 1)),
-        ("later labels", lambda v, origin: values(v, origin, targets, False, 0 if now else 1)),
-        ("visit count", counted),
+        ("later_visits", lambda v, origin: values(v, origin, ~targets & ~late, True, 1)),
+        ("later_labels", lambda v, origin: values(v, origin, targets, False, 0 if now else 1)),
+        ("visit_count", counted),
         ("hindsight", afterwards),
     ]
 

@@ -30,25 +30,25 @@ EXACT, CLOSE = 0.0, 1e-4  # of a target's spread: less is rounding, where sums r
 Known = Callable[[Cohort], Cohort]
 
 MEANINGS = {
-    "two ids": "subjects in different roles share visits that chance would not make alike",
-    "duplicate voxels": "subjects in different roles share scans",
-    "near duplicates": "subjects in different roles are as near each other as changed copies are, not as people are",
+    "two_ids": "subjects in different roles share visits that chance would not make alike",
+    "duplicate_voxels": "subjects in different roles share scans",
+    "near_duplicates": "subjects in different roles are as near each other as changed copies are, not as people are",
     "unrepeatable": "two fits with one key differ, so nothing else can be shown; make fits depend on the key alone",
     "training": "test subjects are among what it is trained on (rows split instead of subjects, or augmented before)",
     "selection": "labels of test subjects decide what is chosen (features, candidates or when to stop)",
     "normaliser": "means, scales or features are fitted on test subjects too",
     "imputer": "what stands in for missing values is fitted on test subjects too",
     "encoder": "scans of test subjects have trained what encodes or normalises scans",
-    "later visits": "forecasts change with visits after their origin",
-    "later labels": "forecasts change with the answers themselves",
-    "visit count": "forecasts change with how many visits follow their origin, or when",
+    "later_visits": "forecasts change with visits after their origin",
+    "later_labels": "forecasts change with the answers themselves",
+    "visit_count": "forecasts change with how many visits follow their origin, or when",
     "hindsight": "forecasts change with variables known only afterwards",
 }
 
 
 @dataclass(frozen=True)
 class Leak:
-    """One thing that is known where it must not be: a name of `MEANINGS`, and what was found."""
+    """One thing that is known where it must not be: an id of `MEANINGS`, and what was found."""
 
     name: str
     found: str = ""
@@ -82,10 +82,10 @@ def twins(examples: Examples, splits: Sequence[Split]) -> tuple[list[Leak], Near
     They stand under another id, share voxels, or are copies that were mirrored, moved, noised or augmented otherwise.
     """
     cohort, roles = examples.cohort, [split.roles() for split in splits]
-    same: dict[str, Pairs] = {"two ids": shared_visits(cohort), "duplicate voxels": shared_scans(cohort)}
+    same: dict[str, Pairs] = {"two_ids": shared_visits(cohort), "duplicate_voxels": shared_scans(cohort)}
     alike = near(cohort, examples.layout.modalities, {pair: 1 for pairs in same.values() for pair in pairs})
     found = []
-    for name, pairs in (same | {"near duplicates": alike.pairs}).items():
+    for name, pairs in (same | {"near_duplicates": alike.pairs}).items():
         apart = across(pairs, roles)
         if apart:
             one, other = (cohort.subjects[row] for row in next(iter(apart)))

@@ -105,9 +105,9 @@ def test_a_cohort_is_refused_replaced_or_grown(reader, tmp_path, where):
     store = str(tmp_path / "c") if where == "folder" else f"memory://{tmp_path}/c"
     first = ingest(reader(tmp_path / "d"), store)
     more = "subject,visit,time,T1,score\nc,1,0,c.nii,1\n"
-    with pytest.raises(UserError, match="existing=overwrite"):
+    with pytest.raises(UserError, match="if_exists=overwrite"):
         ingest(reader(tmp_path / "d"), store)
-    with pytest.raises(UserError, match="existing is"):
+    with pytest.raises(UserError, match="if_exists is"):
         ingest(reader(tmp_path / "d"), store, "replace")
 
     grown = ingest(reader(tmp_path / "d", more), store, "append")
@@ -124,15 +124,15 @@ def test_a_cohort_is_refused_replaced_or_grown(reader, tmp_path, where):
     assert "c.new" not in [Path(name).name for name in files.ls(str(Path(root).parent), detail=False)]
 
 
-@pytest.mark.parametrize("existing", ["append", "overwrite"])
-def test_a_failure_leaves_the_cohort_that_was_there(reader, tmp_path, existing):
+@pytest.mark.parametrize("if_exists", ["append", "overwrite"])
+def test_a_failure_leaves_the_cohort_that_was_there(reader, tmp_path, if_exists):
     store = str(tmp_path / "c")
     first = ingest(reader(tmp_path / "d"), store)
     ledger = Ledger.read(f"{store}/{LEDGER}").entries
     broken = reader(tmp_path / "d", "subject,visit,time,T1,score\nd,1,0,a/one.nii.gz,1\ne,1,0,c.nii,1\n")
     (tmp_path / "d" / "c.nii").write_bytes(b"no scan")
     with pytest.raises(UserError, match=r"'e', visit '1', T1w: cannot read c.nii"):
-        ingest(broken, store, existing)
+        ingest(broken, store, if_exists)
     assert open_cohort(store).fingerprint == first.fingerprint
     assert list(verify(store)) == []
     assert Ledger.read(f"{store}/{LEDGER}").entries == ledger

@@ -139,12 +139,12 @@ def _features(sees, code, values, observed, times, valid, static, scans, origin,
     """(b, q, f) features, which of them are known, and the last score."""
     b, q = np.arange(len(values))[:, None], np.asarray(origin)
     end = np.maximum(valid.sum(1) - 1, 0)[:, None] + np.zeros_like(q)
-    at = end if sees == "later visits" else q
+    at = end if sees == "later_visits" else q
     x, has, last = values[b, at, 1 : 1 + NOISE], observed[b, at, 1 : 1 + NOISE], values[b, q, 0]
     extra = [time - times[b, q], scans[b, q] @ code, static[:, :1] + 0 * time]
-    if sees == "later labels":
+    if sees == "later_labels":
         extra.append(values[b, end, 0])
-    if sees == "visit count":
+    if sees == "visit_count":
         extra.append(valid.sum(1)[:, None] + 0 * time)
     if sees == "hindsight":
         extra.append(values[b, q, 1 + NOISE])

@@ -24,9 +24,9 @@ PLANTED = [
     ("selection", {"selected_on": "all", "tells": False}),
     ("training", {"augmented_from": "all"}),
     ("encoder", {"encoded_on": "all"}),
-    ("later visits", {"sees": "later visits"}),
-    ("later labels", {"sees": "later labels"}),
-    ("visit count", {"sees": "visit count"}),
+    ("later_visits", {"sees": "later_visits"}),
+    ("later_labels", {"sees": "later_labels"}),
+    ("visit_count", {"sees": "visit_count"}),
     ("hindsight", {"sees": "hindsight"}),
     ("unrepeatable", {"drifts": True}),
 ]
@@ -65,7 +65,7 @@ def twin(how: str):
     return replace(made, manifest={**made.manifest, "subjects": entries}, **tables)
 
 
-@pytest.mark.parametrize(("how", "name"), [("person", "two ids"), ("scan", "duplicate voxels")])
+@pytest.mark.parametrize(("how", "name"), [("person", "two_ids"), ("scan", "duplicate_voxels")])
 def test_a_subject_under_two_ids_is_found_by_its_visits_or_its_scans(how, name):
     assert found(LastVisit(True), study(made=twin(how))) == {name}
 

@@ -23,7 +23,7 @@ DAMAGE = (ValueError, RuntimeError, OSError, LookupError, TypeError, AttributeEr
 GROWING = ("subject", "visit")  # dimensions that an append may lengthen before it is committed
 BESIDE = ("ledger.csv",)  # files that belong to the cohort, in its folder
 APPENDED = ".append"  # where an append keeps its own until it is committed
-REWRITE = "write it again: python -m experiments.ingest ... existing=overwrite"
+REWRITE = "write it again: python -m experiments.ingest ... if_exists=overwrite"
 TABLES = {"times": 2, "values": 3, "observed": 3, "static": 2, "static_observed": 2}
 
 
