@@ -1,9 +1,10 @@
 """Atomic writes, and locks that keep other processes out of a folder or a file."""
 
 import fcntl
+import glob
 import os
+import secrets
 import stat
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,18 +17,28 @@ from framework.errors import UserError
 def open_atomic(file: Path, mode: str = "w", **options: Any) -> Iterator[IO[Any]]:
     """Open a file that takes its name when it is complete; a failure leaves nothing of it behind.
 
-    An error of the system names the file. Threads may write the same file: the last one's is kept.
+    An error of the system names the file. Threads may write the same file: the last one's is kept. A partial file is
+    locked, so that one left by a killed process is recognised, and removed when the file is next written.
     """
-    partial = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}.new")
-    try:
-        with name_file_in_errors(file):
-            with partial.open(mode, **options) as new:
+    with name_file_in_errors(file):
+        _remove_abandoned(file)
+        partial = file.with_name(f"{file.name}.{secrets.token_hex(4)}.new")
+        descriptor = _open_locked(partial, file, wait=True)
+        try:
+            with open(descriptor, mode, closefd=False, **options) as new:
                 yield new
-                new.flush()
-                os.fsync(new.fileno())
+            os.fsync(descriptor)
             os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
+        finally:
+            partial.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _remove_abandoned(file: Path) -> None:
+    for partial in file.parent.glob(f"{glob.escape(file.name)}.*.new"):
+        with suppress(FileNotFoundError, BlockingIOError), partial.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            partial.unlink()
 
 
 def write_atomic(file: Path, text: str) -> None:
@@ -83,7 +94,7 @@ def lock_file(file: Path, option: str, wait: bool = False) -> Iterator[None]:
 
 
 def _open_locked(lock: Path, file: Path, wait: bool) -> int:
-    """Open and lock the lock file, as long as it still has its name."""
+    """Open and lock a file that belongs to `file`, making sure that it still has its name."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
