@@ -149,7 +149,7 @@ def table(rng: np.random.Generator, folder: Path, people: Sequence[Person], name
     ]
     order = rng.permutation(len(rows))
     (folder / f"visits{suffix}").write_text(text([rows[i] for i in order], separator, rng), newline="")
-    age = {"roles": ["input", "known_ahead"], "units": "years", "per_year": 1, "plus_time": at_zero}
+    age = {"roles": ["input", "future"], "units": "years", "per_year": 1, "baseline_plus_elapsed": at_zero}
     return Table(
         str(folder / f"visits{suffix}"),
         "subject",
@@ -164,7 +164,7 @@ def table(rng: np.random.Generator, folder: Path, people: Sequence[Person], name
         static={
             "sex": {"levels": ["F", "M"]},
             "site": {"levels": ["north", "south", "west"], "roles": ["group"]},
-            "death": {"as_time": True, "roles": ["hindsight"]},
+            "death": {"is_event_time": True, "roles": ["hindsight"]},
         },
         missing=[code for code in (missing,) if code],
         decimal=decimal,
@@ -223,7 +223,7 @@ def bids(rng: np.random.Generator, folder: Path, people: Sequence[Person], names
         {"column": "days_since_first", "units": "days"},
         variables={
             "score": {"roles": ["input", "target"], "units": "points"},
-            "age": {"plus_time": True, "per_year": 1, "units": "years"},
+            "age": {"baseline_plus_elapsed": True, "per_year": 1, "units": "years"},
         },
         static={"sex": {"levels": ["F", "M"]}},
         missing=["n/a"],
@@ -257,14 +257,14 @@ def tadpole(rng: np.random.Generator, folder: Path, people: Sequence[Person], na
                 }
             )
     (folder / "TADPOLE.csv").write_text(text(rows, ",", rng))
-    age = {"column": "AGE", "units": "years", "per_year": 1, "plus_time": True, "origin": "EXAMDATE_bl"}
+    age = {"column": "AGE", "units": "years", "per_year": 1, "baseline_plus_elapsed": True, "origin": "EXAMDATE_bl"}
     return Tadpole(
         str(folder / "TADPOLE.csv"),
         {
             "diagnosis": {"roles": ["input", "target"], "levels": ["CN", "MCI", "AD"], "ordered": True},
             "score": {"column": "ADAS13", "units": "points"},
             "Ventricles_ICV": {"units": "fraction of intracranial volume"},
-            "age": age | {"roles": ["input", "known_ahead"]},
+            "age": age | {"roles": ["input", "future"]},
             "date": {"column": "EXAMDATE", "roles": ["date"]},
         },
         {"sex": {"column": "PTGENDER", "levels": ["Female", "Male"]}},

@@ -63,7 +63,7 @@ MODELS = (
 SCANS = ("cnn_gru",)
 SMALLER = {
     "cnn_gru": ["training=scans"],
-    "bagging": ["model.count=5"],
+    "bagging": ["model.num_members=5"],
     "crossfit": ["model.folds=3", "model.grid={learning_rate: [0.003]}"],
     "quantile": ["model.regressor.grid={penalty: [1.0, 30.0]}"],
     "stacking": [
@@ -90,7 +90,7 @@ def simulated(seed: int, subjects: int) -> Cohort:
     """Simulate a cohort of tables with six visits per subject."""
     schema = Schema(
         (
-            Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
+            Variable("age", ("input", "future"), "years", per_year=1.0),
             Variable("cognition", ("input", "target"), "points", bounds=(0.0, 30.0)),
             Variable("ventricles", ("input", "target"), "mL", bounds=(0.0, None)),
             Variable("diagnosis", ("input",), levels=DIAGNOSES, ordered=True),

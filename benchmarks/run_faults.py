@@ -33,7 +33,7 @@ SMALL = (
 )
 VARIABLES = {
     "score": "{roles: [input, target], units: points}",
-    "age": "{roles: [input, known_ahead], units: years, per_year: 1}",
+    "age": "{roles: [input, future], units: years, per_year: 1}",
 }
 OUT = ("report.html", "tables", "methods.md", "methods.tex", "references.bib")  # what a report writes
 MODELS = ("config.yaml", "manifest.json", "models")  # what a prediction reads

@@ -1,6 +1,6 @@
 """The arrays that pass between the layers, and the letters of their axes.
 
-b subject, t visit, q query, f visit variable, s static variable, g known-ahead variable, d token, h hidden,
+b subject, t visit, q query, f visit variable, s static variable, g future covariate, d token, h hidden,
 c class or channel, l quantile level, n scan, x y z voxel. Times are years since the subject's first visit.
 """
 
@@ -65,7 +65,7 @@ class Visits:
 class Query:
     """Queries: forecasts at `time` that see visits up to and including number `origin` alone.
 
-    `known` holds the known-ahead variables at that time, `future_observed` which of them there are: values under the
+    `known` holds the future covariates at that time, `future_observed` which of them there are: values under the
     mask are never read. Each row asks about one subject: row by row, or each the one whose place is in `row`.
     """
 
@@ -145,7 +145,7 @@ MEDIAN = LEVELS.index(0.5)
 class Column:
     """A clinical variable by its place in `values` or `static`; `classes` is 0 for a number.
 
-    `per_year` is how fast a known-ahead variable advances by itself (age: 1), None where the plan is recorded.
+    `per_year` is how fast a future covariate advances by itself (age: 1), None where the plan is recorded.
     Models read the logarithm of a variable with `scale` "log".
     """
 

@@ -1,4 +1,4 @@
-"""A small cohort of everything: numbers, classes, known-ahead, unseen and hindsight variables, scans, holes."""
+"""A small cohort of everything: numbers, classes, future, unseen and hindsight variables, scans, holes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ SCHEMA = Schema(
         Variable("score", ("input", "target"), "points"),
         Variable("stage", ("input", "target"), levels=("low", "mid", "high"), ordered=True, positive_from="mid"),
         Variable("volume", ("target",), "mL"),
-        Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
+        Variable("age", ("input", "future"), "years", per_year=1.0),
         Variable("outcome", ("hindsight",), levels=("stable", "worse")),
     ),
     static=(Variable("sex", levels=("F", "M")), Variable("school", units="years")),

@@ -17,7 +17,7 @@ HEADER = "id,number,time,score,stage,age"
 VARIABLES = {
     "score": {"roles": ["input", "target"], "units": "points"},
     "stage": {"roles": ["input", "target"], "levels": ["well", "ill"], "ordered": True},
-    "age": {"roles": ["input", "known_ahead"], "units": "years", "per_year": 1},
+    "age": {"roles": ["input", "future"], "units": "years", "per_year": 1},
 }
 
 QUICK = ("training.steps=4", "training.eval_every=2", "model.head.cell.features=4", "model.width=4", "resamples=100")

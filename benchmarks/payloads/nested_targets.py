@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.payloads.making import Payload, received
 from benchmarks.payloads.targets import call
 
-REFERENCE = {"_target_": "framework.forecast.references.LastVisit", "drifts": False}
+REFERENCE = {"_target_": "framework.forecast.references.LastVisit", "trend": False}
 
 NESTED = ("os.remove", "evil.Evil", "framework.native.register", "framework.files.write_atomic", "optax.adamw")
 

@@ -54,15 +54,15 @@ def moments(x: Float[Arr, "n f"], observed: Bool[Arr, "n f"], weight: Float[Arr,
 class Prepared(Estimator):
     """An estimator on standardised features, missing values imputed by the training mean, which is 0.
 
-    `indicators` appends for each feature whether it is missing (1 or 0; always 0 where no training row lacked it).
-    Every fit has the moments of its own rows. In `fit_many` fits of equal weights (a fold's candidates) are
+    `missing_indicators` appends for each feature whether it is missing (1 or 0; always 0 where no training row lacked
+    it). Every fit has the moments of its own rows. In `fit_many` fits of equal weights (a fold's candidates) are
     standardised once and handed to the wrapped estimator's `fit_many` together, which may share more (kernel
     matrices, decompositions). Folds are recognised by their weights: inside a trace, or where no two fits have
     the same, the fits are mapped one by one.
     """
 
     inner: Estimator
-    indicators: bool = False
+    missing_indicators: bool = False
 
     @property
     def classes(self) -> int:  # the wrapped estimator's
@@ -137,7 +137,7 @@ class Prepared(Estimator):
     def features(self, of: Moments, x: Float[Arr, "n f"], observed: Bool[Arr, "n f"]) -> Float[Array, "n p"]:
         """Features of the wrapped estimator."""
         z = jnp.where(observed, (jnp.where(observed, x, 0) - of.mean) / of.scale, 0)
-        return jnp.concatenate([z, (~observed & of.gaps).astype(z.dtype)], 1) if self.indicators else z
+        return jnp.concatenate([z, (~observed & of.gaps).astype(z.dtype)], 1) if self.missing_indicators else z
 
     def _prepared(self, x: Arr, observed: Arr, weight: Arr) -> tuple[Moments, Array]:
         """Moments and features; rows that weigh nothing are 0, whatever they held."""

@@ -20,6 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
+from framework.config.old_keys import replaced
 from framework.errors import UserError
 from framework.files import size_of
 
@@ -28,7 +29,16 @@ USER_PROVIDERS = ("command-line", "hydra.searchpath")  # Hydra's names for folde
 NUMBER_KEYS = {  # keys of Hydra's own parts that a file may set to numbers
     "sweeper": {"seed", "trials", "batch", "startup", "sigma", "max_batch_size"},
     "launcher": {
-        *("jobs", "gigabytes", "workers", "patience", "array_parallelism", "max_num_timeout", "timeout_min", "n_jobs"),
+        *(
+            "jobs",
+            "max_memory_gb",
+            "workers",
+            "patience",
+            "array_parallelism",
+            "max_num_timeout",
+            "timeout_min",
+            "n_jobs",
+        ),
         *("cpus_per_task", "gpus_per_node", "mem_gb", "nodes", "tasks_per_node"),
     },
 }
@@ -233,6 +243,8 @@ def _check_value(key: str, value: object, place: str) -> None:
         return
     if name in WORD_KEYS.get(kind, ()) and (are_numbers or are_words):
         return
+    if (message := replaced(key)) is not None:
+        raise UserError(f"{place}: {message}")
     raise _refusal(key, place, f"{key}=...")
 
 

@@ -12,6 +12,11 @@ OLD_KEYS: Mapping[str, str] = {  # by dotted key; `*` stands for all before the 
     "settings": "model_overrides",
     "accept": "allow_leaks",
     "existing": "if_exists",
+    "truth": "ground_truth",
+    "known": "future",
+    "hosts.coordinator": "hosts.coordinator_address",
+    "hosts.processes": "hosts.num_processes",
+    "hosts.process": "hosts.process_id",
     "optimizer.learning_rate": "training.optimizer.learning_rate",
     "optimizer.weight_decay": "training.optimizer.weight_decay",
     "optimizer.warmup": "training.optimizer.warmup",
@@ -27,9 +32,30 @@ OLD_KEYS: Mapping[str, str] = {  # by dotted key; `*` stands for all before the 
     "training.warmup": "training.optimizer.warmup",
     "training.clip": "training.optimizer.max_grad_norm",
     "training.round": "training.eval_every",
+    "training.economy.compute": "training.memory.compute_dtype",
+    "training.economy.at_once": "training.memory.remat_chunk",
+    "training.economy": "training.memory",
+    "*.transforms*.share": "*.probability",
+    "*.share": "*.fraction",
+    "*.count": "*.num_members",
+    "*.weigh": "*.weight_by",
+    "*.prepared": "*.standardize",
+    "*.indicators": "*.missing_indicators",
+    "*.drifts": "*.trend",
+    "*.trends": "*.random_slopes",
+    "*.known": "*.future_covariates",
+    "*.unit": "*.time_unit_years",
+    "*.fastest": "*.min_time_constant",
+    "*.slowest": "*.max_time_constant",
+    "*.gigabytes": "*.max_memory_gb",
+    "*.plus_time": "*.baseline_plus_elapsed",
+    "*.as_time": "*.is_event_time",
 }
+COLUMN_KEYS = ("*.variables.*.plus_time", "*.static.*.as_time", "*.static.*.plus_time")  # read by no class
 OLD_VALUES: Mapping[str, Mapping[str, str]] = {  # by the dotted key of today
     "task": {"later": "future_visits", "next": "next_visit", "now": "current_visit", "ahead": "unlabelled"},
+    "*.weight_by": {"pair": "query"},
+    "*.roles": {"known_ahead": "future"},
     "allow_leaks": {
         "two ids": "two_ids",
         "duplicate voxels": "duplicate_voxels",
@@ -66,11 +92,13 @@ def replaced_value(key: str, value: object) -> str | None:
 
 
 def require_current(tree: Mapping) -> None:
-    """Raise UserError where a composed configuration has a key at its top, or a value, of an earlier version."""
-    messages = [replaced(key) for key in tree if key in OLD_KEYS]
-    messages += [replaced_value(key, value) for key, value in _leaves(tree, "")]
-    if found := [message for message in messages if message is not None]:
-        raise UserError(found[0])
+    """Raise UserError where a configuration has a value, or describes a column by a key, of an earlier version."""
+    for key, value in _leaves(tree, ""):
+        message = replaced_value(key, value)
+        if message is None and any(fnmatchcase(key, pattern) for pattern in COLUMN_KEYS):
+            message = replaced(key)
+        if message is not None:
+            raise UserError(message)
 
 
 def _leaves(node: object, place: str) -> Iterator[tuple[str, object]]:

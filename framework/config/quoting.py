@@ -8,7 +8,7 @@ from hydra.errors import OverrideParseException
 
 # the last parts of keys that hold paths
 PATH_KEYS = (
-    *("path", "store", "table", "leaderboard", "runs", "run", "sweep", "truth", "submission", "pretrained"),
+    *("path", "store", "table", "leaderboard", "runs", "run", "sweep", "ground_truth", "submission", "pretrained"),
     *("folder", "file", "storage", "dir"),
 )
 

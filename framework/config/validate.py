@@ -53,9 +53,9 @@ PLAIN_KEYS = {  # other keys of the experiments' configs: type and smallest numb
     "allow_leaks": (Sequence[str], None),
     "ahead": (Sequence[float], None),
     "submission": (str | None, None),
-    "truth": (str, None),
+    "ground_truth": (str, None),
     "official_ties": (bool, None),
-    "known": (Mapping[str, float | str] | None, None),
+    "future": (Mapping[str, float | str] | None, None),
     "action": (str, None),
     "if_exists": (str, None),
     "hosts": (Mapping, None),
@@ -86,6 +86,8 @@ def validate_config(config: DictConfig, trust: Sequence[str] = ()) -> None:
     roots = [*PLAIN_KEYS, *(folder.name for folder in files("conf").iterdir() if folder.is_dir())]
     for key in tree:
         if key not in roots:
+            if (message := replaced(str(key))) is not None:
+                raise UserError(message)
             raise UserError(f"no command reads {key!r}; {suggest(key, roots, 'leave it out')}")
     for key, (hint, smallest) in PLAIN_KEYS.items():
         group, _, name = key.rpartition(".")

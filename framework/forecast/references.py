@@ -70,15 +70,15 @@ class Expected:
 
 @dataclass(frozen=True)
 class LastVisit(Forecaster):
-    """Tomorrow as today, plus `slope` times the years since where `drifts` is on (then fitted on training pairs).
+    """Tomorrow as today, plus `slope` times the years since where `trend` is on (then fitted on training pairs).
 
     It reads the targets' own history even where that is hidden from other models. That is the point forecast; quantiles
     are those of training errors around the last value plus the median yearly change, so that half of the truths lie
     below their median. Classes get a fixed smear to the neighbouring levels. An event has one forecast for all
-    subjects: the Kaplan-Meier curve over the training subjects' origins, or, where `drifts` is on, a constant rate.
+    subjects: the Kaplan-Meier curve over the training subjects' origins, or, where `trend` is on, a constant rate.
     """
 
-    drifts: bool
+    trend: bool
 
     def fit_many(
         self,
@@ -121,7 +121,7 @@ class LastVisit(Forecaster):
         survival = right_censored(truth.lo[known], truth.hi[known])
         years = float(survival.time.sum())
         rate = float(survival.event.sum()) / years if years > 0 else 0.0  # without follow-up there is no event
-        if self.drifts or not known.any():
+        if self.trend or not known.any():
             return Expected([], [], rate)
         curve = kaplan_meier(survival, np.ones(int(known.sum())))
         last = np.r_[np.diff(curve.time) > 0, True]  # where several came at once, the last gives the curve
@@ -141,7 +141,7 @@ class LastVisit(Forecaster):
         pairs = (truth.observed & has)[split.train]
         change, years = (truth.value - value)[split.train][pairs], (queries.query.time - when)[split.train][pairs]
         # years that do not amount to the resolution tell no slope: it vanishes with them
-        slope = float((change * years).sum() / max((years**2).sum(), resolution**2, 1e-12)) if self.drifts else 0.0
+        slope = float((change * years).sum() / max((years**2).sum(), resolution**2, 1e-12)) if self.trend else 0.0
         median = _median_slope(np.asarray(change), np.asarray(years), resolution)
         prior = np.quantile(seen, LEVELS) if len(seen) else np.zeros(len(LEVELS))
         around = _around(np.asarray(change - median * years))

@@ -44,7 +44,7 @@ class Model(nnx.Module):
 
     `encoder` makes one image encoder a modality (None: clinical variables alone), `fusion` says how a visit's
     embeddings come together (None: side by side), `head` is the sequence head, `ordinal` gives a target whose levels
-    are ordered cumulative logits. The network counts time in `unit` years: gaps far from 1 are hard to learn from.
+    are ordered cumulative logits. The network counts time in `time_unit_years`: gaps far from 1 are hard to learn from.
     Entries of tokens are dropped at `token_dropout` times the rate of what is hidden; on long series of noisy
     measurements each of them counts. Beside the head's answer the outputs see the last observed token: on short
     series it carries most of what can be known. A value whose own history is an input is forecast as a change from
@@ -63,12 +63,12 @@ class Model(nnx.Module):
         width: int,
         fusion: Any = None,
         ordinal: bool = False,
-        unit: float = 1.0,
+        time_unit_years: float = 1.0,
         token_dropout: float = 1.0,
         *,
         rngs: nnx.Rngs,
     ):
-        self.layout, self.unit, self.token_dropout = layout, unit, token_dropout
+        self.layout, self.time_unit_years, self.token_dropout = layout, time_unit_years, token_dropout
         self.tabular, self.static = Tabular(layout.inputs), Tabular(layout.static)
         self.known = Tabular(tuple(replace(column, index=i) for i, column in enumerate(layout.known)))
         self.encoders = nnx.Dict(encoders(encoder, layout, rngs) if encoder is not None else {})
@@ -102,7 +102,7 @@ class Model(nnx.Module):
             target.name: (self.outputs[target.name](hidden[:, -count:], self.target_mean[...][place]), ahead)
             if isinstance(target, Event)
             else (
-                self.outputs[target.name](hidden[:, :count], ahead / self.unit),
+                self.outputs[target.name](hidden[:, :count], ahead / self.time_unit_years),
                 *self._base(place, target, visits, query),
             )
             for place, target in enumerate(self.layout.targets)
@@ -123,8 +123,8 @@ class Model(nnx.Module):
     ) -> Float[Array, "b q e"]:
         """Inputs of the outputs at each query."""
         outer, recurrent = keys
-        sequence = replace(sequence, times=jnp.asarray(sequence.times) / self.unit)
-        query = replace(query, time=jnp.asarray(query.time) / self.unit)
+        sequence = replace(sequence, times=jnp.asarray(sequence.times) / self.time_unit_years)
+        query = replace(query, time=jnp.asarray(query.time) / self.time_unit_years)
         ahead = years_ahead(sequence, query)
         last, has, since = last_observed(sequence.x, sequence.observed, sequence.times)
         age = jnp.where(has, sequence.times[..., None] - since, 0)

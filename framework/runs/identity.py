@@ -20,7 +20,7 @@ IRRELEVANT_KEYS = {
     "*.cache_bytes": "how many prepared scans stay in memory",
     "*.checkpoint_seconds": "how much work a killed run loses",
     "*.checkpoint_steps": "how much work a killed run loses",
-    "*.gigabytes": "how many fits go side by side, and which are refused",
+    "*.max_memory_gb": "how many fits go side by side, and which are refused",
 }
 # The sources of a cohort; the fingerprint of the cohort identifies its content.
 COHORT_KEYS = {

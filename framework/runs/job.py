@@ -261,9 +261,9 @@ def build_forecaster(config: DictConfig, model: DictConfig) -> Forecaster:
 def _join_hosts(config: DictConfig) -> None:
     """Join the other hosts. Raise UserError where each of them would ingest the cohort."""
     hosts = instantiate(config.hosts)
-    if hosts.processes > 1 and not exists(config.data.store):
+    if hosts.num_processes > 1 and not exists(config.data.store):
         raise UserError(
-            f"no cohort at {config.data.store} yet, and {hosts.processes} processes would ingest it; "
+            f"no cohort at {config.data.store} yet, and {hosts.num_processes} processes would ingest it; "
             "first run experiments.ingest with the same data=..."
         )
     hosts.join()

@@ -10,7 +10,7 @@ from framework.data.ingest.identity import identity
 from framework.errors import UserError
 
 PATH_KEYS = ("path", "leaderboard")  # keys of readers that hold paths
-NEEDED_ROLES = {"input", "known_ahead"}
+NEEDED_ROLES = {"input", "future"}
 
 
 def complete_data_config(given: DictConfig, saved: DictConfig) -> DictConfig:

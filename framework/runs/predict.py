@@ -56,9 +56,9 @@ def predict(config: DictConfig) -> None:
     assert isinstance(resolved_config, dict)
     model = {"fitted": {name: OmegaConf.to_container(model_config)}, "parameters": digest_files(run / "models" / name)}
     if config.submission is None:
-        horizons, planned = [float(years) for years in config.ahead], dict(config.known or {})
+        horizons, planned = [float(years) for years in config.ahead], dict(config.future or {})
         queries = _future_queries(cohort, shape, horizons, planned)
-        task = {"ahead": horizons, "known": planned}
+        task = {"ahead": horizons, "future": planned}
     else:
         queries, task = None, {"submission": config.submission}
     study = {"runs": config.runs, "experiment": config.experiment, "reads": repr(shape), "schema": schema.to_json()}
@@ -151,7 +151,7 @@ def _future_queries(
     unknown = sorted(set(planned) - {column.name for column in shape.known})
     if unknown:
         raise UserError(
-            f"known names {unknown[0]!r}; expected future covariates of the run, "
+            f"future names {unknown[0]!r}; expected future covariates of the run, "
             f"{[column.name for column in shape.known]}"
         )
     last = np.repeat(cohort.valid.sum(1)[:, None] - 1, len(horizons), axis=1)

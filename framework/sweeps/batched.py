@@ -151,7 +151,7 @@ def _run_group(group: Jobs, program: str, options: LaunchOptions, on_result: OnR
         reason = f", because {hint.why}" if hint else ""
         print(f"{len(group)} jobs train one after another {processes}{reason}", file=sys.stderr)
         return _run_sequentially(group, program, workers, options.pool, on_result)
-    wave_size = max(1, _jobs_per_wave(first, options.gigabytes)) if len(group) > 1 else 1
+    wave_size = max(1, _jobs_per_wave(first, options.max_memory_gb)) if len(group) > 1 else 1
     for start in range(0, len(group), wave_size):
         wave = group[start : start + wave_size]
         for place, job in _run_side_by_side(wave, on_result) if len(wave) > 1 else wave:
@@ -221,9 +221,9 @@ def _fail_all(jobs: Jobs, error: Exception, on_result: OnResult) -> Jobs:
     return []
 
 
-def _jobs_per_wave(job: Job, gigabytes: float) -> int:
+def _jobs_per_wave(job: Job, max_memory_gb: float) -> int:
     member_bytes = job.forecasters[job.studied].member_bytes(job.train_examples, job.splits)
-    return int(gigabytes * 1e9 // member_bytes) if member_bytes else sys.maxsize
+    return int(max_memory_gb * 1e9 // member_bytes) if member_bytes else sys.maxsize
 
 
 def _fit_members(jobs: Sequence[Job]) -> Sequence[Fitted | UserError]:

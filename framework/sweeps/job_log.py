@@ -26,19 +26,19 @@ JOBS = "jobs.jsonl"
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """Options of a launcher: `gigabytes` limits the members of one program, further jobs go in waves.
+    """Options of a launcher: `max_memory_gb` limits the members of one program, further jobs go in waves.
 
     Where members train as fast one after another, or `workers` is set, so many processes of `pool` share the jobs; with
     0 they always train side by side.
     """
 
-    gigabytes: float
+    max_memory_gb: float
     workers: int | None
     pool: ProcessPool = field(default_factory=ProcessPool)
 
     def __post_init__(self):
-        if self.gigabytes <= 0:
-            raise UserError(f"hydra.launcher.gigabytes is {self.gigabytes}; expected more than 0")
+        if self.max_memory_gb <= 0:
+            raise UserError(f"hydra.launcher.max_memory_gb is {self.max_memory_gb}; expected more than 0")
         if self.workers is not None and self.workers < 0:
             raise UserError(
                 f"hydra.launcher.workers is {self.workers}; expected 0 for jobs side by side, a number of processes, "

@@ -77,7 +77,11 @@ def evaluate(config: DictConfig) -> None:
     if (path.parent / digests.FILE).exists():  # as predict left it
         digests.check(path.parent, path.name)
     found = score(
-        read_submission(path), read_truth(Path(config.truth)), config.resamples, config.seed, config.official_ties
+        read_submission(path),
+        read_truth(Path(config.ground_truth)),
+        config.resamples,
+        config.seed,
+        config.official_ties,
     )
     path.with_suffix(".scores.json").write_text(json.dumps(found, indent=1))
     for name, one in found.items():

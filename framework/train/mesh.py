@@ -47,7 +47,9 @@ class SingleDevice:
     def check(self, batch: int, parts: int) -> None:
         """Raise UserError where a batch of so many subjects, in so many parts, cannot be shared."""
         if jax.process_count() > 1:
-            raise UserError(f"mesh=single uses one device, but hosts.processes={jax.process_count()}; add mesh=data")
+            raise UserError(
+                f"mesh=single uses one device, but hosts.num_processes={jax.process_count()}; add mesh=data"
+            )
 
     def advancing(self, advance: Callable, members: PyTree) -> Callable:
         """The compiled step, writing over these members."""
@@ -91,7 +93,7 @@ class DataParallel(SingleDevice):
         if not 1 <= wanted <= len(found):
             raise UserError(f"mesh.devices is {wanted}; expected 1 to {len(found)}, or null for all there are")
         if wanted < len(found) and jax.process_count() > 1:
-            raise UserError(f"mesh.devices is {wanted}; with hosts.processes={jax.process_count()} leave it null")
+            raise UserError(f"mesh.devices is {wanted}; with hosts.num_processes={jax.process_count()} leave it null")
         return Mesh(np.array(found[:wanted]), ("data",))
 
     @property
@@ -161,40 +163,43 @@ class FullyShardedDataParallel(DataParallel):
 @configurable("hosts")
 @dataclass(frozen=True)
 class Hosts:
-    """Computers that train together, each started by the same command but for its number, `process`.
+    """Computers that train together, each started by the same command but for its number, `process_id`.
 
-    `coordinator` is the address and port of process 0; None with one process. They share the folders of data and runs,
-    where the first alone writes beside the checkpoints.
+    `coordinator_address` is the address and port of process 0; None with one process. They share the folders of
+    data and runs, where the first alone writes beside the checkpoints.
     """
 
-    coordinator: str | None
-    processes: int
-    process: int
+    coordinator_address: str | None
+    num_processes: int
+    process_id: int
 
     def __post_init__(self):
-        if self.processes < 1:
-            raise UserError(f"hosts.processes is {self.processes}; expected 1 or more")
-        if not 0 <= self.process < self.processes:
+        if self.num_processes < 1:
+            raise UserError(f"hosts.num_processes is {self.num_processes}; expected 1 or more")
+        if not 0 <= self.process_id < self.num_processes:
             raise UserError(
-                f"hosts.process is {self.process}; expected 0 to {self.processes - 1}, another on each host"
+                f"hosts.process_id is {self.process_id}; expected 0 to {self.num_processes - 1}, another on each host"
             )
-        if self.processes > 1 and not re.fullmatch(r".+:\d+", self.coordinator or ""):
+        if self.num_processes > 1 and not re.fullmatch(r".+:\d+", self.coordinator_address or ""):
             raise UserError(
-                f"hosts.coordinator is {self.coordinator!r}; expected the address and port of process 0, say host:1234"
+                f"hosts.coordinator_address is {self.coordinator_address!r}; expected the address and port of "
+                "process 0, for example host:1234"
             )
 
     def join(self) -> None:
         """Connect to the other processes, before any computation. Raises UserError where the coordinator is silent."""
-        if self.processes == 1 or jax.distributed.is_initialized():
+        if self.num_processes == 1 or jax.distributed.is_initialized():
             return
-        if self.process:
+        if self.process_id:
             self._await()
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(self.coordinator, self.processes, self.process, shutdown_timeout_seconds=DAY)
+        jax.distributed.initialize(
+            self.coordinator_address, self.num_processes, self.process_id, shutdown_timeout_seconds=DAY
+        )
 
     def _await(self) -> None:
         """Wait for the coordinator, without which JAX would end the process by a signal."""
-        name, _, port = str(self.coordinator).rpartition(":")
+        name, _, port = str(self.coordinator_address).rpartition(":")
         until = time.monotonic() + PATIENCE
         while True:
             try:
@@ -203,8 +208,9 @@ class Hosts:
             except OSError as error:
                 if time.monotonic() > until:
                     raise UserError(
-                        f"no process answers at hosts.coordinator={self.coordinator} ({error.strerror or error}); "
-                        "start hosts.process=0 there, and see that its port can be reached"
+                        f"no process answers at hosts.coordinator_address={self.coordinator_address} "
+                        f"({error.strerror or error}); "
+                        "start hosts.process_id=0 there, and see that its port can be reached"
                     ) from error
             time.sleep(0.1)
 

@@ -133,9 +133,9 @@ def test_a_cohort_without_digests_is_refused_with_the_command_that_writes_it_ane
     file.write_text(json.dumps(told))
     with pytest.raises(UserError, match=r"before manifests had digests; write it again: .*if_exists=overwrite"):
         open_cohort(str(store))
-    old = told | {"format": 1}
+    old = told | {"format": 2}
     file.write_text(json.dumps({"digest": stored.digest_json(old), "manifest": old}))
-    with pytest.raises(UserError, match=r"format 1, expected 2.*if_exists=overwrite"):
+    with pytest.raises(UserError, match=r"by prognax \d\S* in format 2; expected format 3.*if_exists=overwrite"):
         open_cohort(str(store))
 
 

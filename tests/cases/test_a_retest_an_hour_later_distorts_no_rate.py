@@ -63,7 +63,7 @@ def test_tests_an_hour_apart_tell_no_slope(tmp_path):
     cohort = table(tmp_path / "c", VARIABLES, series)
     one = Examples(cohort, layout(cohort.schema, ["score"]))
     split = Split(np.arange(6) < 4, np.zeros(6, bool), np.arange(6) >= 4)
-    learnt = LastVisit(drifts=True).fit(one, split, KEY).learnt["score"]
+    learnt = LastVisit(trend=True).fit(one, split, KEY).learnt["score"]
     assert abs(learnt.slope) < 1
 
 
@@ -75,8 +75,8 @@ def test_the_rate_of_an_event_is_finite_where_nobody_is_followed(tmp_path):
     cohort = table(tmp_path / "c", variables, series)
     one = Examples(cohort, layout(cohort.schema, ["rise"], (), {"rise": rise}), events={"rise": rise})
     split = Split(np.arange(6) < 4, np.zeros(6, bool), np.arange(6) >= 4)
-    for drifts in (True, False):
-        told = answers(LastVisit(drifts).fit(one, split, KEY), one, range(6), one.eval_queries)["rise"]
+    for trend in (True, False):
+        told = answers(LastVisit(trend).fit(one, split, KEY), one, range(6), one.eval_queries)["rise"]
         assert np.isfinite(told).all()
 
 

@@ -69,7 +69,7 @@ def test_a_visit_eleven_years_after_its_code_is_named_and_one_out_of_order_is_to
 
 
 def test_an_age_may_name_the_column_of_its_moment(tmp_path):
-    age = {"plus_time": True, "per_year": 1, "origin": "enrolled", "units": "years"}
+    age = {"baseline_plus_elapsed": True, "per_year": 1, "origin": "enrolled", "units": "years"}
     text = "subject,time,score,age,enrolled\na,2010-01-01,1,70,2008-01-01\na,2011-01-01,1,70,\nb,2010-01-01,1,60,\n"
     dates = {"column": "time", "units": "date"}
     cohort = read(tmp_path, text, time=dates, variables={**SCORE, "age": age})

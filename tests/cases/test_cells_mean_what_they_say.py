@@ -73,7 +73,7 @@ def test_a_declared_decimal_mark_is_the_only_one(tmp_path):
 
 
 def test_ages_of_the_deidentified_are_warned_of_and_can_be_mapped(tmp_path):
-    age = {"roles": ["input", "known_ahead"], "units": "years", "per_year": 1}
+    age = {"roles": ["input", "future"], "units": "years", "per_year": 1}
     text = "subject,time,score,age\na,0,1,300\na,1,2,301\nb,0,1,71\nb,1,2,72\n"
     (said,) = warnings(read(tmp_path, text, variables={**SCORE, "age": age}))
     assert "2 of 4 values of age (column 'age', in years) are outside [0, 120]" in said

@@ -32,7 +32,7 @@ def read(folder, participants: str, **changed):
     keywords = {
         "modalities": {"T1w": GRID},
         "time": {"column": "days_since_first", "units": "days"},
-        "variables": {"age": {"plus_time": True, "per_year": 1, "units": "years"}},
+        "variables": {"age": {"baseline_plus_elapsed": True, "per_year": 1, "units": "years"}},
         "static": {"sex": {"levels": ["F", "M"]}},
     }
     return ingest(Bids(str(folder / "b"), **keywords | changed), str(folder / "c"), "overwrite")

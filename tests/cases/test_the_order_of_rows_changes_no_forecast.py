@@ -79,7 +79,7 @@ def test_a_table_with_its_rows_permuted_is_forecast_the_same(tmp_path, once):
             np.testing.assert_array_equal(one["score"], other["score"])
 
 
-AGE = {"column": "AGE", "plus_time": True, "per_year": 1, "origin": "EXAMDATE_bl", "roles": ["known_ahead"]}
+AGE = {"column": "AGE", "baseline_plus_elapsed": True, "per_year": 1, "origin": "EXAMDATE_bl", "roles": ["future"]}
 
 
 @pytest.mark.parametrize("seed", [1, 2])

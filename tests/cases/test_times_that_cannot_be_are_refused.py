@@ -6,7 +6,7 @@ from framework.errors import UserError
 from tests.cases.tables import SCORE, read, warnings
 
 DATES = {"column": "time", "units": "date"}
-DEATH = {"death": {"as_time": True, "roles": ["hindsight"]}}
+DEATH = {"death": {"is_event_time": True, "roles": ["hindsight"]}}
 
 
 @pytest.mark.parametrize("shifted", [False, True])
@@ -47,7 +47,7 @@ def test_a_death_that_cannot_be_is_refused(tmp_path, death, complaint):
 
 def test_an_event_that_may_come_before_a_visit_is_said_so(tmp_path):
     text = "subject,time,score,onset\na,0,28,-3\na,1,27,\nb,0,3,0.5\nb,1,3,\nc,0,1,\n"
-    onset = {"as_time": True, "roles": ["hindsight"]}
+    onset = {"is_event_time": True, "roles": ["hindsight"]}
     assert warnings(read(tmp_path, text, static={"onset": onset})) == []
     with pytest.raises(UserError, match="terminal: false"):
         read(tmp_path, text, static={"onset": onset | {"terminal": True}})
@@ -79,7 +79,7 @@ def test_days_read_as_months_are_refused_or_warned_of(tmp_path):
 def test_an_age_that_does_not_advance_with_time_is_warned_of(tmp_path):
     rows = [f"s{i},{6 * t},{i},{70 + i + t // 2}" for i in range(8) for t in range(5)]
     text = "\n".join(["subject,time,score,age", *rows]) + "\n"
-    age = {"age": {"units": "years", "per_year": 1, "roles": ["input", "known_ahead"]}}
+    age = {"age": {"units": "years", "per_year": 1, "roles": ["input", "future"]}}
     said = warnings(read(tmp_path, text, time={"column": "time", "units": "years"}, variables={**SCORE, **age}))
     assert any("age (column 'age') does not advance with time in 8 of 8 subjects" in line for line in said)
     months = {"column": "time", "units": "months"}
@@ -131,7 +131,7 @@ def test_an_event_after_the_end_of_follow_up_is_refused(tmp_path):
     from framework.data.queries.events import Dated
 
     text = "subject,time,score,death,last\na,0,1,5,3\nb,0,1,,4\nc,0,1,2,2\n"
-    static = {name: {"as_time": True, "roles": ["hindsight"]} for name in ("death", "last")}
+    static = {name: {"is_event_time": True, "roles": ["hindsight"]} for name in ("death", "last")}
     cohort = read(tmp_path, text, static=static)
     with pytest.raises(UserError, match=r"'death' comes after 'last' in 1 subjects, such as 'a'"):
         Dated(time="death", until="last").between(cohort)

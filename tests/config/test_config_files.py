@@ -126,7 +126,7 @@ def test_files_that_are_not_chosen_may_say_anything(tmp_path):
     "text",
     [
         "hydra: {sweeper: {params: {seed: '0,1', model/head: 'gru,lstm'}}}",
-        "hydra: {launcher: {gigabytes: 2.0}}\ndefaults: [{override /hydra/launcher: vmap}]",
+        "hydra: {launcher: {max_memory_gb: 2.0}}\ndefaults: [{override /hydra/launcher: vmap}]",
         "hydra: {sweeper: {trials: 3, sampler: random}}\ndefaults: [{override /hydra/sweeper: optuna}]",
         "runs: here\ndata: {store: 'cohorts/${data.name}', path: /elsewhere/visits.csv}",
         "training: {steps: 3}\nseed: 4",

@@ -58,6 +58,10 @@ COMMAND_LINES = [
     ("forecast", "accept=[training]", "accept", "allow_leaks"),
     ("forecast", "allow_leaks=[two ids]", "allow_leaks=two ids", "allow_leaks=two_ids"),
     ("ingest", "existing=append", "existing", "if_exists"),
+    ("forecast", "model.unit=2", "model.unit", "model.time_unit_years"),
+    ("forecast", "hosts.processes=2", "hosts.processes", "hosts.num_processes"),
+    ("predict", "known.arm=drug", "known.arm", "future.arm"),
+    ("tadpole_score", "truth=D4.csv", "truth", "ground_truth"),
     ("ingest", "action=verify", "action", "the command experiments.verify"),
 ]
 FILES = [
@@ -71,8 +75,22 @@ FILES = [
     ),
     ("forecast", "defaults: [/optimizer: adamw]", "optimizer", "training"),
     ("forecast", "training: {clip: 3}", "training.clip", "training.optimizer.max_grad_norm"),
+    ("forecast", "defaults: [override /model: ridge]\nmodel: {weigh: pair}", "model.weigh", "model.weight_by"),
+    ("forecast", "defaults: [override /model: ridge]\nmodel: {weight_by: pair}", "model.weight_by=pair", "model.weight_by=query"),
+    ("forecast", "defaults: [override /model: ridge]\nmodel: {classifier: {prepared: true}}", "model.classifier.prepared", "model.classifier.standardize"),
+    ("forecast", "defaults: [override /model: ridge]\nmodel: {gigabytes: 2.0}", "model.gigabytes", "model.max_memory_gb"),
+    ("forecast", "defaults: [override /model: slope]\nmodel: {drifts: true}", "model.drifts", "model.trend"),
+    ("forecast", "defaults: [override /model: bagging]\nmodel: {count: 3}", "model.count", "model.num_members"),
+    ("forecast", "defaults: [override /model: bagging]\nmodel: {share: 0.3}", "model.share", "model.fraction"),
+    ("forecast", "defaults: [override /model: mixed_effects]\nmodel: {trends: true}", "model.trends", "model.random_slopes"),
+    ("forecast", "defaults: [override /model: mixed_effects]\nmodel: {known: true}", "model.known", "model.future_covariates"),
+    ("forecast", "defaults: [override /model/head: ssm]\nmodel: {head: {fastest: 1}}", "model.head.fastest", "model.head.min_time_constant"),
+    ("forecast", "defaults: [override /model/augment: standard]\nmodel: {augment: {transforms: [{_target_: framework.image.augment.space.Flip, share: 1.0}]}}", "model.augment.transforms[0].share", "model.augment.transforms[0].probability"),
+    ("ingest", "data: {reader: {variables: {age: {plus_time: true}}}}", "data.reader.variables.age.plus_time", "data.reader.variables.age.baseline_plus_elapsed"),
+    ("ingest", "data: {reader: {static: {died: {as_time: true}}}}", "data.reader.static.died.as_time", "data.reader.static.died.is_event_time"),
+    ("ingest", "data: {reader: {variables: {age: {roles: [known_ahead]}}}}", "data.reader.variables.age.roles=known_ahead", "data.reader.variables.age.roles=future"),
     ("forecast", "task: ahead", "task=ahead", "task=unlabelled"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "argument", "old", "new"), COMMAND_LINES)
@@ -85,8 +103,17 @@ def test_a_file_is_answered(run, folder, name, text, old, new):
     assert run(name, *folder(text)) == (1, line(old, new))
 
 
+def test_a_launcher_of_a_file_is_answered(run, folder):
+    told = run("forecast", *folder("hydra: {launcher: {gigabytes: 2.0}}"))
+    assert told[0] == 1
+    assert told[1][0].endswith(
+        line("hydra.launcher.gigabytes", "hydra.launcher.max_memory_gb")[0].removeprefix("error: ")
+    )
+
+
 def test_names_of_today_have_no_answer():
     assert replaced("task") is None
     assert replaced("data.reader.variables.ask") is None
+    assert replaced("model.random_slopes") is None
     assert replaced_value("task", "future_visits") is None
     assert replaced_value("seed", 3) is None

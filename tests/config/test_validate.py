@@ -18,7 +18,7 @@ KFOLD = {"_target_": "framework.data.splits.split.KFold", "folds": 5, "validatio
 GRU = {"_target_": "framework.nn.heads.gru.GRU", "_partial_": True, "features": 3}
 HEAD = {"_target_": "framework.nn.heads.rnn.Recurrence", "_partial_": True, "cell": GRU}
 VOTING = {"_target_": "framework.forecast.ensembles.ensemble.Voting", "combine": "mean"}
-FLOOR = {"_target_": "framework.forecast.references.LastVisit", "drifts": False}
+FLOOR = {"_target_": "framework.forecast.references.LastVisit", "trend": False}
 MINE = """
 from framework.configurable import configurable
 from framework.data.splits.split import KFold, Splitter
@@ -64,7 +64,7 @@ def refused(allowed=(), /, **parts) -> str:
 def deep(**parts) -> Mapping[str, Any]:
     """A network of which only some parts are said."""
     names = ("encoder", "augment", "fusion", "head", "training", "pretrained")
-    rest = {"width": 3, "frozen": False, "ordinal": False, "unit": 1.0, "token_dropout": 1.0, "hidden": []}
+    rest = {"width": 3, "frozen": False, "ordinal": False, "time_unit_years": 1.0, "token_dropout": 1.0, "hidden": []}
     return {"model": {"_target_": "framework.forecast.deep.forecaster.Deep"} | dict.fromkeys(names) | rest | parts}
 
 
@@ -297,7 +297,7 @@ def test_trust_is_a_list_of_packages(word):
         ({"resamples": 10}, "resamples: got 10; expected 100 or more"),
         ({"models": "gru"}, "models: got 'gru'; expected Sequence[str]"),
         ({"ahead": [1, "two"]}, "expected Sequence[float]"),
-        ({"known": {"treated": ["yes"]}}, "known: got {'treated': ['yes']}"),
+        ({"future": {"treated": ["yes"]}}, "future: got {'treated': ['yes']}"),
         ({"model_overrides": {"gru": "training.steps=3"}}, "model_overrides: got"),
         ({"runs": None}, "runs: got None; expected str"),
         ({"trust": "numpy"}, "trust: got 'numpy'"),

@@ -72,8 +72,8 @@ def _few(made: DictConfig, chosen: Mapping[str, str], at: str) -> Iterator[str]:
     if "nodes" in made:
         yield f"{at}.nodes=5"
         yield f"{at}.steps=4"
-    if "count" in made:
-        yield f"{at}.count=2"
+    if "num_members" in made:
+        yield f"{at}.num_members=2"
     for place, (name, options) in enumerate(made.get("grid", {}).items()):
         yield f"{at}.grid.{name}={list(options)[: 1 if place else 2]}"
     for part in ("classifier", "regressor"):

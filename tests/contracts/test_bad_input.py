@@ -26,7 +26,7 @@ VARIABLES = (
     Variable("score", ("input", "target"), "points"),
     Variable("stage", ("input", "target"), levels=("low", "mid", "high"), ordered=True),
     Variable("never", ("input", "target"), "mL"),
-    Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
+    Variable("age", ("input", "future"), "years", per_year=1.0),
 )
 RISE = Reaches(variable="stage", level="mid", horizons=(1.0, 2.0))
 EMPTY, ONCE, SUBJECTS = 12, 13, 16

@@ -39,7 +39,7 @@ NEEDS = {
     "split=temporal": ["split.date=2010-01-01"],
     "origins=date": ["origins.date=2010-01-01"],
 }
-REQUIRED = {"predict": ["run=x", "data.path=x"], "tadpole_score": ["submission=x", "truth=x"]}
+REQUIRED = {"predict": ["run=x", "data.path=x"], "tadpole_score": ["submission=x", "ground_truth=x"]}
 PARTS = {"model/classifier": "tabular", "model/regressor": "tabular"}  # of a model that no command takes unasked
 
 

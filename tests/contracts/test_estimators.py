@@ -28,8 +28,8 @@ TRIALS = {  # every estimator of the framework, small
     "ridge, free": Trial(Ridge(penalty=0.0), unpenalised=True),
     "logistic": Trial(Logistic(3)),
     "logistic, two": Trial(Logistic(2, l1_ratio=0.5)),
-    "prepared ridge": Trial(Prepared(Ridge(penalty=0.0), indicators=False), unpenalised=True),
-    "prepared logistic": Trial(Prepared(Logistic(3), indicators=True)),
+    "prepared ridge": Trial(Prepared(Ridge(penalty=0.0), missing_indicators=False), unpenalised=True),
+    "prepared logistic": Trial(Prepared(Logistic(3), missing_indicators=True)),
     "quantile": Trial(Quantile((0.25, 0.75), steps=500)),
     "boosting": Trial(Boosting(3, rounds=5, min_samples_leaf=1)),
     "boosting, number": Trial(Boosting(0, rounds=5, min_samples_leaf=1)),
@@ -42,7 +42,7 @@ TRIALS = {  # every estimator of the framework, small
     "extra trees, number": Trial(Forest(trees=4, extra=True)),
     "svm": Trial(SVM(3), random=True),
     "svm, number": Trial(SVM(0, C=10.0, tolerance=1e-5)),
-    "prepared svm": Trial(Prepared(SVM(2), indicators=False), random=True),
+    "prepared svm": Trial(Prepared(SVM(2), missing_indicators=False), random=True),
 }
 SETTINGS = {
     "ridge": {"penalty": (1.0, 50.0)},

@@ -274,6 +274,6 @@ def kept(recipe, cohort, folder):
     ids=lambda f: f.__name__,
 )
 def test_a_broken_fit_is_caught(cohort, tmp_path, law, broken):
-    law(LastVisit(drifts=True), cohort, tmp_path)
+    law(LastVisit(trend=True), cohort, tmp_path)
     with pytest.raises(AssertionError):
-        law(broken(drifts=True), cohort, tmp_path)
+        law(broken(trend=True), cohort, tmp_path)

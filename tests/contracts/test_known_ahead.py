@@ -21,8 +21,8 @@ from tests.contracts.recipes import forecaster, head, names
 VARIABLES = (
     Variable("score", ("input", "target"), "points"),
     Variable("stage", ("input", "target"), levels=("low", "mid", "high"), ordered=True),
-    Variable("arm", ("input", "known_ahead"), levels=("placebo", "drug")),
-    Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
+    Variable("arm", ("input", "future"), levels=("placebo", "drug")),
+    Variable("age", ("input", "future"), "years", per_year=1.0),
 )
 SCORE, STAGE, ARM, AGE = range(4)
 RISE = Reaches(variable="stage", level="high", horizons=(1.0, 2.0))
@@ -91,8 +91,8 @@ def planless(tmp_path_factory) -> Examples:
     """A plan that is 0 (placebo) for some, 1 (drug) for others and was recorded of nobody else; so for a dose."""
     variables = (
         Variable("score", ("input", "target"), "points"),
-        Variable("arm", ("input", "known_ahead"), levels=("placebo", "drug")),
-        Variable("dose", ("input", "known_ahead"), "mg"),
+        Variable("arm", ("input", "future"), levels=("placebo", "drug")),
+        Variable("dose", ("input", "future"), "mg"),
     )
     rng = np.random.default_rng(0)
 

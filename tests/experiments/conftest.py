@@ -50,7 +50,7 @@ HEADER = "id,number,time,score,stage,age,onset"
 VARIABLES = {
     "score": "{roles: [input, target], units: points}",
     "stage": "{roles: [input, target], levels: [well, ill], ordered: true}",
-    "age": "{roles: [input, known_ahead], units: years, per_year: 1}",
+    "age": "{roles: [input, future], units: years, per_year: 1}",
     "onset": "{roles: [hindsight], levels: [early, late]}",
 }
 

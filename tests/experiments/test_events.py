@@ -12,8 +12,8 @@ EVENT = "+data.events.falling_ill={_target_: framework.data.queries.events.Reach
 VARIABLES = {
     "score": "{roles: [input], units: points}",
     "stage": "{roles: [input, target], levels: [well, ill], ordered: true}",
-    "arm": "{roles: [input, known_ahead], levels: [placebo, drug]}",
-    "age": "{roles: [input, known_ahead], units: years, per_year: 1}",
+    "arm": "{roles: [input, future], levels: [placebo, drug]}",
+    "age": "{roles: [input, future], units: years, per_year: 1}",
 }
 
 

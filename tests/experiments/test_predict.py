@@ -33,7 +33,7 @@ def new(fitted, tmp_path):
             f"data.store={tmp_path}/new",
             "data.reader.subject=who",
             "data.reader.time.column=when",
-            "+data.reader.variables.age={column: years, roles: [input, known_ahead], units: years, per_year: 1}",
+            "+data.reader.variables.age={column: years, roles: [input, future], units: years, per_year: 1}",
             f"runs={tmp_path}/runs",
             *arguments,
         )

@@ -106,7 +106,7 @@ def test_what_would_take_too_much_memory_goes_in_waves(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Deep, "try_many", counted)
     monkeypatch.setattr(Deep, "member_bytes", lambda *_: 400_000)
-    told = runner(tmp_path)("forecast", *MANY, "hydra.launcher.gigabytes=0.001", "seed=range(4)")
+    told = runner(tmp_path)("forecast", *MANY, "hydra.launcher.max_memory_gb=0.001", "seed=range(4)")
     assert told.code == 0, told.err
     assert lanes == [2, 2]
 
@@ -206,7 +206,10 @@ def test_jobs_that_take_turns_come_to_the_same(swept):
             "error: hydra.launcher.workers is -1; expected 0 for jobs side by side, a number of processes, or null "
             "to let the model choose",
         ),
-        (("seed=0,1", "hydra.launcher.gigabytes=0"), "error: hydra.launcher.gigabytes is 0.0; expected more than 0"),
+        (
+            ("seed=0,1", "hydra.launcher.max_memory_gb=0"),
+            "error: hydra.launcher.max_memory_gb is 0.0; expected more than 0",
+        ),
         (
             ("seed=0,1", "hydra.launcher.lanes=[model.width]"),
             "error: no key 'hydra.launcher.lanes' in the config of this command; see --help for the keys there are",

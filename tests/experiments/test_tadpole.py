@@ -27,7 +27,7 @@ def test_from_d1_to_a_scored_submission(tmp_path):
     assert len(table) == 60 * len(asked)
     assert table["Forecast Date"].iloc[[0, 59]].tolist() == ["2018-01", "2022-12"]
     told = call(
-        "tadpole_score", f"submission={made}/submission.csv", f"truth={tmp_path}/TADPOLE_D4.csv", "resamples=100"
+        "tadpole_score", f"submission={made}/submission.csv", f"ground_truth={tmp_path}/TADPOLE_D4.csv", "resamples=100"
     )
     assert told.code == 0, told.err
     found = json.loads((made / "submission.scores.json").read_text())
@@ -40,7 +40,7 @@ def test_from_d1_to_a_scored_submission(tmp_path):
     again = pd.read_csv(tmp_path / "TADPOLE_D4.csv")
     again.assign(RID=99).to_csv(tmp_path / "strangers.csv", index=False)
     told = call(
-        "tadpole_score", f"submission={made}/submission.csv", f"truth={tmp_path}/strangers.csv", "resamples=100"
+        "tadpole_score", f"submission={made}/submission.csv", f"ground_truth={tmp_path}/strangers.csv", "resamples=100"
     )
     assert told.code == 1
     assert "have no forecast" in told.err[-1]

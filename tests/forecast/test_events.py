@@ -28,8 +28,8 @@ KEY = jax.random.key(0)
 VARIABLES = (
     Variable("score", ("input", "target"), "points"),
     Variable("stage", ("input", "target"), levels=("well", "ill"), ordered=True),
-    Variable("treated", ("input", "known_ahead"), levels=("no", "yes")),
-    Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
+    Variable("treated", ("input", "future"), levels=("no", "yes")),
+    Variable("age", ("input", "future"), "years", per_year=1.0),
 )
 ILL = Reaches(variable="stage", level="ill", horizons=(1.0, 2.0, 4.0))
 COX = Proportional([1.0, 10.0], 3)

@@ -46,10 +46,10 @@ def cohort(tmp_path_factory):
     return table(tmp_path_factory.mktemp("cohort") / "c", VARIABLES, SERIES)
 
 
-def fitted(cohort, drifts: bool = False, hidden=(), task="future_visits"):
+def fitted(cohort, trend: bool = False, hidden=(), task="future_visits"):
     examples = Examples(cohort, layout(cohort.schema, NAMES, hidden), task)
     split = Split(TRAIN, np.zeros(4, bool), ~TRAIN)
-    return LastVisit(drifts).fit(examples, split, KEY), examples
+    return LastVisit(trend).fit(examples, split, KEY), examples
 
 
 def told(one, examples, target: str) -> dict[tuple, np.ndarray]:
@@ -80,7 +80,7 @@ def test_the_slope_is_least_squares_through_the_last_observation(cohort):
     """Training pairs are (years, change): (2, -4) of a, (3, -3) of b from each of its first two visits."""
     years, change = np.array([2, 3, 3]), np.array([-4, -3, -3])
     slope = np.linalg.lstsq(years[:, None], change, rcond=None)[0][0]
-    found = told(*fitted(cohort, drifts=True), "score")
+    found = told(*fitted(cohort, trend=True), "score")
     assert found["c", 0, 1.5][POINT] == pytest.approx(8 + 1.5 * slope, rel=1e-5)
     assert found["c", 1, 1.5][POINT] == pytest.approx(8 + 1.5 * slope, rel=1e-5), "years count from the observation"
     assert found["d", 0, 1][POINT] == pytest.approx(np.median([10, 6, 10, 7]), rel=1e-5)
@@ -90,8 +90,8 @@ def test_quantiles_are_those_of_training_errors_around_the_median_yearly_change(
     """Yearly changes are -2 over two years and twice -1 over three: their median, weighted by years, is -1."""
     errors = np.array([-2.0, 0.0, 0.0])  # of the changes -4, -3, -3
     around = np.where(np.array(LEVELS) < 0.5, np.minimum(np.quantile(errors, LEVELS), 0), 0)
-    for drifts in (False, True):
-        found = told(*fitted(cohort, drifts), "score")["c", 0, 1.5][:POINT]
+    for trend in (False, True):
+        found = told(*fitted(cohort, trend), "score")["c", 0, 1.5][:POINT]
         np.testing.assert_allclose(found, 8 - 1.5 + around, rtol=1e-6)
 
 
@@ -139,7 +139,7 @@ def test_asked_about_a_visit_it_does_not_read_the_answer_from_it(cohort):
 
 
 def test_it_is_saved_whole_and_absence_is_one_line(cohort, tmp_path):
-    one, examples = fitted(cohort, drifts=True)
+    one, examples = fitted(cohort, trend=True)
     one.save(tmp_path / "model")
     again = LastVisit(True).load(tmp_path / "model", examples.layout)
     assert again.learnt == one.learnt
@@ -153,20 +153,20 @@ def tested():
     examples = oasis2()
     splits = KFold(10, 0.15, 0, 0).splits(examples.cohort)
     found = {}
-    for drifts in (False, True):
-        members = LastVisit(drifts).fit_many(examples, splits, jax.random.split(KEY, 10))
+    for trend in (False, True):
+        members = LastVisit(trend).fit_many(examples, splits, jax.random.split(KEY, 10))
         for member, split in zip(members, splits, strict=True):
             rows = np.flatnonzero(split.test)
             for name, numbers in answers(member, examples, rows, examples.eval_queries).items():
-                whole = found.setdefault((name, drifts), np.zeros((150, *numbers.shape[1:])))
+                whole = found.setdefault((name, trend), np.zeros((150, *numbers.shape[1:])))
                 whole[rows] = numbers
     return examples, found
 
 
-def mean_error(tested, name: str, drifts: bool) -> float:
+def mean_error(tested, name: str, trend: bool) -> float:
     examples, found = tested
     truth = examples.eval_queries.truth[name]
-    return float(np.abs(found[name, drifts][..., POINT] - truth.value)[truth.observed].mean())
+    return float(np.abs(found[name, trend][..., POINT] - truth.value)[truth.observed].mean())
 
 
 def test_oasis2_last_visit(tested):

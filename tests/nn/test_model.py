@@ -182,7 +182,8 @@ def test_time_counts_in_its_unit(made, batch):
     """A network told of months says of months what one told of years says of years."""
     recipe = instantiate(config("model=gru").model.head, _convert_="all")
     years, months = (
-        nnx.jit(partial(Model, made.layout, None, recipe, 4, unit=unit))(rngs=nnx.Rngs(0)) for unit in (1.0, 1 / 12)
+        nnx.jit(partial(Model, made.layout, None, recipe, 4, time_unit_years=unit))(rngs=nnx.Rngs(0))
+        for unit in (1.0, 1 / 12)
     )
     for one in (years, months):
         nnx.update(one, jax.tree.map(lambda x: x + 0.1, nnx.state(one)))

@@ -93,17 +93,17 @@ def test_every_declared_setting_is_one_that_some_configuration_has():
 def test_no_memory_or_checkpoint_setting_of_a_training_is_forgotten():
     names = {*Training.__dataclass_fields__, *Pretraining.__dataclass_fields__}
     free = {name for name in names if name.startswith("checkpoint_") or name == "cache_bytes"}
-    assert free == {key.removeprefix("*.") for key in IRRELEVANT_KEYS if key.startswith("*.")} - {"gigabytes"}
+    assert free == {key.removeprefix("*.") for key in IRRELEVANT_KEYS if key.startswith("*.")} - {"max_memory_gb"}
 
 
 def test_a_training_that_nothing_fitted_refers_to_is_no_part_of_the_run():
-    base = {"experiment": "compare", "models": ["slope"], "fitted": {"slope": {"drifts": True}}, "runs": "r"}
+    base = {"experiment": "compare", "models": ["slope"], "fitted": {"slope": {"trend": True}}, "runs": "r"}
     assert identity(base | {"training": {"steps": 1}}) == identity(base | {"training": {"steps": 2}})
     assert identity({"model": {"training": {"steps": 1}}}) != identity({"model": {"training": {"steps": 2}}})
 
 
 def test_which_model_is_under_study_counts():
-    floors = {"last_visit": {"drifts": False}, "slope": {"drifts": True}}
+    floors = {"last_visit": {"trend": False}, "slope": {"trend": True}}
     one, other = (
         {"runs": "r", "fitted": {name: floors[name] for name in names}} for names in (floors, [*floors][::-1])
     )

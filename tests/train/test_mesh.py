@@ -74,10 +74,10 @@ def test_more_devices_than_there_are_is_one_line():
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ((None, 0, 0), "hosts.processes is 0; expected 1 or more"),
-        (("host:1234", 2, 2), "hosts.process is 2; expected 0 to 1"),
-        ((None, 2, 0), "hosts.coordinator is None; expected the address and port"),
-        (("host", 2, 0), "hosts.coordinator is 'host'; expected the address and port"),
+        ((None, 0, 0), "hosts.num_processes is 0; expected 1 or more"),
+        (("host:1234", 2, 2), "hosts.process_id is 2; expected 0 to 1"),
+        ((None, 2, 0), "hosts.coordinator_address is None; expected the address and port"),
+        (("host", 2, 0), "hosts.coordinator_address is 'host'; expected the address and port"),
     ],
 )
 def test_hosts_that_cannot_meet_are_refused_before_they_try(settings, told):
@@ -88,7 +88,7 @@ def test_hosts_that_cannot_meet_are_refused_before_they_try(settings, told):
 def test_a_coordinator_that_does_not_answer_is_one_line(monkeypatch):
     monkeypatch.setattr("framework.train.mesh.PATIENCE", 0.0)
     with pytest.raises(
-        UserError, match=r"no process answers at hosts\.coordinator=localhost:1 .*start hosts.process=0"
+        UserError, match=r"no process answers at hosts\.coordinator_address=localhost:1 .*start hosts.process_id=0"
     ):
         Hosts("localhost:1", 2, 1).join()
 

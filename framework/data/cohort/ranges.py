@@ -9,7 +9,7 @@ from framework.data.cohort.schema import Variable
 from framework.data.cohort.store import Cohort
 
 WIDER = 0.5  # of its width, by which a range is extended on either side before a value counts as far outside
-ROLES = {"input", "target", "known_ahead"}
+ROLES = {"input", "target", "future"}
 
 
 def ranges(cohort: Cohort) -> dict[str, list[float]]:

@@ -13,7 +13,7 @@ from framework.errors import UserError
 from framework.types import Bounds
 
 SCALES = ("linear", "log")
-ROLES = ("input", "target", "known_ahead", "group", "date", "hindsight")
+ROLES = ("input", "target", "future", "group", "date", "hindsight")
 Value = float | str | None
 
 

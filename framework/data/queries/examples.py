@@ -180,7 +180,7 @@ def known_at(
     time: Float[np.ndarray, "n q"],
     visit: Int[np.ndarray, "n q"] | None = None,
 ) -> tuple[Float[np.ndarray, "n q g"], Bool[np.ndarray, "n q g"]]:
-    """Known-ahead variables at the queries, and which of them there are: advanced from the origin's history, or as
+    """Future covariates at the queries, and which of them there are: advanced from the origin's history, or as
     planned for the visit.
 
     Without a visit (a future that is not recorded) a planned variable keeps its last value. One that was never observed

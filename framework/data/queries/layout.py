@@ -38,11 +38,11 @@ def layout(
                 f"target {name!r} has the role hindsight: it is known only afterwards; choose another target"
             )
     places = list(enumerate(schema.variables))
-    seen = {v.name for v in schema.variables if {"input", "known_ahead"} & set(v.roles)} - set(hidden)
+    seen = {v.name for v in schema.variables if {"input", "future"} & set(v.roles)} - set(hidden)
     return Layout(
         inputs=tuple(_column(i, v) for i, v in places if v.name in seen),
         static=tuple(_column(i, v) for i, v in enumerate(schema.static) if "input" in v.roles and v.name not in hidden),
-        known=tuple(_column(i, v) for i, v in places if "known_ahead" in v.roles and v.name in seen),
+        known=tuple(_column(i, v) for i, v in places if "future" in v.roles and v.name in seen),
         targets=tuple(
             Event(name, tuple(events[name].horizons)) if name in events else _measured(schema, name, name in seen)
             for name in targets

@@ -46,7 +46,7 @@ def atrophy_schema(voxels: int = 32, p: Parameters | None = None) -> Schema:
     spacing = FIELD_OF_VIEW / voxels
     return Schema(
         variables=(
-            Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
+            Variable("age", ("input", "future"), "years", per_year=1.0),
             Variable("cognition", BOTH, "points", description="an MMSE", bounds=(0.0, 30.0)),
             Variable("ventricles", BOTH, "mL", description="lateral ventricles as segmented", bounds=ABOVE),
             Variable("cortex", BOTH, "mL", description="cortical grey matter as segmented", bounds=ABOVE),

@@ -40,14 +40,14 @@ from framework.types import (
 class Calibrated(Forecaster):
     """`classes` corrects probabilities, `numbers` quantiles, target by target; None leaves them as they are.
 
-    A `share` of the validation subjects is set aside for it; the member is fitted without them, since answers about
+    A `fraction` of the validation subjects is set aside for it; the member is fitted without them, since answers about
     subjects that it has learnt or stopped by are better than those to come.
     """
 
     member: Forecaster
     classes: Calibrator | None
     numbers: Calibrator | None
-    share: float
+    fraction: float
 
     def __post_init__(self):
         for name, one, wanted in (("classes", self.classes, True), ("numbers", self.numbers, False)):
@@ -55,8 +55,8 @@ class Calibrated(Forecaster):
                 raise UserError(
                     f"model.{name} is {type(one).__name__}, which corrects {'numbers' if wanted else 'classes'}"
                 )
-        if not 0 < self.share <= 1:
-            raise UserError(f"model.share is {self.share}; expected a share above 0 and up to 1")
+        if not 0 < self.fraction <= 1:
+            raise UserError(f"model.fraction is {self.fraction}; expected a fraction above 0 and up to 1")
 
     def fit_many(
         self,
@@ -67,7 +67,7 @@ class Calibrated(Forecaster):
         folder: Path | None = None,
         log: Log = lambda row: None,
     ) -> list[Fitted]:
-        aside = [_aside(split, self.share, key) for split, key in zip(splits, keys, strict=True)]
+        aside = [_aside(split, self.fraction, key) for split, key in zip(splits, keys, strict=True)]
         kept = [replace(split, validation=split.validation & ~out) for split, out in zip(splits, aside, strict=True)]
         fitted = self.member.fit_many(examples, kept, keys, dynamics, folder, log)
         return [
@@ -164,12 +164,12 @@ class FittedCalibrated(Fitted):
         (path / "calibration.json").write_text(json.dumps(content))
 
 
-def _aside(split: Split, share: float, key: Key[Array, ""]) -> Bool[np.ndarray, " n"]:
+def _aside(split: Split, fraction: float, key: Key[Array, ""]) -> Bool[np.ndarray, " n"]:
     """Which validation subjects are set aside, drawn by the key."""
     rows = np.flatnonzero(split.validation)
     if not len(rows):
         raise UserError(
             "got no validation subject, on which a calibrated model is corrected; fix: raise split.validation"
         )
-    drawn = random_of(jax.random.fold_in(key, 1)).permutation(rows)[: max(1, round(share * len(rows)))]
+    drawn = random_of(jax.random.fold_in(key, 1)).permutation(rows)[: max(1, round(fraction * len(rows)))]
     return np.isin(np.arange(len(split.validation)), drawn)

@@ -197,7 +197,7 @@ def subject_quantile(score: Float[np.ndarray, " n"], subject: Int[np.ndarray, " 
         least = int(np.ceil(share / (1 - share) - 1e-9))
         raise UserError(
             f"{len(visits)} subjects are set aside for conformal intervals; those of {share:.0%} need {least} or more: "
-            "raise split.validation or model.share"
+            "raise split.validation or model.fraction"
         )
     order = np.argsort(score, kind="stable")
     below = np.cumsum(1 / visits[place[order]]) / (len(visits) + 1)

@@ -48,7 +48,7 @@ class Deep(Forecaster):
     `encoder` is one image encoder for each modality, None to use the clinical variables alone; `augment` varies
     the scans it is trained on; `fusion` brings the embeddings of a visit together. Encoders start from those of the
     run `pretrained`, None for afresh; `frozen` ones learn no more, and encode each scan once. `ordinal` forecasts
-    targets whose levels are ordered by cumulative logits. The network counts time in `unit` years, and
+    targets whose levels are ordered by cumulative logits. The network counts time in `time_unit_years`, and
     drops entries of tokens at `token_dropout` times `training.dropout`. It does not see the variables and modalities
     named `hidden`.
     """
@@ -62,7 +62,7 @@ class Deep(Forecaster):
     pretrained: str | None
     frozen: bool
     ordinal: bool
-    unit: float
+    time_unit_years: float
     token_dropout: float
     hidden: Sequence[str]
 
@@ -71,8 +71,10 @@ class Deep(Forecaster):
             raise UserError("model.pretrained needs an image encoder; give the model/encoder it was pretrained with")
         if self.frozen and self.pretrained is None:
             raise UserError("model.frozen=true would keep encoders that learnt nothing; give model.pretrained=<run>")
-        if self.unit <= 0:
-            raise UserError(f"model.unit is {self.unit}; expected years above 0, about the time between visits")
+        if self.time_unit_years <= 0:
+            raise UserError(
+                f"model.time_unit_years is {self.time_unit_years}; expected years above 0, about the gap between visits"
+            )
         if not 0 <= self.token_dropout <= 1:
             raise UserError(f"model.token_dropout is {self.token_dropout}; expected a share of the rate from 0 to 1")
         if self.frozen and self.augment is not None:
@@ -212,7 +214,15 @@ class Deep(Forecaster):
         encoder = Embedded if self.frozen else self.encoder
 
         def build(rngs: nnx.Rngs) -> Model:
-            parts = (encoder, self.head, self.width, self.fusion, self.ordinal, self.unit, self.token_dropout)
+            parts = (
+                encoder,
+                self.head,
+                self.width,
+                self.fusion,
+                self.ordinal,
+                self.time_unit_years,
+                self.token_dropout,
+            )
             model = Model(layout, *parts, rngs=rngs)
             for name, start in (learnt or {}).items():
                 if not self.frozen:

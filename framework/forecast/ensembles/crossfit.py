@@ -39,13 +39,13 @@ class CrossFit(Forecaster):
     Those left out are its validation subjects: they stop its training, and tell for each target which combination
     forecasts best. What forecasts is the mean of that combination's fits (Krogh & Vedelsby 1995), so that
     every training subject teaches most of them. `grid` names settings of `TracedHyperparameters`: all fits of all
-    combinations are one program, run in waves of as many as `gigabytes` hold.
+    combinations are one program, run in waves of as many as `max_memory_gb` hold.
     """
 
     member: Forecaster
     grid: Mapping[str, Sequence[float]]
     folds: int
-    gigabytes: float
+    max_memory_gb: float
 
     def __post_init__(self):
         if self.folds < 2:
@@ -53,8 +53,8 @@ class CrossFit(Forecaster):
         empty = [name for name, options in self.grid.items() if not options]
         if empty:
             raise UserError(f"model.grid.{empty[0]} is empty; expected one or more values to choose from")
-        if self.gigabytes <= 0:
-            raise UserError(f"model.gigabytes is {self.gigabytes}; expected memory above 0")
+        if self.max_memory_gb <= 0:
+            raise UserError(f"model.max_memory_gb is {self.max_memory_gb}; expected memory above 0")
 
     def dynamic(self, layout: Layout) -> TracedHyperparameters | None:
         return self.member.dynamic(layout)
@@ -131,7 +131,7 @@ class CrossFit(Forecaster):
     ) -> list[Fitted]:
         """The member fitted on all splits, as many side by side as memory holds; waves are of one size but the last."""
         each = self.member.member_bytes(examples, splits)
-        most = max(1, int(self.gigabytes * 1e9 // each)) if each else len(splits)
+        most = max(1, int(self.max_memory_gb * 1e9 // each)) if each else len(splits)
         size = -(-len(splits) // -(-len(splits) // most))
         fitted: list[Fitted] = []
         for start in range(0, len(splits), size):
@@ -188,7 +188,7 @@ class CrossFit(Forecaster):
 def of_network(
     grid: Mapping[str, Sequence[float]],
     folds: int,
-    gigabytes: float,
+    max_memory_gb: float,
     encoder: Callable[..., Encoder] | None,
     augment: Compose | None,
     fusion: Callable[..., Fusion],
@@ -198,13 +198,13 @@ def of_network(
     pretrained: str | None,
     frozen: bool,
     ordinal: bool,
-    unit: float,
+    time_unit_years: float,
     token_dropout: float,
     hidden: Sequence[str],
 ) -> CrossFit:
     """The cross-fitted network of these parts, which are those of `Deep`."""
-    own = (pretrained, frozen, ordinal, unit, token_dropout, hidden)
-    return CrossFit(Deep(encoder, augment, fusion, head, training, width, *own), grid, folds, gigabytes)
+    own = (pretrained, frozen, ordinal, time_unit_years, token_dropout, hidden)
+    return CrossFit(Deep(encoder, augment, fusion, head, training, width, *own), grid, folds, max_memory_gb)
 
 
 @dataclass(frozen=True)

@@ -77,22 +77,23 @@ class Voting(Forecaster):
 
 @dataclass(frozen=True)
 class Bagging(Forecaster):
-    """`member` fitted `count` times, each time on a share of the training subjects, drawn without replacement.
+    """`member` fitted `num_members` times, each time on a fraction of the training subjects, drawn without replacement.
 
     A subject is in or out, because a split cannot hold one twice; half without replacement behaves as a bootstrap does
     (Bühlmann & Yu 2002). Validation subjects are the same for all.
     """
 
     member: Forecaster
-    count: int
-    share: float
+    num_members: int
+    fraction: float
     combine: str
 
     def __post_init__(self):
         _known(self.combine)
-        if self.count < 1 or not 0 < self.share <= 1:
+        if self.num_members < 1 or not 0 < self.fraction <= 1:
             raise UserError(
-                f"model.count={self.count}, model.share={self.share}; expected 1 or more, a share above 0 and up to 1"
+                f"model.num_members={self.num_members}, model.fraction={self.fraction}; expected 1 or more, a fraction "
+                "above 0 and up to 1"
             )
 
     def fit_many(
@@ -106,18 +107,20 @@ class Bagging(Forecaster):
     ) -> list[Fitted]:
         draws, own = [], []
         for split, key in zip(splits, keys, strict=True):
-            own.append(jax.random.split(key, self.count))
-            draws += [_part(split, one, self.share) for one in own[-1]]
-        repeated = None if dynamics is None else jax.tree.map(lambda x: jnp.repeat(x, self.count, axis=0), dynamics)
+            own.append(jax.random.split(key, self.num_members))
+            draws += [_part(split, one, self.fraction) for one in own[-1]]
+        repeated = (
+            None if dynamics is None else jax.tree.map(lambda x: jnp.repeat(x, self.num_members, axis=0), dynamics)
+        )
         fitted = self.member.fit_many(examples, draws, jnp.concatenate(own), repeated, folder, log)
-        bags = [fitted[m * self.count : (m + 1) * self.count] for m in range(len(splits))]
+        bags = [fitted[m * self.num_members : (m + 1) * self.num_members] for m in range(len(splits))]
         return [self._whole(examples.layout, bag) for bag in bags]
 
     def parts(self) -> Sequence[Part]:
         return self.member.parts()
 
     def load(self, path: Path, layout: Layout) -> Fitted:
-        return self._whole(layout, [self.member.load(path / str(i), layout) for i in range(self.count)])
+        return self._whole(layout, [self.member.load(path / str(i), layout) for i in range(self.num_members)])
 
     def _whole(self, layout: Layout, bag: Sequence[Fitted]) -> "FittedEnsemble":
         members = {str(i): one for i, one in enumerate(bag)}
@@ -193,10 +196,10 @@ def each(
     return fitted
 
 
-def _part(split: Split, key: Key[Array, ""], share: float) -> Split:
-    """The split with a share of its training subjects, drawn by the key."""
+def _part(split: Split, key: Key[Array, ""], fraction: float) -> Split:
+    """The split with a fraction of its training subjects, drawn by the key."""
     rows = np.flatnonzero(split.train)
-    drawn = random_of(key).permutation(rows)[: max(1, round(share * len(rows)))]
+    drawn = random_of(key).permutation(rows)[: max(1, round(fraction * len(rows)))]
     return Split(np.isin(np.arange(len(split.train)), drawn), split.validation, split.test)
 
 

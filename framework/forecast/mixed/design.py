@@ -27,19 +27,21 @@ class Scales:
 
 @dataclass(frozen=True)
 class Design:
-    """Which columns: time, with `covariates` the static variables, with `known` those known ahead; a subject's own are
-    an intercept and, with `trends`, time.
+    """Columns of the fixed effects (time, with `covariates` the static variables, with `future_covariates` those known
+    ahead) and of a subject's own: an intercept and, with `random_slopes`, time.
     """
 
     layout: Layout
-    trends: bool
+    random_slopes: bool
     covariates: bool
-    known: bool
+    future_covariates: bool
 
     @property
     def width(self) -> int:
         """How many covariates there are."""
-        columns = (self.layout.static if self.covariates else ()) + (self.layout.known if self.known else ())
+        columns = (self.layout.static if self.covariates else ()) + (
+            self.layout.known if self.future_covariates else ()
+        )
         return sum(column.classes - 1 if column.classes > 2 else 1 for column in columns)
 
     @property
@@ -55,7 +57,7 @@ class Design:
         time = ((jnp.asarray(times) - scales.time[0]) / scales.time[1])[..., None]
         more = jnp.where(has, (covariates - scales.covariates[0]) / scales.covariates[1], 0)
         own = jnp.concatenate([jnp.ones_like(time), time], -1)
-        return jnp.concatenate([own, more], -1), own if self.trends else own[..., :1]
+        return jnp.concatenate([own, more], -1), own if self.random_slopes else own[..., :1]
 
     def at_visits(self, history: Visits) -> tuple[Float[Array, "b t c"], Bool[Array, "b t c"]]:
         """Covariates at each visit, and where they are: what is known ahead is carried on from when last seen."""
@@ -99,7 +101,7 @@ class Design:
         return last_observed(jnp.asarray(history.values)[..., some], seen, jnp.asarray(history.times))
 
     def _columns(self, history: Visits, known: Array, has: Array) -> tuple[Array, Array]:
-        """Static and known-ahead variables side by side at each of (b, t) moments."""
+        """Static and future covariates side by side at each of (b, t) moments."""
         values, masks = [jnp.zeros((*known.shape[:2], 0))], [jnp.zeros((*known.shape[:2], 0), bool)]
 
         def add(column: Column, value: Array, mask: Array) -> None:
@@ -112,7 +114,7 @@ class Design:
             parts = history.static, history.static_observed
             value, mask = (jnp.asarray(part)[:, None, column.index] for part in parts)
             add(column, *(jnp.broadcast_to(part, known.shape[:2]) for part in (jnp.where(mask, value, 0), mask)))
-        for place, column in enumerate(self.layout.known if self.known else ()):
+        for place, column in enumerate(self.layout.known if self.future_covariates else ()):
             add(column, known[..., place], has[..., place])
         return jnp.concatenate(values, -1), jnp.concatenate(masks, -1)
 

@@ -51,8 +51,8 @@ class Learnt:
 
 @dataclass(frozen=True)
 class MixedEffects(Forecaster):
-    """For each target a random intercept, with `trends` a random slope in time, and fixed effects of time, with
-    `covariates` of the static variables, with `known` of those known ahead (age at the visit asked about).
+    """For each target a random intercept, with `random_slopes` a random slope in time, and fixed effects of time, with
+    `covariates` of the static variables, with `future_covariates` of those known ahead (age at the visit asked about).
 
     A number's quantiles are those of the normal with the conditional mean and variance given the target's own history
     up to the origin; of a target whose history is no input nothing is seen, and the population's course is forecast.
@@ -62,9 +62,9 @@ class MixedEffects(Forecaster):
     subjects are read, for nothing is chosen on the latter.
     """
 
-    trends: bool
+    random_slopes: bool
     covariates: bool
-    known: bool
+    future_covariates: bool
 
     def fit_many(
         self,
@@ -96,7 +96,7 @@ class MixedEffects(Forecaster):
         return replace(without_events(layout, "a mixed-effects model"), modalities=(), grids=())
 
     def _design(self, layout: Layout) -> Design:
-        return Design(layout, self.trends, self.covariates, self.known)
+        return Design(layout, self.random_slopes, self.covariates, self.future_covariates)
 
     def _learn(self, examples: Examples, layout: Layout, learns: Bool[np.ndarray, " n"], key: Key[Array, ""]) -> Learnt:
         known_of_two(examples, layout.measured, learns, "mixed effects need")
@@ -130,7 +130,7 @@ class MixedEffects(Forecaster):
 
     def _blank(self, layout: Layout) -> Learnt:
         """Parameters of the right shapes."""
-        width, effects = self._design(layout).width, 1 + self.trends
+        width, effects = self._design(layout).width, 1 + self.random_slopes
         outcomes = sum(map(numbers, layout.measured))
         scales = Scales(jnp.zeros(2), jnp.zeros((2, width)), jnp.zeros((2, outcomes)))
         p = 2 + width
@@ -168,7 +168,7 @@ class FittedMixedEffects(Fitted):
             if np.asarray(models.collapsed)[places].any():
                 notes.append(collapse(target.name))
             if not np.asarray(models.converged)[places].all():
-                notes.append(f"{target.name}: mixed effects did not converge; leave out trends or covariates")
+                notes.append(f"{target.name}: mixed effects did not converge; leave out random_slopes or covariates")
             if not isinstance(target, Categorical):
                 continue
             if short := _levels(target).shortfall(self.learnt.levels[target.name]):

@@ -51,19 +51,19 @@ class Learnt:
 @dataclass(frozen=True)
 class DiseaseProgression(Forecaster):
     """All targets together: numbers on logistic curves of the stage, each with a level of its own in every subject and,
-    with `trends`, a slope; levels and events as likely as the stage makes them.
+    with `random_slopes`, a slope; levels and events as likely as the stage makes them.
 
-    Fixed effects are time, with `covariates` the static variables, with `known` those known ahead (age at the visit
-    asked about, a plan); at the first visit they also move a subject's time shift and pace. The stage itself never goes
-    back, and no plan changes its pace. Quantiles are those of a mixture over `nodes`² pairs of shift and pace, given
-    the history of all targets that are inputs. An event is described by what is known at its origin, its absence
-    until then included, and needs a target beside it that is measured, or nothing would tell the stage. Training and
-    validation subjects are read, for nothing is chosen on the latter; at most `steps` steps of scoring.
+    Fixed effects are time, with `covariates` the static variables, with `future_covariates` those known ahead (age at
+    the queried visit, a plan); at the first visit they also move a subject's time shift and pace. The stage itself
+    never goes back, and no plan changes its pace. Quantiles are those of a mixture over `nodes`² pairs of shift and
+    pace, given the history of all targets that are inputs. An event is described by what is known at its origin, its
+    absence until then included, and needs a target beside it that is measured, or nothing would tell the stage.
+    Training and validation subjects are read, for nothing is chosen on the latter; at most `steps` steps of scoring.
     """
 
-    trends: bool
+    random_slopes: bool
     covariates: bool
-    known: bool
+    future_covariates: bool
     nodes: int
     steps: int
 
@@ -102,7 +102,7 @@ class DiseaseProgression(Forecaster):
     def _reading(self, layout: Layout) -> "Reading":
         without_events(layout, "a progression model")  # refuses events alone
         layout = replace(layout, modalities=(), grids=())
-        return Reading(layout, self.trends, self.covariates, self.known, self.nodes)
+        return Reading(layout, self.random_slopes, self.covariates, self.future_covariates, self.nodes)
 
     def _learn(self, examples: Examples, reading: "Reading", learns: Bool[np.ndarray, " n"]) -> Learnt:
         known_of_two(examples, reading.layout.measured, learns, "a progression model needs")
@@ -118,9 +118,9 @@ class Reading:
     """Inputs of a progression model from visits and queries; the stage's clock runs in spreads of visits' times."""
 
     layout: Layout
-    trends: bool
+    random_slopes: bool
     covariates: bool
-    known: bool
+    future_covariates: bool
     nodes: int
 
     @property
@@ -131,7 +131,12 @@ class Reading:
     @property
     def design(self) -> Design:
         """The columns of the numbers' model."""
-        return Design(replace(self.layout, targets=self.layout.numbers), self.trends, self.covariates, self.known)
+        return Design(
+            replace(self.layout, targets=self.layout.numbers),
+            self.random_slopes,
+            self.covariates,
+            self.future_covariates,
+        )
 
     def course(self, scales: Scales, history: Visits, every: bool = False) -> Course:
         """The observed course of the targets that are inputs, or of `every` one."""
@@ -165,7 +170,7 @@ class Reading:
         names = {name: (jnp.zeros((1, 1), int), jnp.zeros((1, 1), bool)) for name, *_ in self.levels}
         numbers, events = (jnp.zeros((1, 1, len(some))) for some in (self.layout.numbers, self.layout.events))
         levels, recorded = ({name: pair[at] for name, pair in names.items()} for at in (0, 1))
-        x, z = jnp.zeros((1, 1, 2 + width)), jnp.zeros((1, 1, 1 + self.trends))
+        x, z = jnp.zeros((1, 1, 2 + width)), jnp.zeros((1, 1, 1 + self.random_slopes))
         course = Course(one, x, z, numbers, numbers > 0, levels, recorded)
         ends = Ends(events[0], events[0], events[0], events[0] > 0)
         scales = Scales(jnp.zeros(2), jnp.zeros((2, width)), jnp.zeros((2, len(self.layout.numbers))))

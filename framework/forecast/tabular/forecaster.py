@@ -32,7 +32,7 @@ from framework.train.array_io import load_arrays, save_arrays
 from framework.train.optimizer import TracedHyperparameters
 from framework.types import Arr, Categorical, Classes, Forecast, Layout, Measured, Number, Query, Values, Visits
 
-WEIGHS = ("pair", "subject")
+WEIGHT_BY = ("query", "subject")
 MANY = 10_000  # rows from which on the memory of a fit is estimated beforehand
 
 
@@ -41,30 +41,30 @@ class Tabular(Forecaster):
     """`classifier` for targets with levels, `regressor` for numbers, each chosen from its candidates and fitted
     on the training and validation subjects, who are left out in `folds` turns to choose by.
 
-    A row is a history and a later visit; rows weigh alike, or (`weigh="subject"`) subjects do. With `residual` a number
-    whose history is an input is learnt as the change from its last observation, and as its distance from the mean
-    where there is none. An estimator that predicts one number has around it the quantiles of its errors on subjects
-    left out. Scans are represented by the frozen encoders of the run `pretrained`, made by `encoder`; None leaves them
-    out. A fit that would take more memory than `gigabytes` is refused beforehand.
+    A row is a history and a later visit; rows weigh alike, or (`weight_by="subject"`) subjects do. With `residual` a
+    number whose history is an input is learnt as the change from its last observation, and as its distance from the
+    mean where there is none. An estimator that predicts one number has around it the quantiles of its errors on
+    subjects left out. Scans are represented by the frozen encoders of the run `pretrained`, made by `encoder`; None
+    leaves them out. A fit that would take more memory than `max_memory_gb` is refused beforehand.
     """
 
     classifier: Candidates
     regressor: Candidates
     folds: int
-    weigh: str
+    weight_by: str
     residual: bool
     encoder: Callable[..., Encoder] | None
     augment: Compose | None
     pretrained: str | None
-    gigabytes: float = 8.0
+    max_memory_gb: float = 8.0
 
     def __post_init__(self):
-        if self.gigabytes <= 0:
-            raise UserError(f"model.gigabytes is {self.gigabytes}; expected memory above 0")
+        if self.max_memory_gb <= 0:
+            raise UserError(f"model.max_memory_gb is {self.max_memory_gb}; expected memory above 0")
         if self.folds < 2:
             raise UserError(f"model.folds is {self.folds}; expected 2 or more, to choose by subjects left out")
-        if self.weigh not in WEIGHS:
-            raise UserError(f"model.weigh is {self.weigh!r}; expected one of {list(WEIGHS)}")
+        if self.weight_by not in WEIGHT_BY:
+            raise UserError(f"model.weight_by is {self.weight_by!r}; expected one of {list(WEIGHT_BY)}")
         if (self.encoder is None) != (self.pretrained is None):
             raise UserError(
                 "a tabular model reads scans by a pretrained encoder, which it does not train; give both "
@@ -137,8 +137,8 @@ class Tabular(Forecaster):
 
     def parts(self) -> Sequence[Part]:
         learns = ("train", "validation")
-        prepared = self.classifier.prepared or self.regressor.prepared
-        own = [*(["normaliser", "imputer"] if prepared else []), "selection", "parameters"]
+        standardize = self.classifier.standardize or self.regressor.standardize
+        own = [*(["normaliser", "imputer"] if standardize else []), "selection", "parameters"]
         return [Part(name, learns) for name in own] + [Part("encoder", run=self.pretrained)] * bool(self.pretrained)
 
     def _reads(self, layout: Layout) -> Layout:
@@ -165,11 +165,12 @@ class Tabular(Forecaster):
                 fit = max(program.bytes(rows, features) for program in self._programs(target))
             except UserError as error:
                 raise UserError(f"model.{part}.estimator cannot be fitted to {rows} rows: {error}") from error
-            if table + fit > self.gigabytes * 1e9:
+            if table + fit > self.max_memory_gb * 1e9:
                 raise UserError(
                     f"the {part} of {target.name!r} would take about {(table + fit) / 1e9:.1f} GB for {rows} rows of "
-                    f"{features} features, and model.gigabytes={self.gigabytes:g} are allowed; raise it where the "
-                    "machine has so much, hide variables (data.hidden), or have fewer queries (task=next_visit)"
+                    f"{features} features, and model.max_memory_gb={self.max_memory_gb:g} are allowed; "
+                    "raise it where the machine has so much, hide variables (data.hidden), or have fewer queries "
+                    "(task=next_visit)"
                 )
 
     def _programs(self, target: Measured) -> list[Program]:
@@ -199,7 +200,7 @@ class Tabular(Forecaster):
         if count < 2:
             raise UserError(f"{target.name} is known of {count} training subjects; choosing a model needs 2 or more")
         weight = usable.astype(float)
-        if self.weigh == "subject":
+        if self.weight_by == "subject":
             weight /= np.maximum(np.bincount(table.subject, usable), 1)[table.subject]
         fold = folds(table.subject, weight, min(self.folds, count), key)
         truth = table.truth[target.name]

@@ -150,7 +150,7 @@ def _static(column: Column, visits: Visits, query: Query) -> Block:
 
 
 def _known(place: int, column: Column, query: Query) -> Block:
-    """A known-ahead variable as of the query."""
+    """A future covariate as of the query."""
     value, has = (jnp.asarray(part)[..., place, None] for part in (query.known, query.future_observed))
     return _levels(column, value, has)
 

@@ -26,13 +26,14 @@ Loss = Callable[[Float[np.ndarray, "n p"]], float]
 class Candidates:
     """An estimator (a partial that wants `classes`) at every combination of the settings in `grid`.
 
-    `prepared` standardises the features and puts what is missing at its mean; `indicators` then says what was missing.
+    `standardize` standardises the features and imputes missing values by the mean; `missing_indicators` then tells
+    which they are.
     """
 
     estimator: Callable[..., Estimator]
     grid: Mapping[str, Sequence[Any]]
-    prepared: bool
-    indicators: bool
+    standardize: bool
+    missing_indicators: bool
 
     def __post_init__(self):
         empty = [name for name, options in self.grid.items() if not options]
@@ -45,7 +46,7 @@ class Candidates:
         unknown = [name for name in self.grid if not hasattr(made, name)]
         if unknown:
             raise UserError(f"{type(made).__name__} has no setting {unknown[0]!r} to put in its grid; remove it")
-        whole = Prepared(made, self.indicators) if self.prepared else made
+        whole = Prepared(made, self.missing_indicators) if self.standardize else made
         fixed = [name for name in self.grid if name not in made.DYNAMIC]
         free = [name for name in self.grid if name in made.DYNAMIC]
         return [

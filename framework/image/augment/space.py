@@ -24,17 +24,17 @@ either_way = partial(jax.random.uniform, minval=-1, maxval=1)
 
 @dataclass(frozen=True)
 class Flip(Transform):
-    """Left and right (x) change places in a `share` of the draws."""
+    """Left and right (x) change places with a `probability`."""
 
-    share: float = 0.5
+    probability: float = 0.5
     same: str = field(default="subject", kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
-        self._within(0.0, 1.0, share=self.share)
+        self._within(0.0, 1.0, probability=self.probability)
 
     def __call__(self, scans: Scans, key: Key[Array, ""]) -> Float[Array, "n x y z c"]:
-        flips = self.draw(jax.random.uniform, scans, key) < self.share
+        flips = self.draw(jax.random.uniform, scans, key) < self.probability
         return jnp.where(flips[:, None, None, None, None], jnp.flip(scans.voxels, 1), scans.voxels)
 
 

@@ -19,15 +19,26 @@ class SSM(Head):
     """`layers` of modes that decay and turn, each run over all visits by one associative scan.
 
     A query goes through the layers as a visit at which nothing is seen, where each layer's modes have run on from the
-    origin. Modes start with decays spread from 1/`slowest` to 1/`fastest` a year (both in years). Dropout acts on what
-    a layer adds (Srivastava et al. 2014).
+    origin. Modes start with decays spread from 1/`max_time_constant` to 1/`min_time_constant` a year (both
+    in years). Dropout acts on what a layer adds (Srivastava et al. 2014).
     """
 
-    def __init__(self, features: int, layers: int, fastest: float, slowest: float, *, d_in: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        features: int,
+        layers: int,
+        min_time_constant: float,
+        max_time_constant: float,
+        *,
+        d_in: int,
+        rngs: nnx.Rngs,
+    ):
         self.out_features = features
         self.enter = Dense(2 * d_in + 1, features, rngs=rngs)
         self.ask = Dense(1, features, rngs=rngs)
-        self.layers = nnx.List([Modes(features, fastest, slowest, rngs=rngs) for _ in range(layers)])
+        self.layers = nnx.List(
+            [Modes(features, min_time_constant, max_time_constant, rngs=rngs) for _ in range(layers)]
+        )
         self.out = Dense(2 * features + 2, features, rngs=rngs)
 
     def __call__(
@@ -55,8 +66,8 @@ class Modes(nnx.Module):
     (Gu & Dao 2023, Algorithm 2), as a Kalman filter's gain depends on the measured variables and the gap before them.
     """
 
-    def __init__(self, features: int, fastest: float, slowest: float, *, rngs: nnx.Rngs):
-        decay = jnp.geomspace(1 / slowest, 1 / fastest, features)
+    def __init__(self, features: int, min_time_constant: float, max_time_constant: float, *, rngs: nnx.Rngs):
+        decay = jnp.geomspace(1 / max_time_constant, 1 / min_time_constant, features)
         self.decay = nnx.Param(jnp.log(decay))  # log of -Re Λ, a year: never unstable (Orvieto et al. 2023)
         self.turn = nnx.Param(jnp.pi * decay * jax.random.uniform(rngs.params(), (features,)))  # Im Λ, a year
         self.hold = nnx.Param(1 + 4 * jax.random.uniform(rngs.params(), (features,)))  # forgets 1% to 30% a visit

@@ -8,7 +8,7 @@ import pandas as pd
 from framework.evaluate.terminal_table import number
 from framework.report.tables import Table, places_of, words
 
-ROLES = {"known_ahead": "known ahead", "hindsight": "known only afterwards"}
+ROLES = {"future": "known ahead", "hindsight": "known only afterwards"}
 
 
 def table(content: Mapping) -> Table:

@@ -77,9 +77,9 @@ def _of(name: str, said: list[str], child: Any, kinds: Sequence[str], kind: str 
 def _candidates(node: Mapping, kind: str | None) -> str:
     count = prod(len(values) for values in node["grid"].values())
     said = f"{wording(node['estimator'], kind)} ({count} candidate setting{'s' * (count != 1)})"
-    if node.get("prepared"):
+    if node.get("standardize"):
         said += ", features standardised on the training subjects, missing values mean-imputed"
-        said += " beside an indicator" if node.get("indicators") else ""
+        said += " beside an indicator" if node.get("missing_indicators") else ""
     return said
 
 
@@ -93,7 +93,7 @@ def _answers(node: Mapping, kinds: Sequence[str]) -> Iterator[str]:
     if node["_target_"] == REFERENCE and "events" in kinds:
         of_event = (
             f"{FORECAST}.references.Expected"
-            if node.get("drifts")
+            if node.get("trend")
             else "framework.baselines.survival.kaplan_meier.Curve"
         )
         yield wording({"_target_": of_event})

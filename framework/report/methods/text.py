@@ -94,7 +94,7 @@ def _outcomes(run: Run) -> str:
     hidden = (run.settings.get("data") or {}).get("hidden") or []
     variables = [v for v in (*schema["variables"], *schema["static"]) if v["name"] not in hidden]
     seen = [v["name"] for v in variables if "input" in v["roles"]]
-    ahead = [v["name"] for v in variables if "known_ahead" in v["roles"]]
+    ahead = [v["name"] for v in variables if "future" in v["roles"]]
     never = [v["name"] for v in variables if "hindsight" in v["roles"]] + list(hidden)
     text = (
         f"Outcomes were {described}. "

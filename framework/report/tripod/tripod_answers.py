@@ -74,7 +74,7 @@ def predictors(run: Run, methods: set[str]) -> str | None:
     described = [
         participants.label(v) + (f": {v['description']}" if v["description"] else "")
         for v in run.participants["variables"]
-        if {"input", "known_ahead"} & set(v["roles"])
+        if {"input", "future"} & set(v["roles"])
     ]
     return "; ".join(described) + "."
 

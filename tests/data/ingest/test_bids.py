@@ -22,7 +22,7 @@ def reader(root: Path, **changed) -> Bids:
     keywords = {
         "modalities": {"T1w": GRID, "FLAIR": GRID},
         "time": {"column": "days_since_first", "units": "days"},
-        "variables": {"age": {"plus_time": True, "per_year": 1}, "edss": {}},
+        "variables": {"age": {"baseline_plus_elapsed": True, "per_year": 1}, "edss": {}},
         "static": {"sex": {"levels": ["F", "M"]}},
     }
     return Bids(str(root), **keywords | changed)

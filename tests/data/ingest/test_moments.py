@@ -10,7 +10,7 @@ from framework.errors import UserError
 
 def table(tmp_path, lines: list[str], units: str, where: str = "static", **spec) -> Table:
     (tmp_path / "t.csv").write_text("\n".join(["id,when,score,died", *lines]) + "\n")
-    death = {"column": "died", "roles": ["hindsight"], "as_time": True} | spec
+    death = {"column": "died", "roles": ["hindsight"], "is_event_time": True} | spec
     maps: dict[str, Any] = {"variables": {"score": {}}, "static": {}}
     maps[where]["death"] = death
     return Table(str(tmp_path / "t.csv"), "id", {"column": "when", "units": units}, **maps)
@@ -36,7 +36,7 @@ def test_a_time_counts_from_the_first_visit_that_is_used(tmp_path, units, lines)
     ("complaint", "lines", "settings"),
     [
         (r"'a'\): death .*'died'\) is no time as the visits' 'when' has it", ["a,2020-01-01,1,soon"], {}),
-        ("death is as_time, which is recorded once per subject", [], {"where": "variables"}),
+        ("death has is_event_time, which is recorded once per subject", [], {"where": "variables"}),
         ("takes no levels, bounds", [], {"bounds": [0, 1]}),
     ],
 )

@@ -26,7 +26,7 @@ a,12,m12,3,4,1,2,
 VARIABLES = {
     "score": {"roles": ["input", "target"], "bounds": [0, 10]},
     "stage": {"levels": [0, 0.5, 1], "ordered": True, "positive_from": "0.5"},
-    "age": {"column": "age0", "plus_time": True, "per_year": 1, "roles": ["known_ahead"]},
+    "age": {"column": "age0", "baseline_plus_elapsed": True, "per_year": 1, "roles": ["future"]},
 }
 STATIC = {"sex": {"levels": ["F", "M"], "map": {1: "M", 2: "F"}}}
 
@@ -145,7 +145,7 @@ def test_rows_that_are_no_visit_are_accounted_for(tmp_path):
         ("7.5", "inf", "no finite number"),
         ("0.5,2", "0.6,2", "stage .* none of its levels"),
         ("1,2,\n", "1,1,\n", "sex differs between t.csv line 4 and t.csv line 6, but is static"),
-        ("0,1,60", "0,1,61", "age differs .* but is plus_time"),
+        ("0,1,60", "0,1,61", "age differs .* but is baseline_plus_elapsed"),
         ("a,6,", "a,soon,", r"line 5 \(subject 'a'\): time .* no finite number of months"),
         ("7.5", "7,5", "line 3 has 9 cells; expected 8"),
         ("score,", "when,", "'when' more than once"),
@@ -176,7 +176,7 @@ def test_errors_do_not_repeat_what_patients_have(tmp_path):
         ({"variables": {"score": {"levels": "low"}}}, r"levels is 'low'; expected a list of"),
         ({"variables": {"score": {"roles": ["output"]}}}, "roles"),
         ({"variables": {"score": {"levels": ["a", "b"], "bounds": [0, 1]}}}, "levels and also bounds"),
-        ({"variables": {"score": {"plus_time": True}}}, "per_year"),
+        ({"variables": {"score": {"baseline_plus_elapsed": True}}}, "per_year"),
         ({"variables": {"score": 3}}, "variables.score is 3; expected keys and values"),
         ({"time": {"column": "when", "units": "day"}}, "did you mean 'days'"),
         ({"time": {"units": "days"}}, "time lacks 'column'"),

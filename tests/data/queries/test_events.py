@@ -19,7 +19,7 @@ from framework.types import Interval
 
 STAGE = Variable("stage", ("input", "target"), levels=("well", "mild", "ill"), ordered=True)
 SCORE = Variable("score", ("input", "target"), "points")
-AGE = Variable("age", ("input", "known_ahead"), "years", per_year=1.0)
+AGE = Variable("age", ("input", "future"), "years", per_year=1.0)
 DEATH, LAST = (Variable(name, ("hindsight",), "years") for name in ("death", "last_contact"))
 SCHEMA = Schema((STAGE, SCORE, AGE), (DEATH, LAST, Variable("school")))
 SERIES: dict[str, tuple[dict[str, Value], list[tuple]]] = {  # subject -> static, [(years, stage, score)]

@@ -14,8 +14,8 @@ from tests.cohorts import oasis2, table
 VARIABLES = (
     Variable("score", ("input", "target"), "points"),
     Variable("volume", ("target",), "mL"),
-    Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
-    Variable("treated", ("input", "known_ahead")),
+    Variable("age", ("input", "future"), "years", per_year=1.0),
+    Variable("treated", ("input", "future")),
 )
 SERIES = {
     "a": [

@@ -123,8 +123,8 @@ def test_what_cannot_be_is_told_at_once():
     for made, told in (
         (lambda: Voting({}, "mean"), "has no members"),
         (lambda: Voting(FLOORS, "mode"), "model.combine is 'mode'"),
-        (lambda: Bagging(LastVisit(True), 0, 0.5, "mean"), "model.count=0"),
-        (lambda: Bagging(LastVisit(True), 3, 1.5, "mean"), "model.share=1.5"),
+        (lambda: Bagging(LastVisit(True), 0, 0.5, "mean"), "model.num_members=0"),
+        (lambda: Bagging(LastVisit(True), 3, 1.5, "mean"), "model.fraction=1.5"),
         (lambda: Stacking(FLOORS, 1), "model.folds is 1"),
     ):
         with pytest.raises(UserError, match=told):
@@ -180,8 +180,8 @@ class Heavy(Noted):
 
 def test_what_memory_does_not_hold_goes_in_waves_and_comes_to_the_same(cohort):
     told, rows = [], []
-    for gigabytes in (2.5, 9.0):
-        fitted = CrossFit(Heavy(True), {}, 5, gigabytes).fit_many(cohort, [SPLIT], KEY[None], log=rows.append)
+    for max_memory_gb in (2.5, 9.0):
+        fitted = CrossFit(Heavy(True), {}, 5, max_memory_gb).fit_many(cohort, [SPLIT], KEY[None], log=rows.append)
         told.append(numbers(fitted[0], cohort))
     for target, answer in told[0].items():
         np.testing.assert_array_equal(answer, told[1][target])

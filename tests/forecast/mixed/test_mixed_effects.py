@@ -15,7 +15,7 @@ from tests.cohorts import examples
 pytestmark = pytest.mark.long
 
 KEY = jax.random.key(0)
-RECIPE = MixedEffects(trends=True, covariates=True, known=True)
+RECIPE = MixedEffects(random_slopes=True, covariates=True, future_covariates=True)
 
 
 def lines(tmp_path, subjects: int = 60) -> Examples:

@@ -20,12 +20,12 @@ from framework.types import LEVELS
 from tests.cohorts import table
 
 KEY = jax.random.key(0)
-RECIPE = DiseaseProgression(trends=True, covariates=True, known=True, nodes=9, steps=100)
+RECIPE = DiseaseProgression(random_slopes=True, covariates=True, future_covariates=True, nodes=9, steps=100)
 VARIABLES = (
     Variable("score", ("input", "target"), "points"),
     Variable("volume", ("input", "target"), "mL"),
     Variable("grade", ("input", "target"), levels=("none", "mild", "severe"), ordered=True),
-    Variable("age", ("input", "known_ahead"), "years", per_year=1.0),
+    Variable("age", ("input", "future"), "years", per_year=1.0),
 )
 EVENTS = {"worse": Reaches(variable="grade", level="severe", horizons=(1.0, 2.0))}
 SUBJECTS = 80
@@ -151,7 +151,7 @@ def test_levels_without_an_order_are_told_by_softmax(cohort):
     loose = tuple(dataclasses.replace(v, ordered=False) if v.name == "grade" else v for v in schema.variables)
     other = dataclasses.replace(cohort, schema=dataclasses.replace(schema, variables=loose))
     examples = study(other, "grade")
-    told = told_of(dataclasses.replace(RECIPE, trends=False).fit(examples, SPLIT, KEY), examples)
+    told = told_of(dataclasses.replace(RECIPE, random_slopes=False).fit(examples, SPLIT, KEY), examples)
     probs, level = judged(examples, told, "grade")
     often = np.bincount(level.astype(int), minlength=3) / len(level)
     loss = -np.log(probs[np.arange(len(level)), level.astype(int)]).mean()

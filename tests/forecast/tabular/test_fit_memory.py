@@ -60,8 +60,10 @@ def forest_grid(leaves: list[float], trees: int) -> int:
 def test_a_fit_that_would_take_more_than_allowed_is_refused_before_anything_is_tabulated(falling, monkeypatch):
     monkeypatch.setattr(forecaster, "MANY", 1)
     monkeypatch.setattr(forecaster, "tabulate", lambda *_: pytest.fail("the table was made"))
-    with pytest.raises(UserError, match=r"'score' would take about 0\.\d GB for .* rows of .* model\.gigabytes=1e-06"):
-        replace(RECIPE, gigabytes=1e-6).fit(falling, SPLIT, KEY)
+    with pytest.raises(
+        UserError, match=r"'score' would take about 0\.\d GB for .* rows of .* model\.max_memory_gb=1e-06"
+    ):
+        replace(RECIPE, max_memory_gb=1e-6).fit(falling, SPLIT, KEY)
 
 
 def test_a_kernel_too_large_is_refused_before_anything_is_tabulated(falling, monkeypatch):
@@ -73,14 +75,14 @@ def test_a_kernel_too_large_is_refused_before_anything_is_tabulated(falling, mon
 
 
 def test_no_memory_is_refused():
-    with pytest.raises(UserError, match=r"model\.gigabytes is 0"):
-        replace(RECIPE, gigabytes=0.0)
+    with pytest.raises(UserError, match=r"model\.max_memory_gb is 0"):
+        replace(RECIPE, max_memory_gb=0.0)
 
 
 def test_a_forest_kept_without_its_unused_nodes_is_read_back(falling, tmp_path, monkeypatch):
     monkeypatch.setattr(forest, "AT_ONCE", 0)
     trees = Candidates(partial(Forest, trees=3), {"min_samples_leaf": [5.0]}, False, False)
-    recipe = Tabular(LEVEL, trees, 3, "pair", True, None, None, None)
+    recipe = Tabular(LEVEL, trees, 3, "query", True, None, None, None)
     fitted = recipe.fit(falling, SPLIT, KEY)
     assert fitted.learnt["score"].params.trees.left.shape[1] < 40
     fitted.save(tmp_path)

@@ -31,7 +31,7 @@ ORDER = np.arange(COUNT)
 SPLIT = Split(ORDER < 14, (ORDER >= 14) & (ORDER < 18), ORDER >= 18)
 LINES = Candidates(partial(Ridge), {"penalty": [1e-3, 1e6]}, True, True)
 LEVEL = Candidates(partial(Logistic), {"penalty": [1.0]}, True, True)
-RECIPE = Tabular(LEVEL, LINES, 3, "pair", True, None, None, None)
+RECIPE = Tabular(LEVEL, LINES, 3, "query", True, None, None, None)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_inner_folds_are_of_whole_subjects_that_weigh():
 
 
 def test_subjects_may_weigh_alike(falling):
-    pairs, subjects = (replace(RECIPE, weigh=weigh).fit(falling, SPLIT, KEY) for weigh in ("pair", "subject"))
+    pairs, subjects = (replace(RECIPE, weight_by=unit).fit(falling, SPLIT, KEY) for unit in ("query", "subject"))
     assert not np.allclose(said(pairs, falling, "state")[0], said(subjects, falling, "state")[0])
 
 
@@ -153,7 +153,7 @@ def test_the_log_hears_of_every_fit_as_it_is_done(falling):
     ("change", "told"),
     [
         ({"folds": 1}, "model.folds is 1"),
-        ({"weigh": "visit"}, "model.weigh is 'visit'"),
+        ({"weight_by": "visit"}, "model.weight_by is 'visit'"),
         ({"encoder": len}, "give both"),
         ({"pretrained": "x"}, "give both"),
         ({"augment": Compose([])}, "add model.augment=null"),

@@ -8,6 +8,7 @@ their digests is there; readers find them in either place.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
 
 import fsspec
 import numpy as np
@@ -17,7 +18,7 @@ from zarr.storage import FsspecStore, LocalStore
 from framework.data.cohort.store.atomic import complete, local_path
 from framework.errors import UserError
 
-FORMAT = 2
+FORMAT = 3  # of a cohort's folder: its files, and the names of roles in its schema
 # what JSON and zarr make of damaged files
 DAMAGE = (ValueError, RuntimeError, OSError, LookupError, TypeError, AttributeError, ArithmeticError)
 GROWING = ("subject", "visit")  # dimensions that an append may lengthen before it is committed
@@ -46,8 +47,8 @@ def read_manifest(path: str) -> dict:
         raise UserError(f"the manifest of {path} is not what was written; {REWRITE}")
     if manifest["format"] != FORMAT:
         raise UserError(
-            f"the cohort at {path} has format {manifest['format']}, expected {FORMAT}, in which tables and ledger have "
-            f"digests; {REWRITE}"
+            f"the cohort at {path} was written by prognax {manifest.get('version', '0.1.0')} in format "
+            f"{manifest['format']}; expected format {FORMAT}, which prognax {version('prognax')} writes; {REWRITE}"
         )
     return manifest
 

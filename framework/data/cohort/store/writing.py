@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from importlib.metadata import version
 
 import fsspec
 import numpy as np
@@ -192,7 +193,13 @@ def write(
     writer = Writer(
         path,
         schema,
-        {"format": FORMAT, "schema": schema.to_json(), "subjects": [], "provenance": dict(provenance or {})},
+        {
+            "format": FORMAT,
+            "version": version("prognax"),
+            "schema": schema.to_json(),
+            "subjects": [],
+            "provenance": dict(provenance or {}),
+        },
         together,
     )
     try:

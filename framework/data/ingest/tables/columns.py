@@ -24,14 +24,14 @@ class Column:
     is an error (null: no bound on that side). With `scale` "log" models read the number's logarithm, so that it must be
     above 0. `decimal` is the mark that its numbers are written with.
 
-    With `plus_time` the column holds the value at time zero (age at baseline), or at the time in the column `origin`,
-    written as the visits' own is, and a visit's value is that plus `per_year` times the time since. Dates have no zero:
-    without an `origin` the subject's first row counts.
+    With `baseline_plus_elapsed` the column holds the value at time zero (age at baseline), or at the time in the column
+    `origin`, written as the visits' own is, and a visit's value is that plus `per_year` times the time since. Dates
+    have no zero: without an `origin` the subject's first row counts.
 
-    With `as_time` the column holds, once per subject, a time written as the visits' own is (when someone died), which
-    becomes years since the first visit; no visit comes after it if it is `terminal`, which a death is by its name. A
-    column with the role "date" holds dates (ISO 8601, or in `format`). Dates after today are errors unless they were
-    `shifted` on purpose.
+    With `is_event_time` the column holds, once per subject, a time written as the visits' own is (when someone died),
+    which becomes years since the first visit; no visit comes after it if it is `terminal`, which a death is by its
+    name. A column with the role "date" holds dates (ISO 8601, or in `format`). Dates after today are errors unless they
+    were `shifted` on purpose.
 
     A column without a value for any subject is an error unless it is `sparse`, and so is one that is not there unless
     it is `optional`.
@@ -51,8 +51,8 @@ class Column:
     )
     bounds: Bounds = (None, None)
     scale: str = "linear"
-    plus_time: bool = False
-    as_time: bool = False
+    baseline_plus_elapsed: bool = False
+    is_event_time: bool = False
     format: str = ""
     optional: bool = False
     sparse: bool = False
@@ -69,22 +69,30 @@ class Column:
         if self.is_date:
             object.__setattr__(self, "units", UNITS)
         bounded = any(end is not None for end in self.bounds)
-        if self.as_time and (self.levels or bounded or self.plus_time or self.is_date):
-            raise UserError(f"variable {self.name!r} is as_time and so takes no levels, bounds, plus_time or role date")
-        if self.as_time:
+        if self.is_event_time and (self.levels or bounded or self.baseline_plus_elapsed or self.is_date):
+            raise UserError(
+                f"variable {self.name!r} has is_event_time and so takes no levels, bounds, baseline_plus_elapsed or "
+                "role date"
+            )
+        if self.is_event_time:
             object.__setattr__(self, "units", "years")
-        if self.levels and (bounded or self.plus_time):
+        if self.levels and (bounded or self.baseline_plus_elapsed):
             raise UserError(
-                f"variable {self.name!r} has levels and also bounds or plus_time, which are for numbers; remove one"
+                f"variable {self.name!r} has levels and also bounds or baseline_plus_elapsed, which are for numbers; "
+                "remove one"
             )
-        if self.plus_time and self.per_year is None:
-            raise UserError(f"variable {self.name!r} has plus_time but no per_year; say how fast it advances (age: 1)")
-        if self.origin and not self.plus_time:
+        if self.baseline_plus_elapsed and self.per_year is None:
             raise UserError(
-                f"variable {self.name!r} has an origin, which is for plus_time; remove one or add the other"
+                f"variable {self.name!r} has baseline_plus_elapsed but no per_year; say how fast it advances (age: 1)"
             )
-        if self.terminal is not None and not self.as_time:
-            raise UserError(f"variable {self.name!r} is terminal, which is for as_time; remove one or add the other")
+        if self.origin and not self.baseline_plus_elapsed:
+            raise UserError(
+                f"variable {self.name!r} has an origin, which is for baseline_plus_elapsed; remove one or add the other"
+            )
+        if self.terminal is not None and not self.is_event_time:
+            raise UserError(
+                f"variable {self.name!r} is terminal, which is for is_event_time; remove one or add the other"
+            )
         _ = self.variable  # a wrong role or level is an error now, before a file is opened
 
     @property
@@ -189,9 +197,9 @@ def columns(node: Mapping[str, Any], where: str, decimal: str = ".") -> tuple[Co
         build(Column, _with(decimal, spec or {}), f"{where}.{name}", name=str(name)) for name, spec in node.items()
     )
     for column in made:
-        if column.as_time and where != "static":
+        if column.is_event_time and where != "static":
             raise UserError(
-                f"{where}.{column.name} is as_time, which is recorded once per subject; map it under static"
+                f"{where}.{column.name} has is_event_time, which is recorded once per subject; map it under static"
             )
     return made
 

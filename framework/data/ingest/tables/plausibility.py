@@ -32,7 +32,7 @@ def examine(plan: Sequence, layout, ledger: Ledger) -> None:
     _follow_up(plan, layout.time, ledger)
     _codes(plan, layout, ledger)
     for column in layout.static:
-        if column.as_time:
+        if column.is_event_time:
             _terminal(plan, column)
     _everybody(plan, layout, ledger)
     for column in (*layout.variables, *layout.static):
@@ -41,7 +41,7 @@ def examine(plan: Sequence, layout, ledger: Ledger) -> None:
             _range(column, values, ledger)
             _code_of_missing(column, values, ledger)
     for column in layout.variables:
-        if column.per_year and not column.plus_time:
+        if column.per_year and not column.baseline_plus_elapsed:
             _advance(plan, column, ledger)
     _formats(plan, layout, ledger)
 
@@ -53,7 +53,7 @@ def _cells(plan: Sequence, column: Column, layout) -> list:
 
 
 def _numbers(plan: Sequence, column: Column, layout) -> np.ndarray:
-    if column.levels or column.is_date or column.as_time:
+    if column.levels or column.is_date or column.is_event_time:
         return np.zeros(0)
     return np.array([value for value in _cells(plan, column, layout) if value is not None], float)
 
@@ -64,7 +64,7 @@ def _no_values(plan: Sequence, layout, ledger: Ledger) -> None:
         if not cells or any(cell is not None for cell in cells):
             continue
         what = f"{column.name} (column {column.column!r}) has no value for any of {len(plan)} subjects"
-        if not (column.optional or column.sparse or column.as_time):
+        if not (column.optional or column.sparse or column.is_event_time):
             raise UserError(f"{what}; correct the column or `missing`, drop the variable, or set its sparse: true")
         if "input" in column.roles:
             ledger.warn(f"{what}; models take it for unknown")
@@ -154,7 +154,7 @@ def _terminal(plan: Sequence, column: Column) -> None:
 
 def _everybody(plan: Sequence, layout, ledger: Ledger) -> None:
     """Where the end of follow-up stands in the place of an event, everybody has it."""
-    moments = [column for column in layout.static if column.as_time]
+    moments = [column for column in layout.static if column.is_event_time]
     complete = [all(series.static[column.name] is not None for series in plan) for column in moments]
     if len(plan) >= 5 and complete and all(complete):
         ledger.warn(
@@ -255,7 +255,7 @@ def _dated(layout) -> Iterator[tuple[str, str]]:
     found = {column.column: column.format for column in (*layout.variables, *layout.static) if column.is_date}
     if layout.time.units == "date":
         found[layout.time.column] = layout.time.format
-        found |= {column.column: layout.time.format for column in layout.static if column.as_time}
+        found |= {column.column: layout.time.format for column in layout.static if column.is_event_time}
     return ((name, form) for name, form in found.items() if form)
 
 

@@ -117,14 +117,14 @@ class Layout:
         baseline = {
             c.name: self._constant(subject, c, rows, first)
             for c in (*self.static, *self.variables)
-            if c in self.static or c.plus_time
+            if c in self.static or c.baseline_plus_elapsed
         }
-        origins = {c.name: self._origin(subject, c, rows, first) for c in self.variables if c.plus_time}
+        origins = {c.name: self._origin(subject, c, rows, first) for c in self.variables if c.baseline_plus_elapsed}
         visits = []
         for place, row in enumerate(dated, 1):
             values = {
                 c.name: _advanced(c, baseline[c.name], times[row.where], origins[c.name])
-                if c.plus_time
+                if c.baseline_plus_elapsed
                 else _read(c, row, subject)
                 for c in self.variables
             }
@@ -158,12 +158,12 @@ class Layout:
         """The one value of a column for a subject; a row where it is missing is skipped."""
         found: dict[Value, str] = {}
         for row in rows:
-            value = self._moment(column, row, subject, first) if column.as_time else _read(column, row, subject)
+            value = self._moment(column, row, subject, first) if column.is_event_time else _read(column, row, subject)
             if value is not None:
                 found.setdefault(value, row.where)
         if len(found) > 1:
             one, other = list(found.values())[:2]
-            kind = "plus_time" if column.plus_time else "static"
+            kind = "baseline_plus_elapsed" if column.baseline_plus_elapsed else "static"
             raise UserError(
                 f"subject {subject!r}: {column.name} differs between {one} and {other}, but is {kind}; "
                 "fix the table, or map the column under `variables` as it is"
@@ -180,7 +180,7 @@ class Layout:
         except UserError:
             raise UserError(
                 f"{row.where} (subject {subject!r}): {column.name} (column {column.column!r}) is no time as the "
-                f"visits' {self.time.column!r} has it ({self.time.units}); fix the cell, or drop as_time"
+                f"visits' {self.time.column!r} has it ({self.time.units}); fix the cell, or drop is_event_time"
             ) from None
         self.time.must_be_past(found, f"{row.where} (subject {subject!r}): {column.name} (column {column.column!r})")
         return found - first
@@ -189,7 +189,9 @@ class Layout:
         """When a value that advances by itself was what its column says; None where that is not known."""
         if not column.origin:
             return 0.0
-        at = replace(column, column=column.origin, plus_time=False, origin="", levels=(), bounds=(None, None))
+        at = replace(
+            column, column=column.origin, baseline_plus_elapsed=False, origin="", levels=(), bounds=(None, None)
+        )
         found = {
             value: row.where for row in reversed(rows) if (value := self._moment(at, row, subject, first)) is not None
         }
@@ -231,7 +233,7 @@ class Layout:
 def assemble(series: Series, layout: Layout, scans: Scans, ledger: Ledger) -> Subject | None:
     """Read one subject's scans and account for it in the ledger; None where nothing of it can be used."""
     visits, entries = [], []
-    derived = {column.name for column in layout.variables if column.plus_time or column.is_date}
+    derived = {column.name for column in layout.variables if column.baseline_plus_elapsed or column.is_date}
     for planned in series.visits:
         found = scans(series.subject, planned)
         read = {name: scan for name, scan in found.items() if isinstance(scan, Scan)}
@@ -262,7 +264,7 @@ def assemble(series: Series, layout: Layout, scans: Scans, ledger: Ledger) -> Su
     if not visits:
         return None
     start = visits[0].time
-    moments = {column.name for column in layout.static if column.as_time}
+    moments = {column.name for column in layout.static if column.is_event_time}
     static = {
         name: float(value) - start if name in moments and value is not None else value
         for name, value in series.static.items()

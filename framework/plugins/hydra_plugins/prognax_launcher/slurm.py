@@ -16,9 +16,9 @@ class Slurm(Launcher):
     `resources` are those of `conf/hydra/launcher/submitit_slurm.yaml`; null: the cluster's default.
     """
 
-    def __init__(self, jobs: int | None, gigabytes: float, patience: float, folder: str, **resources: Any):
+    def __init__(self, jobs: int | None, max_memory_gb: float, patience: float, folder: str, **resources: Any):
         self.jobs, self.patience, self.folder, self.resources = jobs, patience, folder, resources
-        self.vmap = Vmap(gigabytes, workers=None)
+        self.vmap = Vmap(max_memory_gb, workers=None)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store the arguments of Hydra."""

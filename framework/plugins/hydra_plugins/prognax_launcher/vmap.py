@@ -22,15 +22,15 @@ class VmapConfig:
     """See `framework.sweeps.job_log.LaunchOptions`; `workers` null: chosen by the model."""
 
     _target_: str = "hydra_plugins.prognax_launcher.vmap.Vmap"
-    gigabytes: float = 4.0
+    max_memory_gb: float = 4.0
     workers: int | None = None
 
 
 class Vmap(Launcher):
     """Launcher that gives all jobs to the command at once, which trains them side by side."""
 
-    def __init__(self, gigabytes: float, workers: int | None):
-        self.options = LaunchOptions(gigabytes, workers)
+    def __init__(self, max_memory_gb: float, workers: int | None):
+        self.options = LaunchOptions(max_memory_gb, workers)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store the arguments of Hydra, with a config loader that composes jobs only as far as they differ."""
