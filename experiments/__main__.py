@@ -1,10 +1,14 @@
 """The `prognax` command: `prognax <task> [key=value ...]`, the same as `python -m experiments.<task>`."""
 
+import logging
 import sys
 from importlib import import_module
 from importlib.resources import files
 
+from framework import logs
 from framework.errors import suggest
+
+logger = logging.getLogger(__name__)
 
 TASKS = {
     "ingest": "read a cohort from tables and scans, and write its ledger",
@@ -28,7 +32,8 @@ def main() -> None:
         print(usage())
         return
     if name not in TASKS:
-        print(f"error: there is no task {name!r}; {suggest(name, TASKS, 'prognax --help lists them')}", file=sys.stderr)
+        logs.configure()
+        logger.error("there is no task %r; %s", name, suggest(name, TASKS, "prognax --help lists them"))
         sys.exit(1)
     if name == "completion":
         print(files("experiments").joinpath("completion.bash").read_text(), end="")

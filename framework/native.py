@@ -5,11 +5,11 @@ PROGNAX_NATIVE=0 declines them all; then, and without a C++ compiler, XLA's own 
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -17,6 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
+
+logger = logging.getLogger(__name__)
 
 FLAGS = (
     "-std=c++17",
@@ -59,7 +61,7 @@ def compiler() -> str | None:
     """The C++ compiler that kernels are compiled with; None where there is none."""
     found = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
     if found is None:
-        print("no C++ compiler for the native kernels: XLA's are used; install g++", file=sys.stderr)
+        logger.warning("no C++ compiler for the native kernels: XLA's are used; install g++")
     return found
 
 

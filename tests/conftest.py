@@ -8,6 +8,8 @@ import pytest
 from absl import logging
 from hypothesis import settings
 
+from framework import logs
+
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # the suite compiles more than it computes
@@ -39,6 +41,12 @@ def programs_are_let_go_before_they_are_too_many():
 
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def messages_are_shown():
+    """As under a command at its default level, whatever level a test before gave them."""
+    logs.configure()
 
 
 @pytest.fixture(scope="session", autouse=True)

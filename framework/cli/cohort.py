@@ -1,5 +1,6 @@
 """Cohorts read and verified on demand."""
 
+import logging
 import sys
 
 from hydra.utils import instantiate
@@ -10,13 +11,15 @@ from framework.data.cohort.store import verify
 from framework.data.ingest.base import LEDGER, ingest
 from framework.data.ingest.tables.table_file import locate
 from framework.errors import UserError
+from framework.logs import shows_progress_bars
+
+logger = logging.getLogger(__name__)
 
 
 def ingest_cohort(config: DictConfig) -> None:
     """Write the cohort of `config.data`, print its ledger's summary, and verify it."""
     store = config.data.store
-    counter = (lambda number: print(f"\rsubject {number} ", end="", file=sys.stderr)) if sys.stderr.isatty() else None
-    ingest(instantiate(config.data.reader, _convert_="all"), store, config.if_exists, counter)
+    ingest(instantiate(config.data.reader, _convert_="all"), store, config.if_exists, _count_subject)
     print(Ledger.read(f"{store}/{LEDGER}").summary())
     print(f"store:  {store}\nledger: {store}/{LEDGER}")
     verify_cohort(config)
@@ -31,6 +34,15 @@ def verify_cohort(config: DictConfig) -> None:
     if problems:
         raise UserError(f"{store} has {len(problems)} faults, listed above; re-ingest it with if_exists=overwrite")
     print("verify: every scan and table is as it was written, and every source file as it was read")
+
+
+def _count_subject(number: int) -> None:
+    """Show the number of subjects read so far: in place on a terminal, in a line after each hundred elsewhere."""
+    if shows_progress_bars():
+        sys.stderr.write(f"\rsubject {number} ")
+        sys.stderr.flush()
+    else:
+        logger.log(logging.DEBUG if number % 100 else logging.INFO, "subject %d", number)
 
 
 def _folder(path: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """Command-line entry: Hydra composes the config, an error that the user can fix is one line and exit code 1."""
 
+import logging
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from framework import logs
 from framework.config.config_files import check_config_files
 from framework.config.error_lines import explain
 from framework.config.targets import trusted_packages
@@ -17,6 +19,8 @@ from framework.config.validate import validate_config
 from framework.errors import UserError
 from framework.sweeps.job_log import LaunchOptions, conclude, log_job, read_jobs, sweep_folder
 from framework.train.stopping import MESSAGES, Stop
+
+logger = logging.getLogger(__name__)
 
 BatchRunner = Callable[[Sequence[DictConfig], LaunchOptions, Callable[[int, object], None]], Sequence[object]]
 
@@ -34,7 +38,10 @@ def command(
             failures: list[Exception] = []
             trust: tuple[str, ...] = ()
 
+            level, arguments = logging.INFO, sys.argv[1:]
+
             def task(config: DictConfig) -> object:
+                logs.configure(level)  # also in the process of a launcher
                 try:
                     OmegaConf.resolve(config)
                     validate_config(config, trust)
@@ -58,6 +65,7 @@ def command(
                 return load_batch_runner()
 
             def run_batch(configs: Sequence[DictConfig], options: LaunchOptions) -> list[object]:
+                logs.configure(level)
                 run = require_batch_runner()
                 values = run(configs, options, lambda place, value: record(configs[place].hydra, value))
                 return [None if isinstance(value, Exception) else value for value in values]
@@ -67,20 +75,23 @@ def command(
             task.__module__ = f"experiments.{config_name}"  # the name of the program in Hydra's help
             HydraConfig.instance().cfg = None  # of another command in the same process
             os.environ["HYDRA_FULL_ERROR"] = "1"  # has Hydra raise its own exceptions instead of printing them
+            logs.configure()
             with Stop() as stop:
                 try:
+                    level, sys.argv[1:] = logs.split_verbosity(arguments)
+                    logs.configure(level)
                     trust = trusted_packages(sys.argv[1:])
                     check_config_files(sys.argv[1:], config_name)  # before Hydra acts on any file
                     hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()
                 except KeyboardInterrupt:
                     stop.reported = True
-                    print(MESSAGES[signal.SIGINT], file=sys.stderr)
+                    logger.critical(MESSAGES[signal.SIGINT])
                     stop.exit(128 + signal.SIGINT)
                 except SystemExit as stopped:
                     if not isinstance(stopped.code, str):
                         raise
                     stop.reported = True
-                    print(stopped.code, file=sys.stderr)
+                    logger.critical(stopped.code)
                     stop.exit(128 + signal.SIGTERM)
                 except Exception as error:
                     failures.append(error)
@@ -93,7 +104,7 @@ def command(
                 line = explain(error, config_name)
                 if line is None:
                     raise error
-                print(f"error: {line}", file=sys.stderr)
+                logger.error(line)
             sys.exit(1 if failures else 0)
 
         return main

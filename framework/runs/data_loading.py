@@ -1,6 +1,6 @@
 """Data of a study: the cohort, ingested if needed, and the examples made of it."""
 
-import sys
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from framework.data.queries.layout import layout
 from framework.errors import UserError
 from framework.types import RESOLUTION
 
+logger = logging.getLogger(__name__)
+
 
 def load_cohort(config: DictConfig, alone: bool = False) -> Cohort:
     """Open the cohort at `config.data.store`, ingested by `config.data.reader` where there is none yet.
@@ -28,11 +30,10 @@ def load_cohort(config: DictConfig, alone: bool = False) -> Cohort:
     if config.data.store is None:
         raise UserError("data.store is null; name the folder of the cohort: data.store=cohorts/<name>")
     store, reader = config.data.store, instantiate(config.data.reader, _convert_="all")
-    cohort = ingested(
-        reader, store, lambda: print(f"no cohort at {store} yet; ingesting {config.data.name}", file=sys.stderr)
-    )
+    cohort = ingested(reader, store, lambda: logger.info("no cohort at %s yet; ingesting %s", store, config.data.name))
     unnamed = "path" in config.data and config.data.path is None
     require_same(cohort, reader.settings, None if unnamed else reader.files(), alone)
+    logger.debug("cohort %s: %d subjects, fingerprint %s", store, len(cohort.subjects), cohort.fingerprint[:12])
     return cohort
 
 

@@ -2,8 +2,9 @@
 
 import csv
 import json
+import logging
 import shutil
-import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -38,6 +39,8 @@ from framework.runs.progress import TrainingProgress
 from framework.train.mesh import is_first
 from framework.train.optimizer import TracedHyperparameters
 from framework.types import Event, Interval, Target
+
+logger = logging.getLogger(__name__)
 
 Plan = Callable[[Splitter, Cohort], Sequence[Sequence[Split]]]  # the folds of each repeat
 
@@ -135,6 +138,7 @@ class Job:
                 yield
                 return
             self.start()
+            logger.debug("run %s", self.folder.path)
             if facts:
                 self.folder.update_manifest(**facts)
             with self.folder.track_status():
@@ -163,7 +167,10 @@ class Job:
         """Fit and test a forecaster, unless an interrupted run had tested it already."""
         results = ModelResults.load(self._results_file(name))
         if results is None:
-            return self.test(name, self.fit(name))
+            start = time.monotonic()
+            members = self.fit(name)
+            logger.debug("%s: fitted %d times in %.1f s", name, len(members), time.monotonic() - start)
+            return self.test(name, members)
         model = self.folder.path / "models" / name
         if is_first() and self.save_models and results.metadata["saved"] != digest_files(model):
             raise UserError(
@@ -187,7 +194,7 @@ class Job:
         results = ModelResults(_predict_test_rows(self.examples, self.repeats_of(name), members), metadata)
         results.save(self._results_file(name))
         for note in metadata["notes"]:
-            print(f"warning: {name}: {note}", file=sys.stderr)
+            logger.warning("%s: %s", name, note)
         return results
 
     def _results_file(self, name: str) -> Path:

@@ -1,6 +1,6 @@
 """Forecasts of a saved run for new patients, who need no targets."""
 
-import sys
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import assert_never
@@ -32,6 +32,8 @@ from framework.runs.job import build_forecaster
 from framework.runs.new_data import complete_data_config
 from framework.tadpole.submission import submission
 from framework.types import Categorical, Event, Layout, Number, Query, Target
+
+logger = logging.getLogger(__name__)
 
 LEGEND = (
     "origin: the subject's last visit, from which it is forecast; ahead: years from the origin to the forecast time; "
@@ -85,7 +87,7 @@ def predict(config: DictConfig) -> None:
     folder.check(table.name)
     written = _read_forecasts(table)
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        logger.warning("%s", warning)
     if config.submission is not None:
         print(f"submission: {table} ({written['RID'].nunique()} subjects)")
         return

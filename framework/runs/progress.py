@@ -1,6 +1,7 @@
 """Progress of training and of sweeps on the terminal, and the learning curves on disk."""
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -14,6 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from framework.errors import UserError
 from framework.files import name_file_in_errors, write_atomic
+from framework.logs import shows_progress_bars
+
+logger = logging.getLogger(__name__)
 
 LINE_INTERVAL = 10.0  # seconds between plain lines where there is no terminal
 
@@ -38,7 +42,7 @@ class TrainingProgress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[loss]}"),
             console=Console(file=sys.stderr),
-            disable=on_news is not None or not sys.stderr.isatty(),
+            disable=on_news is not None or not shows_progress_bars(),
             transient=True,
         )
         self._task = self._bar.add_task(model, total=None, loss="", unit="steps")
@@ -72,14 +76,13 @@ class TrainingProgress:
         """Pass the news on, with the time taken and the time left if so chosen."""
         duration = f", {self._pace.describe(time.monotonic())}" if with_time else ""
         self._news, now = news, time.monotonic()
-        if now - self._last <= LINE_INTERVAL and (self._on_news is None or with_time):
-            return
-        if self._on_news is not None:
+        due = now - self._last > LINE_INTERVAL
+        if self._on_news is not None and (due or not with_time):
             self._last = now
             self._on_news(f"{news}{duration}")
-        elif self._bar.disable:
-            self._last = now
-            print(f"{news}{duration}", file=sys.stderr)
+        elif self._on_news is None and self._bar.disable:
+            self._last = now if due else self._last
+            logger.log(logging.INFO if due else logging.DEBUG, "%s%s", news, duration)
 
     def _repeat(self) -> None:
         while not self._over.wait(max(LINE_INTERVAL, 1.0)):
@@ -148,7 +151,7 @@ class SweepProgress:
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
             console=Console(file=sys.stderr),
-            disable=not sys.stderr.isatty(),
+            disable=not shows_progress_bars(),
             transient=True,
         )
         self._task = self._bar.add_task("", total=jobs)
@@ -174,7 +177,7 @@ class SweepProgress:
         self._bar.update(self._task, completed=self._done, description=state)
         if self._bar.disable and time.monotonic() - self._last > LINE_INTERVAL:
             self._last = time.monotonic()
-            print(f"sweep: {self._done} of {self._jobs} jobs, {state}", file=sys.stderr)
+            logger.info("sweep: %d of %d jobs, %s", self._done, self._jobs, state)
 
     def __enter__(self) -> "SweepProgress":
         self._bar.start()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,8 @@ from framework.sweeps.job_log import LaunchOptions
 from framework.sweeps.pool import MAX_ATTEMPTS, Answer, ProcessPool, run_tasks
 from framework.sweeps.worker import WorkerCache, build_task, rebuild_error
 from framework.train.optimizer import TracedHyperparameters
+
+logger = logging.getLogger(__name__)
 
 Value = float | Exception
 OnResult = Callable[[int, Value], None]
@@ -149,7 +152,7 @@ def _run_group(group: Jobs, program: str, options: LaunchOptions, on_result: OnR
     if len(group) > 1 and workers:
         processes = f"in {workers} processes" if workers > 1 else "in one process"
         reason = f", because {hint.why}" if hint else ""
-        print(f"{len(group)} jobs train one after another {processes}{reason}", file=sys.stderr)
+        logger.info("%d jobs train one after another %s%s", len(group), processes, reason)
         return _run_sequentially(group, program, workers, options.pool, on_result)
     wave_size = max(1, _jobs_per_wave(first, options.max_memory_gb)) if len(group) > 1 else 1
     for start in range(0, len(group), wave_size):
@@ -169,7 +172,7 @@ def _run_sequentially(group: Jobs, program: str, workers: int, pool: ProcessPool
         if "killed" in answer:
             job.folder.set_status("killed", reason=answer["killed"])
             if answer["retry"]:
-                print(f"job {place}: {answer['killed']}; started again", file=sys.stderr)
+                logger.warning("job %d: %s; started again", place, answer["killed"])
                 return
         if "run" in answer:
             on_result(place, RunValue.of(answer["value"], Path(answer["run"])))
@@ -199,7 +202,7 @@ def _run_side_by_side(wave: Jobs, on_result: OnResult) -> Jobs:
             if not (isinstance(error, UserError) or out_of_memory(error)):
                 return _fail_all(locked, error, on_result)
             reason = "out of memory" if out_of_memory(error) else " ".join(str(error).split())
-            print(f"{len(locked)} jobs cannot train side by side ({reason}); one by one", file=sys.stderr)
+            logger.warning("%d jobs cannot train side by side (%s); one by one", len(locked), reason)
             return locked
         except Exception as error:
             return _fail_all(locked, error, on_result)

@@ -3,8 +3,8 @@
 import copy
 import hashlib
 import json
+import logging
 import os
-import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +20,8 @@ from framework.config.quoting import join_command, quote_override
 from framework.errors import InternalError, UserError
 from framework.runs.run_value import RunValue
 from framework.sweeps.pool import ProcessPool
+
+logger = logging.getLogger(__name__)
 
 JOBS = "jobs.jsonl"
 
@@ -145,9 +147,9 @@ def conclude(folder: Path) -> bool:
     done = [row for row in rows if row["failed"] is None]
     for row in rows:
         if row["failed"] is not None:
-            print(f"job {row['job']} ({join_command(row['overrides'])}) failed: {row['failed']}", file=sys.stderr)
+            logger.error("job %d (%s) failed: %s", row["job"], join_command(row["overrides"]), row["failed"])
     for traceback_text in dict.fromkeys(row["trace"] for row in rows if row.get("trace")):
-        print(traceback_text, end="", file=sys.stderr)
+        logger.error("traceback of the internal error\n%s", traceback_text.rstrip())
     finite = [row for row in done if row["value"] is not None and row["value"] == row["value"]]
     best = min(finite, key=lambda row: row["value"], default=None)
     shown = "" if best is None else f"; best {best['value']:.4g}: {join_command(best['overrides'])}"

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from framework.logs import verbosity_options
+
 Answer = Mapping[str, Any]
 MAX_ATTEMPTS = 2  # times that a job is begun whose process dies
 
@@ -145,7 +147,7 @@ def _stop_workers(workers: Iterable["subprocess.Popen[str]"]) -> None:
 
 
 def _start_worker() -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "framework.sweeps.worker"]
+    command = [sys.executable, "-m", "framework.sweeps.worker", *verbosity_options()]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 

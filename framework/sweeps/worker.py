@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from omegaconf import DictConfig, OmegaConf
 
+from framework import logs
 from framework.config.error_lines import explain
 from framework.data.queries.examples import Examples
 from framework.errors import InternalError, UserError
@@ -87,6 +88,7 @@ def main() -> None:
     """Run the tasks of standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher handles it, and closes the input
     answers, sys.stdout = sys.stdout, sys.stderr
+    logs.configure(logs.split_verbosity(sys.argv[1:])[0])
     use_compilation_cache()
     cache, tasks = WorkerCache(), queue.SimpleQueue()
     with Stop() as stop:

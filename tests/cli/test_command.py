@@ -3,6 +3,7 @@
 import errno
 import html
 import json
+import logging
 import pickle
 import shlex
 import sys
@@ -84,6 +85,29 @@ def test_an_interruption_says_how_to_go_on(run):
     assert err == ["interrupted; the same command goes on from the last checkpoint"]
 
 
+def write_messages(config):
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING):
+        logging.getLogger("framework.runs").log(level, "%s, 100%%", logging.getLevelName(level).lower())
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        (["--quiet"], ["warning: warning, 100%"]),
+        ([], ["info, 100%", "warning: warning, 100%"]),
+        (["--verbose"], ["debug, 100%", "info, 100%", "warning: warning, 100%"]),
+    ],
+)
+def test_an_option_chooses_the_messages_and_does_not_reach_hydra(run, options, lines):
+    assert run(write_messages, *options, "seed=1") == (0, "", lines)
+    assert run(write_messages, "seed=1", *options) == (0, "", lines)
+
+
+def test_quiet_and_verbose_exclude_each_other(run):
+    line = "error: got --quiet and --verbose, expected one of them; fix: leave one out"
+    assert run(pytest.fail, "--quiet", "--verbose") == (1, "", [line])
+
+
 def test_in_a_sweep_one_mistake_leaves_the_other_jobs_alone(run):
     seen = []
 
@@ -92,7 +116,7 @@ def test_in_a_sweep_one_mistake_leaves_the_other_jobs_alone(run):
             raise UserError("seed 1 is bad")
         seen.append(config.seed)
 
-    assert run(function, "-m", "seed=0,1,2")[::2] == (1, ["job 1 (seed=1) failed: seed 1 is bad"])
+    assert run(function, "-m", "seed=0,1,2")[::2] == (1, ["error: job 1 (seed=1) failed: seed 1 is bad"])
     assert seen == [0, 2]
 
 
@@ -116,9 +140,9 @@ def test_in_a_sweep_a_fault_of_ours_is_called_so_and_keeps_its_traceback_once(ru
     code, _, err = run(function, "-m", "seed=0,1,2", f"hydra.sweep.dir={tmp_path}")
     assert code == 1
     assert err[:3] == [
-        "job 0 (seed=0) failed: internal error: ZeroDivisionError: division by zero",
-        "job 1 (seed=1) failed: seed 1 is bad",
-        "job 2 (seed=2) failed: internal error: ZeroDivisionError: division by zero",
+        "error: job 0 (seed=0) failed: internal error: ZeroDivisionError: division by zero",
+        "error: job 1 (seed=1) failed: seed 1 is bad",
+        "error: job 2 (seed=2) failed: internal error: ZeroDivisionError: division by zero",
     ]
     assert sum("Traceback (most recent call last)" in line for line in err) == 1
     assert any("return 1 / 0" in line for line in err)
@@ -211,7 +235,7 @@ def test_what_a_sweep_prints_and_keeps_can_be_pasted(run, own, tmp_path):
     sweep, words = tmp_path / "a b", ["data=mine", 'data.targets=["a;b"]']
     code, out, err = run(function, "-m", "--config-dir", own, *words, "seed=0,1", f"hydra.sweep.dir={sweep}")
     assert code == 1
-    assert err == [f"job 1 ({shlex.join([*words, 'seed=1'])}) failed: bad"]
+    assert err == [f"error: job 1 ({shlex.join([*words, 'seed=1'])}) failed: bad"]
     page = shlex.quote(quote_override("sweep", str(sweep)))
     assert out.rstrip().endswith(f"best 1: {shlex.join([*words, 'seed=0'])}; python -m experiments.report {page}")
     command = ["python", "-m", "experiments.forecast", "--config-dir", own]

@@ -15,7 +15,9 @@ def test_processes_that_begin_side_by_side_bring_the_cohort_in_once(tmp_path):
     script = (
         "import sys\n"
         "from hydra import compose, initialize_config_module\n"
+        "from framework import logs\n"
         "from framework.runs.data_loading import load_cohort\n"
+        "logs.configure()\n"
         "with initialize_config_module('conf', version_base='1.3'):\n"
         "    config = compose('forecast', sys.argv[1:])\n"
         "print('ready', flush=True)\n"

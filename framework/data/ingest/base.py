@@ -1,8 +1,8 @@
 """The interface of readers, and the function that writes what one finds to a cohort on disk with its ledger."""
 
 import inspect
+import logging
 import os
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +19,8 @@ from framework.data.cohort.store.atomic import ASIDE, discard, local_path, repla
 from framework.data.cohort.store.files import APPENDED, BESIDE, read_beside
 from framework.data.ingest.identity import Origin, plain
 from framework.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 (LEDGER,) = BESIDE
 IF_EXISTS = ("refuse", "append", "overwrite")
@@ -153,7 +155,7 @@ def _same(value: object, default: object) -> bool:
 
 def _warn(ledger: Ledger) -> None:
     for warning in ledger.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        logger.warning("%s", warning)
 
 
 def _accounted(found: Ingested, folder: str, written: dict[str, list[str]], origin: Origin) -> Iterator[Subject]:

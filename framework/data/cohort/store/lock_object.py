@@ -6,10 +6,10 @@ one step (S3's If-None-Match, Google's ifGenerationMatch). Who writes puts its n
 
 import inspect
 import json
+import logging
 import os
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +20,8 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from framework.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 PAUSE = 1.0  # seconds between two looks at somebody else's lock
 
@@ -34,10 +36,11 @@ def locked(store: str, wait: bool) -> Iterator[None]:
     files, root = fsspec.url_to_fs(store.rstrip("/"))
     place, name = f"{root}.lock", f"{store.rstrip('/')}.lock"
     if not creates_in_one_step(files):
-        print(
-            f"warning: {store.partition('://')[0]}:// cannot create an object on condition that there is none, so two "
-            f"processes that begin to write {store} in the same moment damage it; ingest it once, before others use it",
-            file=sys.stderr,
+        logger.warning(
+            "%s:// cannot create an object on condition that there is none, so two processes that begin to write %s in "
+            "the same moment damage it; ingest it once, before others use it",
+            store.partition("://")[0],
+            store,
         )
     mine = json.dumps(
         {
@@ -58,10 +61,11 @@ def locked(store: str, wait: bool) -> Iterator[None]:
                 f"ended, remove {name} if it has, or name another store with data.store="
             )
         if not said:
-            print(
-                f"waiting for another process ({holder}), which writes the cohort at {store}; if it is gone, remove "
-                f"{name}",
-                file=sys.stderr,
+            logger.warning(
+                "waiting for another process (%s), which writes the cohort at %s; if it is gone, remove %s",
+                holder,
+                store,
+                name,
             )
             said = True
         time.sleep(PAUSE)

@@ -1,8 +1,8 @@
 """Groups of jobs submitted to Slurm by submitit, and their results."""
 
+import logging
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ try:
     from submitit.core.utils import FailedJobError, FailedSubmissionError, pickle_load
 except ModuleNotFoundError:
     raise UserError("hydra/launcher=submitit_slurm needs submitit; pip install 'prognax[cluster]'") from None
+
+logger = logging.getLogger(__name__)
 
 COMMON = {"timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb"}  # names of submitit for any cluster
 POLL = 2.0  # seconds between queries of the queue
@@ -89,8 +91,9 @@ def run_groups(launcher: Any, configs: Sequence[DictConfig]) -> list[object]:
 def _run_in_slurm(launcher: Any, groups: Sequence[JobGroup]) -> list[list[object] | Exception]:
     """Return the values of the jobs of each group, or the error of the group."""
     jobs = _submit(launcher, groups)
-    print(f"slurm: {sum(len(group.configs) for group in groups)} jobs in {len(jobs)} Slurm jobs, {jobs[0].job_id} to "
-          f"{jobs[-1].job_id}; logs in {launcher.folder}", file=sys.stderr)  # fmt: skip
+    number = sum(len(group.configs) for group in groups)
+    message = "slurm: %d jobs in %d Slurm jobs, %s to %s; logs in %s"
+    logger.info(message, number, len(jobs), jobs[0].job_id, jobs[-1].job_id, launcher.folder)
     try:
         return list(_await_results(jobs, launcher.patience))
     except KeyboardInterrupt:
