@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from framework import logs
+from framework.cli.help import help_text
 from framework.config.config_files import check_config_files
 from framework.config.error_lines import explain
 from framework.config.targets import trusted_packages
@@ -82,6 +83,9 @@ def command(
                     logs.configure(level)
                     trust = trusted_packages(sys.argv[1:])
                     check_config_files(sys.argv[1:], config_name)  # before Hydra acts on any file
+                    if {"-h", "--help"} & set(sys.argv[1:]):
+                        print(help_text(config_name, sys.argv[1:]))
+                        return
                     hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()
                 except KeyboardInterrupt:
                     stop.reported = True

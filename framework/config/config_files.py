@@ -78,7 +78,7 @@ def check_config_files(arguments: Sequence[str], config_name: str) -> None:
         return
     for folder in (config_dir, *_added_folders(overrides)):
         _check_sizes(Path(folder or "."))
-    loader = _build_loader(config_dir)
+    loader = build_loader(config_dir)
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
     pending, checked = [*_file_choices(loader, parsed)], set()
     while pending:
@@ -137,7 +137,7 @@ def _count_values(content: bytes) -> int:
     return count(root) if root is not None else 0
 
 
-def _build_loader(folder: str | None) -> ConfigLoaderImpl:
+def build_loader(folder: str | None) -> ConfigLoaderImpl:
     """Return Hydra's loader with the search path of the command."""
     path = create_config_search_path("pkg://conf")
     if folder is not None:
