@@ -1,6 +1,6 @@
 """Help of a command: its groups with their options, and a line for every key, from the comments of `conf/`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -55,10 +55,16 @@ def _keys(repo: IConfigRepository, chosen: Sequence[ResultDefault]) -> dict[str,
         package = (default.package or "").removeprefix("_global_").strip(".")
         for key, entry in explain_keys(_read(repo, str(default.config_path))).items():
             name = f"{package}.{key}".strip(".")
-            earlier = keys.get(name)
-            keys[name] = Explanation(entry.value, entry.text or (earlier.text if earlier else ""))
+            keys[name] = Explanation(entry.value, entry.text or _inherited(name, keys))
     parents = {name.rpartition(".")[0] for name in keys}
     return {_cut(f"{name}={entry.value}"): entry.text for name, entry in keys.items() if name not in parents}
+
+
+def _inherited(name: str, keys: Mapping[str, Explanation]) -> str:
+    """Return the explanation of a key in an earlier file, or else of the mapping that it is in."""
+    while name and not (name in keys and keys[name].text):
+        name = name.rpartition(".")[0]
+    return keys[name].text if name else ""
 
 
 def _cut(text: str) -> str:

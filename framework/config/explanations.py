@@ -71,7 +71,7 @@ def _walk(
         if key.value in HIDDEN:
             continue
         name, explanation = f"{prefix}{key.value}", _explanation(key, value, comments)
-        if isinstance(value, yaml.MappingNode) and value.value and not value.flow_style:
+        if isinstance(value, yaml.MappingNode) and value.value and not (value.flow_style and explanation):
             inner = list(_walk(value, f"{name}.", text, comments))
             if not explanation or any(_is_commented(entry) for _, entry in inner):
                 yield from inner
