@@ -239,6 +239,7 @@ def lanes() -> None:
     from hydra import compose, initialize_config_module
     from hydra.utils import instantiate
 
+    from framework.forecast.fit_request import FitRequest
     from framework.runs.data_loading import load_examples
 
     count = 8
@@ -251,11 +252,11 @@ def lanes() -> None:
         rates = jnp.geomspace(3e-4, 1e-2, count)
         shared = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), model.dynamic(examples.layout))
         dynamics = type(shared)(**{**vars(shared), "learning_rate": rates})
-        batched = model.fit_many(examples, splits, keys, dynamics)
+        request = FitRequest(examples, splits, keys, dynamics)
+        batched = model.fit_many(request)
         norms, arrays = [], []
         for m in range(count):
-            member = jax.tree.map(lambda x, m=m: x[m : m + 1], dynamics)
-            [alone] = model.fit_many(examples, splits[m : m + 1], keys[m : m + 1], member)
+            [alone] = model.fit_many(request.at([m]))
             pairs = [*zip(*(jax.tree.leaves(fitted.params) for fitted in (batched[m], alone)), strict=True)]
             difference = sum(float(((a - b) ** 2).sum()) for a, b in pairs)
             size = sum(float((b**2).sum()) for _, b in pairs)

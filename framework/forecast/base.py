@@ -1,7 +1,7 @@
 """The interface of forecasters: fitted on some subjects, applied to others."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,23 +13,10 @@ from framework.data.queries.examples import Examples
 from framework.data.splits.split import Split
 from framework.errors import UserError
 from framework.forecast.calibration.horizon import HeldOut
+from framework.forecast.fit_request import FitRequest, Log, silent
 from framework.train.cost.throughput import Cost
 from framework.train.optimizer import TracedHyperparameters
 from framework.types import Forecast, Layout, Query, Visits
-
-Log = Callable[[dict], None]  # hears of each round of a member, and how many of its fits are `done`
-
-
-class Fits:
-    """Fits of one forecaster, of which the log hears how many of `all` are done."""
-
-    def __init__(self, log: Log, all: int):
-        self._log, self._all, self._done = log, all, 0
-
-    def done(self, member: int, fits: int) -> None:
-        """So many more are, of this member; where there are fewer subjects than folds, the last ones come early."""
-        self._done = min(self._done + fits, self._all)
-        self._log({"member": member, "done": self._done, "of": self._all})
 
 
 class Fitted(ABC):
@@ -85,20 +72,8 @@ class Forecaster(ABC):
         return ()
 
     @abstractmethod
-    def fit_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted]:
-        """Fit one member for each split and key (m,), as one program where it can be.
-
-        `dynamics` gives each member its own settings (arrays of leading axis m), else they are the recipe's.
-        Training state is kept under `folder`, so that the same call goes on where it was stopped.
-        """
+    def fit_many(self, request: FitRequest) -> list[Fitted]:
+        """Fit the members of the request, as one program where possible."""
 
     def fit(
         self,
@@ -106,10 +81,10 @@ class Forecaster(ABC):
         split: Split,
         key: Key[Array, ""],
         folder: Path | None = None,
-        log: Log = lambda row: None,
+        log: Log = silent,
     ) -> Fitted:
-        """The one-member case of `fit_many`."""
-        return self.fit_many(examples, [split], key[None], folder=folder, log=log)[0]
+        """Fit one member."""
+        return self.fit_many(FitRequest(examples, [split], key[None], folder=folder, log=log))[0]
 
     @property
     def calibrates(self) -> bool:
@@ -121,15 +96,7 @@ class Forecaster(ABC):
         """Whether `fit_held_out` gives what calibration needs; else it is fitted again without some subjects."""
         return False
 
-    def fit_held_out(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[tuple[Fitted, Mapping[str, HeldOut]] | UserError]:
+    def fit_held_out(self, request: FitRequest) -> list[tuple[Fitted, Mapping[str, HeldOut]] | UserError]:
         """`try_many`, and what each member forecasts of training subjects by whom it was neither fitted nor stopped."""
         raise TypeError(f"{type(self).__name__} has no way of its own to forecast subjects held out")
 
@@ -145,17 +112,9 @@ class Forecaster(ABC):
         """Whether members that have nothing to do with each other had better take turns than go side by side."""
         return None
 
-    def try_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted | UserError]:
+    def try_many(self, request: FitRequest) -> list[Fitted | UserError]:
         """`fit_many` for members that have nothing to do with each other: the failure of one is its own answer."""
-        return [*self.fit_many(examples, splits, keys, dynamics, folder, log)]
+        return [*self.fit_many(request)]
 
     @abstractmethod
     def load(self, path: Path, layout: Layout) -> Fitted:

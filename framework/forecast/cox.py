@@ -14,17 +14,15 @@ from framework.baselines.linear.base import Linear
 from framework.baselines.prepare import Moments, moments
 from framework.baselines.survival.cox import Cox, CoxParams, Survival
 from framework.baselines.survival.kaplan_meier import right_censored
-from framework.data.queries.examples import Examples
-from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.base import Fitted, Forecaster, Part
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.tabular.history_features import feature_names, history_features
 from framework.forecast.tabular.selection import folds
 from framework.forecast.tabular.training_table import Table, tabulate
 from framework.forecast.target_kinds import events_alone
 from framework.history import asked_at_origin, at_origin
 from framework.train.array_io import load_arrays, save_arrays
-from framework.train.optimizer import TracedHyperparameters
 from framework.types import Arr, Forecast, Layout, Query, SurvivalForecast, Visits, pytree
 
 COX = Cox()
@@ -63,27 +61,19 @@ class Proportional(Forecaster):
                 "keep features that tell of each other apart, and 2 folds or more"
             )
 
-    def fit_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted]:
+    def fit_many(self, request: FitRequest) -> list[Fitted]:
         """One member after the other; all of them run the same program."""
-        layout = self._reads(examples.layout)
-        table = tabulate(examples, layout)
+        layout = self._reads(request.examples.layout)
+        table = tabulate(request.examples, layout)
         made: list[Fitted] = []
-        for member, (split, key) in enumerate(zip(splits, keys, strict=True)):
+        for member, split, key in request.members:
             learns = split.train | split.validation
             found = {
                 target.name: self._learn(table, target.name, learns, jax.random.fold_in(key, place))
                 for place, target in enumerate(layout.targets)
             }
             made.append(FittedProportional(layout, {name: hazards for name, (hazards, _) in found.items()}))
-            log(_row(member, len(splits), {name: dict(scores) for name, (_, scores) in found.items()}))
+            request.log(_row(member, len(request), {name: dict(scores) for name, (_, scores) in found.items()}))
         return made
 
     def parts(self) -> Sequence[Part]:

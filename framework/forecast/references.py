@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import assert_never
 
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Float
 
 from framework.baselines.survival.kaplan_meier import kaplan_meier, right_censored
 from framework.data.queries.examples import Examples
 from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.base import Fitted, Forecaster, Part
+from framework.forecast.fit_request import FitRequest
 from framework.history import at_origin, last_observed
-from framework.train.optimizer import TracedHyperparameters
 from framework.types import (
     LEVELS,
     MEDIAN,
@@ -80,15 +80,8 @@ class LastVisit(Forecaster):
 
     trend: bool
 
-    def fit_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted]:
+    def fit_many(self, request: FitRequest) -> list[Fitted]:
+        examples = request.examples
         layout = _without_scans(examples.layout)
         return [
             FittedLastVisit(
@@ -100,7 +93,7 @@ class LastVisit(Forecaster):
                     for t in layout.targets
                 },
             )
-            for split in splits
+            for split in request.splits
         ]
 
     def parts(self) -> Sequence[Part]:

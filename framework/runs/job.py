@@ -29,6 +29,7 @@ from framework.evaluate import leaderboard, outcomes, subgroups
 from framework.evaluate.outcomes import Outcomes
 from framework.files import lock_folder, write_atomic
 from framework.forecast.base import Fitted, Forecaster
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.predict import answers
 from framework.runs import certificate
 from framework.runs.data_loading import copy_ledger, describe_data, load_examples
@@ -161,7 +162,7 @@ class Job:
             forecaster = self.fit_with.get(name, self.forecasters[name])
             hyperparameters = self.hyperparameters if name in self.fit_with else None
             checkpoints = path / "checkpoints" / name
-            return forecaster.fit_many(self.train_examples, splits, keys, hyperparameters, checkpoints, log)
+            return forecaster.fit_many(FitRequest(self.train_examples, splits, keys, hyperparameters, checkpoints, log))
 
     def fit_and_test(self, name: str) -> ModelResults:
         """Fit and test a forecaster, unless an interrupted run had tested it already."""

@@ -20,6 +20,7 @@ from framework.config.validate import validate_config
 from framework.errors import UserError
 from framework.files import lock_folder, write_atomic
 from framework.forecast.base import Fitted
+from framework.forecast.fit_request import FitRequest
 from framework.runs import identity
 from framework.runs.certificate import raise_on_leaks
 from framework.runs.execute import forecast_job, run_job, use_compilation_cache
@@ -243,8 +244,8 @@ def _fit_members(jobs: Sequence[Job]) -> Sequence[Fitted | UserError]:
             job.start()
             stack.enter_context(job.folder.track_running(beside=len(jobs) - 1))
         log = stack.enter_context(TrainingProgress(name, folder / "metrics.jsonl", first.on_news))
-        checkpoints = folder / "checkpoints"
-        fitted = first.forecasters[name].try_many(first.train_examples, splits, keys, hyperparameters, checkpoints, log)
+        request = FitRequest(first.train_examples, splits, keys, hyperparameters, folder / "checkpoints", log)
+        fitted = first.forecasters[name].try_many(request)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for lane, job in enumerate(jobs):
         curves = [json.dumps(row | {"member": 0}) + "\n" for row in rows if row["member"] == lane]

@@ -16,6 +16,7 @@ from framework.data.ingest.nifti import Nifti
 from framework.data.queries.examples import Examples
 from framework.data.queries.layout import layout
 from framework.data.splits.split import KFold
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.predict import answers
 from framework.tadpole.reader import Tadpole
 from tests.cases.tables import read, table
@@ -41,7 +42,7 @@ def forecasts(made: Cohort, name: str) -> list[dict]:
     """Forecasts of the subjects tested, fold by fold."""
     study = Examples(made, layout(made.schema, ["score"]))
     splits = KFold(3, 0.2, 0, 0).splits(made)
-    fitted = forecaster(name).fit_many(study, splits, jax.random.split(jax.random.key(0), len(splits)))
+    fitted = forecaster(name).fit_many(FitRequest(study, splits, jax.random.split(jax.random.key(0), len(splits))))
     return [
         answers(one, study, np.flatnonzero(s.test), study.eval_queries) for one, s in zip(fitted, splits, strict=True)
     ]

@@ -12,6 +12,7 @@ from framework.data.cohort.store import Cohort
 from framework.data.queries.examples import Examples
 from framework.data.splits.split import Split
 from framework.forecast.base import Fitted, Forecaster
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.predict import answers
 from framework.forecast.predict import numbers as told_of
 from framework.types import Query, Scans, Visits
@@ -162,7 +163,7 @@ def the_same_compiled(fitted: Fitted, examples: Examples) -> None:
 
 
 def fitted_together(recipe: Forecaster, examples: Examples) -> list[Fitted]:
-    return recipe.fit_many(examples, SPLITS, KEYS)
+    return recipe.fit_many(FitRequest(examples, SPLITS, KEYS))
 
 
 def fitted_on_noise(recipe: Forecaster, examples: Examples) -> list[Fitted]:
@@ -172,7 +173,7 @@ def fitted_on_noise(recipe: Forecaster, examples: Examples) -> list[Fitted]:
     batch = Loader.batch
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loader, "batch", lambda *args: loud(batch(*args)))
-        return recipe.fit_many(_other_subjects(examples, tested), SPLITS, KEYS)
+        return recipe.fit_many(FitRequest(_other_subjects(examples, tested), SPLITS, KEYS))
 
 
 def _other_subjects(examples: Examples, where: np.ndarray) -> Examples:

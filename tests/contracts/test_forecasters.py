@@ -207,18 +207,19 @@ def test_a_broken_forecaster_is_caught(cohort, law, spoil):
 
 
 class FitsOnTheTest(LastVisit):
-    def fit_many(self, examples, splits, *rest, **more):
-        swapped = [Split(split.test, split.validation, split.train) for split in splits]
-        return super().fit_many(examples, swapped, *rest, **more)
+    def fit_many(self, request):
+        swapped = [Split(split.test, split.validation, split.train) for split in request.splits]
+        return super().fit_many(with_(request, splits=swapped))
 
 
 class CountsPadding(LastVisit):
     """Takes a mean over whole batches, rows that weigh nothing among them."""
 
-    def fit_many(self, examples, splits, *rest, **more):
+    def fit_many(self, request):
+        examples = request.examples
         loader = Loader(with_(examples, layout=with_(examples.layout, modalities=(), grids=())))
         made = []
-        for split, fitted in zip(splits, super().fit_many(examples, splits, *rest, **more), strict=True):
+        for split, fitted in zip(request.splits, super().fit_many(request), strict=True):
             rows = np.flatnonzero(split.train)
             batch = loader.batch(rows, loader.size(8, rows), examples.eval_queries)
             learnt = with_(fitted.learnt["score"], slope=float(batch.visits.times.mean()))
@@ -227,15 +228,15 @@ class CountsPadding(LastVisit):
 
 
 class SharesItsFirstLane(LastVisit):
-    def fit_many(self, examples, splits, *rest, **more):
-        return super().fit_many(examples, [splits[0]] * len(splits), *rest, **more)
+    def fit_many(self, request):
+        return super().fit_many(with_(request, splits=[request.splits[0]] * len(request)))
 
 
 class LearnsNothing(LastVisit):
     """Every member is the same, whatever it was given."""
 
-    def fit_many(self, examples, splits, *rest, **more):
-        return super().fit_many(examples, [SPLITS[2]] * len(splits), *rest, **more)
+    def fit_many(self, request):
+        return super().fit_many(with_(request, splits=[SPLITS[2]] * len(request)))
 
 
 class Forgets(LastVisit):

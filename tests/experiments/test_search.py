@@ -45,9 +45,9 @@ def test_the_same_command_shows_it_and_more_trials_go_on(searched, monkeypatch):
     folder, there = searched
     trained, honest = [], Deep.try_many
 
-    def counted(self, examples, splits, *rest):
-        trained.append(len(splits))
-        return honest(self, examples, splits, *rest)
+    def counted(self, request):
+        trained.append(len(request))
+        return honest(self, request)
 
     monkeypatch.setattr(Deep, "try_many", counted)
     again = runner(folder)("forecast", *SEARCH, *SPACE, "hydra.sweeper.trials=4", "hydra.sweeper.repeat=['seed=0,1']")

@@ -100,9 +100,9 @@ def test_what_would_take_too_much_memory_goes_in_waves(tmp_path, monkeypatch):
     write_table(tmp_path / "visits.csv", rows())
     lanes, honest = [], Deep.try_many
 
-    def counted(self, examples, splits, *rest):
-        lanes.append(len(splits))
-        return honest(self, examples, splits, *rest)
+    def counted(self, request):
+        lanes.append(len(request))
+        return honest(self, request)
 
     monkeypatch.setattr(Deep, "try_many", counted)
     monkeypatch.setattr(Deep, "member_bytes", lambda *_: 400_000)

@@ -10,6 +10,7 @@ from framework.data.queries.examples import Examples
 from framework.data.queries.layout import layout
 from framework.data.splits.split import KFold, Split
 from framework.errors import UserError
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.predict import answers
 from framework.forecast.references import SMEAR, LastVisit
 from framework.types import LEVELS
@@ -154,7 +155,7 @@ def tested():
     splits = KFold(10, 0.15, 0, 0).splits(examples.cohort)
     found = {}
     for trend in (False, True):
-        members = LastVisit(trend).fit_many(examples, splits, jax.random.split(KEY, 10))
+        members = LastVisit(trend).fit_many(FitRequest(examples, splits, jax.random.split(KEY, 10)))
         for member, split in zip(members, splits, strict=True):
             rows = np.flatnonzero(split.test)
             for name, numbers in answers(member, examples, rows, examples.eval_queries).items():

@@ -21,14 +21,14 @@ from framework.report.sections.certificate import checks
 from framework.runs.certificate import build_certificate, check_future_dependence, digest_ids, raise_on_leaks, write
 from tests.evaluate.leakage.plants import Own, split, study
 
-KEYS = jax.random.split(jax.random.key(0), 1)
+KEY = jax.random.split(jax.random.key(0), 1)[0]
 
 
 def certified(examples, own, seen=None, learnt=None):
     forecasters = {"last_visit": LastVisit(False), "own": own}
     splits = [split()]
     blind = [
-        check_future_dependence(examples, splits[0], name, one.fit_many(examples, splits, KEYS)[0])
+        check_future_dependence(examples, splits[0], name, one.fit(examples, splits[0], KEY))
         for name, one in forecasters.items()
     ]
     return build_certificate(examples, learnt or examples, [splits], forecasters, blind)
@@ -83,7 +83,7 @@ def test_times_of_another_future_run_forwards():
     examples = study()
     times = np.where(examples.cohort.valid, 9 * examples.cohort.times, 0).astype(np.float32)  # as padding has them
     examples = replace(examples, cohort=replace(examples.cohort, times=times))
-    fitted = LastVisit(False).fit_many(examples, [split()], KEYS)[0]
+    fitted = LastVisit(False).fit(examples, split(), KEY)
     seen = []
 
     class Watched(type(fitted)):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from framework.forecast.fit_request import FitRequest
 from framework.train import lane_compaction
 from framework.train.cost.throughput import Meter
 from framework.train.lane_compaction import narrowed
@@ -41,7 +42,7 @@ def widths(monkeypatch):
 
 def fit(study, trend, folder=None, log=lambda row: None):
     learner, *others = study
-    return [told(one, trend) for one in learner.fit_many(trend, *others, folder=folder, log=log)]
+    return [told(one, trend) for one in learner.fit_many(FitRequest(trend, *others, folder, log))]
 
 
 def test_what_is_learnt_is_what_it_would_be(study, trend, widths, monkeypatch):
@@ -74,7 +75,7 @@ def test_an_interrupted_run_ends_bit_equal(study, trend, tmp_path, monkeypatch, 
 
 def test_a_member_that_fails_in_the_smaller_program_is_named_by_its_own_place(study, trend, monkeypatch):
     monkeypatch.setattr(lane_compaction, "SAVED", {"cpu": 1.0})
-    learner, splits, keys, dynamics = study
+    learner, *others = study
     failed, expected = {}, []
 
     def lost(loss, active, step, feed, loader, places):
@@ -84,7 +85,7 @@ def test_a_member_that_fails_in_the_smaller_program_is_named_by_its_own_place(st
         return {0: "planted"}
 
     monkeypatch.setattr("framework.train.loop._lost", lost)
-    learner._fitted(trend, splits, keys, dynamics, None, lambda row: None, failed.__setitem__)
+    learner._fitted(FitRequest(trend, *others), failed.__setitem__)
     assert failed == {expected[0]: "planted"}
 
 

@@ -12,6 +12,7 @@ import pytest
 from framework.data.batches.batch import Loader
 from framework.errors import UserError
 from framework.forecast.deep.forecaster import Deep
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.predict import answers
 from framework.train.loop import Training
 from framework.train.member_batches import Feed
@@ -81,7 +82,7 @@ def test_patience_stops_each_member_by_itself(trend):
     two = jax.tree.map(lambda x: jnp.stack([x, x]), still.training.dynamic(1))
     two = dataclasses.replace(two, learning_rate=jnp.array([0.0, 0.02]))
     rows, splits = [], [thirds(0), thirds(0)]
-    both = still.fit_many(trend, splits, jnp.stack([KEY, KEY]), two, log=rows.append)
+    both = still.fit_many(FitRequest(trend, splits, jnp.stack([KEY, KEY]), two, log=rows.append))
     rounds = [[row["step"] // 2 for row in rows if row["member"] == m] for m in range(2)]
     assert rounds[0] == [1, 2, 3, 4], "the first round is the best; three more are waited for"
     assert len(rounds[1]) > 4

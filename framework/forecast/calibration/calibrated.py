@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
@@ -13,9 +13,10 @@ from jaxtyping import Array, Bool, Key
 from framework.data.queries.examples import Examples
 from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.base import Fitted, Forecaster, Part
 from framework.forecast.calibration.correctors import Calibrator, Params
 from framework.forecast.ensembles.ensemble import random_of
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.predict import answers
 from framework.train.optimizer import TracedHyperparameters
 from framework.types import (
@@ -58,20 +59,12 @@ class Calibrated(Forecaster):
         if not 0 < self.fraction <= 1:
             raise UserError(f"model.fraction is {self.fraction}; expected a fraction above 0 and up to 1")
 
-    def fit_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted]:
-        aside = [_aside(split, self.fraction, key) for split, key in zip(splits, keys, strict=True)]
-        kept = [replace(split, validation=split.validation & ~out) for split, out in zip(splits, aside, strict=True)]
-        fitted = self.member.fit_many(examples, kept, keys, dynamics, folder, log)
+    def fit_many(self, request: FitRequest) -> list[Fitted]:
+        aside = [_aside(split, self.fraction, key) for _, split, key in request.members]
+        fitted = self.member.fit_many(request.setting_aside(aside))
         return [
-            FittedCalibrated(one, self, self._learn(one, examples, out)) for one, out in zip(fitted, aside, strict=True)
+            FittedCalibrated(one, self, self._learn(one, request.examples, out))
+            for one, out in zip(fitted, aside, strict=True)
         ]
 
     @property

@@ -15,13 +15,15 @@ from framework.data.queries.examples import Examples
 from framework.data.queries.model_scale import on_model_scale, query_on_model_scale, visits_on_model_scale
 from framework.data.splits.split import Split
 from framework.errors import UnwritableError, UserError
-from framework.forecast.base import Fitted, Forecaster, Log, Part, Turns
+from framework.forecast.base import Fitted, Forecaster, Part, Turns
 from framework.forecast.calibration.horizon import HeldOut, HorizonCalibration, joined
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.tabular.cross_validation import Left, held_out_answers, turns
 from framework.history import asked_at_origin, at_origin, exceeds
 from framework.train.optimizer import TracedHyperparameters
 from framework.types import MEDIAN, Answer, Arr, Forecast, Layout, Number, Query, Values, Visits
 
+Fit = Callable[[FitRequest], Sequence[Fitted | UserError]]
 FILE = "intervals.json"
 LARGEST = 80.0  # logarithm beyond which a forecast on the log scale goes no further: float32 ends at 88
 
@@ -48,29 +50,11 @@ class WithIntervals(Forecaster):
         if self.folds < 2:
             raise UserError(f"intervals.folds is {self.folds}; expected 2 or more, to forecast subjects left out")
 
-    def fit_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted]:
-        return [
-            _or_raise(one) for one in self._fit(self.member.fit_many, examples, splits, keys, dynamics, folder, log)
-        ]
+    def fit_many(self, request: FitRequest) -> list[Fitted]:
+        return [_or_raise(one) for one in self._fit(self.member.fit_many, request)]
 
-    def try_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted | UserError]:
-        return self._fit(self.member.try_many, examples, splits, keys, dynamics, folder, log)
+    def try_many(self, request: FitRequest) -> list[Fitted | UserError]:
+        return self._fit(self.member.try_many, request)
 
     def parts(self) -> Sequence[Part]:
         own = [Part("intervals", ("train", "validation"))] if self.calibrate else []
@@ -92,76 +76,62 @@ class WithIntervals(Forecaster):
         calibrations = {name: HorizonCalibration.of(one) for name, one in facts["calibrations"].items()}
         return FittedIntervals(member, layout, calibrations, facts["shortfall"], facts["follow_up"])
 
-    def _fit(
-        self,
-        fit: Callable[..., Sequence[Fitted | UserError]],
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None,
-        folder: Path | None,
-        log: Log,
-    ) -> list[Fitted | UserError]:
-        layout = examples.layout
-        examples = on_model_scale(examples)
+    def _fit(self, fit: Fit, request: FitRequest) -> list[Fitted | UserError]:
+        layout = request.examples.layout
+        request = replace(request, examples=on_model_scale(request.examples))
         members: Sequence[Fitted | UserError]
         found: Sequence[Mapping[str, HeldOut] | UserError]
         if not self.calibrate or self.member.calibrates or not layout.numbers:
-            members = fit(examples, splits, keys, dynamics, folder, log)
-            found = [{}] * len(splits)
+            members = fit(request)
+            found = [{}] * len(request)
         elif self.member.forecasts_held_out:
-            both = self.member.fit_held_out(examples, splits, keys, dynamics, folder, log)
+            both = self.member.fit_held_out(request)
             members, found = zip(*((one, one) if isinstance(one, UserError) else one for one in both), strict=True)
         else:
-            members, found = self._refitted(fit, examples, splits, keys, dynamics, folder, log)
-        follow_up = [examples.longest_horizon(split.train | split.validation) for split in splits]
+            members, found = self._refitted(fit, request)
+        follow_up = [request.examples.longest_horizon(split.train | split.validation) for split in request.splits]
         return [
             one if isinstance(one, UserError) else FittedIntervals(one, layout, *_calibrations(held), years)
             for one, years, held in zip(members, follow_up, found, strict=True)
         ]
 
     def _refitted(
-        self,
-        fit: Callable[..., Sequence[Fitted | UserError]],
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None,
-        folder: Path | None,
-        log: Log,
+        self, fit: Fit, request: FitRequest
     ) -> tuple[Sequence[Fitted | UserError], list[Mapping[str, HeldOut] | UserError]]:
         """Members, and what the same, fitted without each part of their training subjects, forecast of these.
 
         Where such a fit fails, why it did.
         """
         lanes = [
-            (m, out, jax.random.fold_in(keys[m], 8 + place))
-            for m, split in enumerate(splits)
-            for place, out in enumerate(self._outs(split, keys[m]))
+            (m, replace(split, train=split.train & ~out), out, jax.random.fold_in(key, 8 + place))
+            for m, split, key in request.members
+            for place, out in enumerate(self._outs(split, key))
         ]
-        every = [*splits, *(replace(splits[m], train=splits[m].train & ~out) for m, out, _ in lanes)]
-        owner = np.array([*range(len(splits)), *(m for m, *_ in lanes)])
-        settings = None if dynamics is None else jax.tree.map(lambda x: x[owner], dynamics)
-        count = len(splits)
+        count = len(request)
 
         def record(row: dict) -> None:
             if row["member"] < count or "step" not in row:  # of fits that calibrate alone, only that they are done
-                log(row)
+                request.log(row)
 
+        every = replace(
+            request.at([*range(count), *(m for m, *_ in lanes)]),
+            splits=[*request.splits, *(split for _, split, *_ in lanes)],
+            keys=jnp.stack([*request.keys, *(key for *_, key in lanes)]),
+            log=record,
+        )
         try:
-            fitted = fit(examples, every, jnp.stack([*keys, *(key for *_, key in lanes)]), settings, folder, record)
+            fitted = fit(every)
         except UnwritableError:
             raise
         except UserError as error:  # what those left of their training is no state to go on from
-            folder = folder and folder / "alone"
-            fitted = [*fit(examples, splits, keys, dynamics, folder, log), *[error] * len(lanes)]
+            fitted = [*fit(request.within("alone")), *[error] * len(lanes)]
         found: list[Mapping[str, HeldOut] | UserError] = []
         for m in range(count):
-            mine = [(one, out) for one, (owns, out, _) in zip(fitted[count:], lanes, strict=True) if owns == m]
+            mine = [(one, out) for one, (owns, _, out, _) in zip(fitted[count:], lanes, strict=True) if owns == m]
             failed = [one for one, _ in mine if isinstance(one, UserError)]
             if not mine:
                 failed.append(UserError("there are fewer than 2 training subjects"))
-            parts = [held_out_answers(one, examples, out) for one, out in mine if isinstance(one, Fitted)]
+            parts = [held_out_answers(one, request.examples, out) for one, out in mine if isinstance(one, Fitted)]
             found.append(failed[0] if failed else joined(parts))
         return fitted[:count], found
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Bool, Float, PyTree
 
 from framework.baselines.survival.kaplan_meier import right_censored
 from framework.data.batches.batch import Loader
@@ -18,10 +18,11 @@ from framework.data.queries.examples import Examples
 from framework.data.queries.layout import without
 from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log, Part, Turns
+from framework.forecast.base import Fitted, Forecaster, Part, Turns
 from framework.forecast.calibration.horizon import HeldOut
 from framework.forecast.deep.embeddings import Embeddings
 from framework.forecast.deep.pretrained import Pretrained
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.tabular.cross_validation import half_of, held_out_answers
 from framework.history import at_origin, last_observed
 from framework.image.augment.compose import Compose
@@ -105,75 +106,44 @@ class Deep(Forecaster):
             return Turns("a step of this size keeps a CPU's core busy by itself", cores())
         return None
 
-    def fit_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted]:
-        return [*self._fitted(examples, splits, keys, dynamics, folder, log, stop)]
+    def fit_many(self, request: FitRequest) -> list[Fitted]:
+        return [*self._fitted(request, stop)]
 
     @property
     def forecasts_held_out(self) -> bool:
         """A network that learns to read scans is not trained several times over."""
         return self.encoder is not None and not self.frozen
 
-    def fit_held_out(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[tuple[Fitted, Mapping[str, HeldOut]] | UserError]:
+    def fit_held_out(self, request: FitRequest) -> list[tuple[Fitted, Mapping[str, HeldOut]] | UserError]:
         """Half of the validation subjects are set aside: they do not stop the training."""
-        aside = [half_of(split.validation, key) for split, key in zip(splits, keys, strict=True)]
-        kept = [replace(split, validation=split.validation & ~out) for split, out in zip(splits, aside, strict=True)]
-        fitted = self.try_many(examples, kept, keys, dynamics, folder, log)
+        aside = [half_of(split.validation, key) for _, split, key in request.members]
+        fitted = self.try_many(request.setting_aside(aside))
         return [
-            one if isinstance(one, UserError) else (one, held_out_answers(one, examples, out))
+            one if isinstance(one, UserError) else (one, held_out_answers(one, request.examples, out))
             for one, out in zip(fitted, aside, strict=True)
         ]
 
-    def try_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted | UserError]:
+    def try_many(self, request: FitRequest) -> list[Fitted | UserError]:
         failed: dict[int, str] = {}
-        fitted = self._fitted(examples, splits, keys, dynamics, folder, log, failed.__setitem__)
+        fitted = self._fitted(request, failed.__setitem__)
         return [UserError(failed[m]) if m in failed else one for m, one in enumerate(fitted)]
 
-    def _fitted(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None,
-        folder: Path | None,
-        log: Log,
-        fail: Fail,
-    ) -> list["FittedDeep"]:
+    def _fitted(self, request: FitRequest, fail: Fail) -> list["FittedDeep"]:
+        examples, splits, keys = request.examples, request.splits, request.keys
         layout = self._reads(examples.layout)
         learnt = self._learnt(layout, examples.cohort, splits)
         frozen = Embeddings(learnt) if self.frozen else None
         examples = replace(examples, layout=layout if frozen is None else frozen.layout(layout))
         program = self._program(examples.layout, learnt)
+        dynamics = request.dynamics
         if dynamics is None:
             one = self.dynamic(layout)
             alike: TracedHyperparameters = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(splits), *x.shape)), one)
             dynamics = alike
         statistics = _stack([_statistics(examples, split) for split in splits], program.statistics(keys))
         loader = Loader(examples, self.training.cache_bytes, None if frozen is None else frozen.of)
-        params, cost = train(program, self.training, loader, splits, dynamics, statistics, keys, folder, log, fail)
+        where = (request.folder, request.log)
+        params, cost = train(program, self.training, loader, splits, dynamics, statistics, keys, *where, fail)
         ask = jax.jit(program.forecast)
         lanes = [jax.tree.map(lambda x, m=m: x[m], (params, statistics)) for m in range(len(splits))]
         return [FittedDeep(layout, ask, own, moments, frozen, cost) for own, moments in lanes]

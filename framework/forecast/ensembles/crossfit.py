@@ -9,16 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
 
 from framework.configurable import configurable
 from framework.data.queries.examples import Examples
 from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.base import Fitted, Forecaster, Part
 from framework.forecast.calibration.horizon import HeldOut, joined
 from framework.forecast.deep.forecaster import Deep
 from framework.forecast.ensembles.ensemble import FittedEnsemble, read_by
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.tabular.cross_validation import Left, half_of, held_out_answers, losses, turns
 from framework.forecast.tabular.selection import combinations
 from framework.forecast.target_kinds import without_events
@@ -59,60 +59,37 @@ class CrossFit(Forecaster):
     def dynamic(self, layout: Layout) -> TracedHyperparameters | None:
         return self.member.dynamic(layout)
 
-    def fit_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted]:
-        return [fitted for fitted, _ in self._fit(examples, splits, keys, dynamics, folder, log, calibrate=False)]
+    def fit_many(self, request: FitRequest) -> list[Fitted]:
+        return [fitted for fitted, _ in self._fit(request, calibrate=False)]
 
     @property
     def forecasts_held_out(self) -> bool:
         return True
 
-    def fit_held_out(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:
+    def fit_held_out(self, request: FitRequest) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:
         """Half of those left out in a turn neither stop its training nor choose: its fit forecasts them."""
-        return self._fit(examples, splits, keys, dynamics, folder, log, calibrate=True)
+        return self._fit(request, calibrate=True)
 
-    def _fit(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None,
-        folder: Path | None,
-        log: Log,
-        calibrate: bool,
-    ) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:
-        examples = replace(examples, layout=without_events(examples.layout, "cross-fitting"))
+    def _fit(self, request: FitRequest, calibrate: bool) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:
+        examples = replace(request.examples, layout=without_events(request.examples.layout, "cross-fitting"))
         alone = self._base(examples.layout)
-        outs = [turns(split.train | split.validation, self.folds, key) for split, key in zip(splits, keys, strict=True)]
+        outs = [turns(split.train | split.validation, self.folds, key) for _, split, key in request.members]
         spared = [
             [half_of(out, jax.random.fold_in(key, turn)) & calibrate for turn, out in enumerate(left)]
-            for left, key in zip(outs, keys, strict=True)
+            for left, key in zip(outs, request.keys, strict=True)
         ]
         outs = [[out & ~own for out, own in zip(*pair, strict=True)] for pair in zip(outs, spared, strict=True)]
-        inner, settings, own = [], [], []
-        for m, (split, turn, key) in enumerate(zip(splits, outs, keys, strict=True)):
-            base = alone if dynamics is None else jax.tree.map(lambda x, m=m: x[m], dynamics)
+        inner, settings, keys = [], [], []
+        for m, split, key in request.members:
+            turn, given = outs[m], request.dynamics
+            base = alone if given is None else jax.tree.map(lambda x, m=m: x[m], given)
             for candidate in self.candidates:
                 inner += [_leaving(split, out, own) for out, own in zip(turn, spared[m], strict=True)]
                 settings += [_given(base, candidate)] * len(turn)
-            own.append(jax.random.split(key, len(turn) * len(self.candidates)))
-        every = None if settings[0] is None else jax.tree.map(lambda *x: jnp.stack(x), *settings)
-        lanes = iter(self._in_waves(examples, inner, jnp.concatenate(own), every, folder, log))
+            keys.append(jax.random.split(key, len(turn) * len(self.candidates)))
+        dynamics = None if settings[0] is None else jax.tree.map(lambda *x: jnp.stack(x), *settings)
+        every = replace(request, examples=examples, splits=inner, keys=jnp.concatenate(keys), dynamics=dynamics)
+        lanes = iter(self._in_waves(every))
         made = []
         for turn, rest in zip(outs, spared, strict=True):
             each = [[next(lanes) for _ in turn] for _ in self.candidates]
@@ -120,27 +97,16 @@ class CrossFit(Forecaster):
             made.append((whole, whole.held_out(examples, rest) if calibrate else {}))
         return made
 
-    def _in_waves(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None,
-        folder: Path | None,
-        log: Log,
-    ) -> list[Fitted]:
+    def _in_waves(self, request: FitRequest) -> list[Fitted]:
         """The member fitted on all splits, as many side by side as memory holds; waves are of one size but the last."""
-        each = self.member.member_bytes(examples, splits)
-        most = max(1, int(self.max_memory_gb * 1e9 // each)) if each else len(splits)
-        size = -(-len(splits) // -(-len(splits) // most))
+        count, each = len(request), self.member.member_bytes(request.examples, request.splits)
+        most = max(1, int(self.max_memory_gb * 1e9 // each)) if each else count
+        size = -(-count // -(-count // most))
         fitted: list[Fitted] = []
-        for start in range(0, len(splits), size):
-            some = slice(start, start + size)
-            own = None if dynamics is None else jax.tree.map(lambda x, some=some: x[some], dynamics)
+        for start in range(0, count, size):
+            wave = request.at(range(start, min(start + size, count)))
             # waves of another size go on from nothing
-            here = None if folder is None else folder / f"{start}-{size}"
-            record = lambda row, start=start: log(row | {"member": row["member"] + start})  # noqa: E731
-            fitted += self.member.fit_many(examples, splits[some], keys[some], own, here, record)
+            fitted += self.member.fit_many(wave.within(f"{start}-{size}").numbered_from(start))
         return fitted
 
     def load(self, path: Path, layout: Layout) -> Fitted:

@@ -12,12 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from framework.data.queries.examples import Examples
 from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.base import Fitted, Forecaster, Part
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.predict import numbers as numbers_of
-from framework.train.optimizer import TracedHyperparameters
 from framework.types import (
     LEVELS,
     Answer,
@@ -51,19 +50,9 @@ class Voting(Forecaster):
         some_members(self.members)
         _known(self.combine)
 
-    def fit_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted]:
-        fitted = each(self.members, examples, splits, keys, dynamics, folder, log)
-        return [
-            self._whole(examples.layout, {name: lanes[m] for name, lanes in fitted.items()}) for m in range(len(splits))
-        ]
+    def fit_many(self, request: FitRequest) -> list[Fitted]:
+        layout, fitted = request.examples.layout, each(self.members, request)
+        return [self._whole(layout, {name: lanes[m] for name, lanes in fitted.items()}) for m in range(len(request))]
 
     def parts(self) -> Sequence[Part]:
         return parts_of(self.members)
@@ -96,25 +85,13 @@ class Bagging(Forecaster):
                 "above 0 and up to 1"
             )
 
-    def fit_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted]:
-        draws, own = [], []
-        for split, key in zip(splits, keys, strict=True):
-            own.append(jax.random.split(key, self.num_members))
-            draws += [_part(split, one, self.fraction) for one in own[-1]]
-        repeated = (
-            None if dynamics is None else jax.tree.map(lambda x: jnp.repeat(x, self.num_members, axis=0), dynamics)
-        )
-        fitted = self.member.fit_many(examples, draws, jnp.concatenate(own), repeated, folder, log)
-        bags = [fitted[m * self.num_members : (m + 1) * self.num_members] for m in range(len(splits))]
-        return [self._whole(examples.layout, bag) for bag in bags]
+    def fit_many(self, request: FitRequest) -> list[Fitted]:
+        repeated = request.at(np.repeat(np.arange(len(request)), self.num_members))
+        keys = jnp.concatenate([jax.random.split(key, self.num_members) for key in request.keys])
+        draws = [_part(split, key, self.fraction) for split, key in zip(repeated.splits, keys, strict=True)]
+        fitted = self.member.fit_many(replace(repeated, splits=draws, keys=keys))
+        bags = [fitted[m * self.num_members : (m + 1) * self.num_members] for m in range(len(request))]
+        return [self._whole(request.examples.layout, bag) for bag in bags]
 
     def parts(self) -> Sequence[Part]:
         return self.member.parts()
@@ -175,24 +152,13 @@ class FittedEnsemble(Fitted):
                 assert_never(target)
 
 
-def each(
-    members: Mapping[str, Forecaster],
-    examples: Examples,
-    splits: Sequence[Split],
-    keys: Key[Array, " m"],
-    dynamics: TracedHyperparameters | None,
-    folder: Path | None,
-    log: Log,
-) -> dict[str, list[Fitted]]:
+def each(members: Mapping[str, Forecaster], request: FitRequest) -> dict[str, list[Fitted]]:
     """All members, one after the other, each with keys, a folder and numbers in the log of its own."""
     fitted = {}
     for place, (name, one) in enumerate(members.items()):
-
-        def record(row: dict, name: str = name, first: int = place * len(splits)) -> None:
-            log({**row, "member": first + row["member"], "part": name})
-
-        own = jax.vmap(partial(jax.random.fold_in, data=place))(keys)
-        fitted[name] = one.fit_many(examples, splits, own, dynamics, folder and folder / name, record)
+        keys = jax.vmap(partial(jax.random.fold_in, data=place))(request.keys)
+        own = replace(request, keys=keys).within(name).numbered_from(place * len(request), part=name)
+        fitted[name] = one.fit_many(own)
     return fitted
 
 

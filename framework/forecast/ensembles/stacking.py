@@ -8,16 +8,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float
 
-from framework.data.queries.examples import Examples
 from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fitted, Forecaster, Log, Part
+from framework.forecast.base import Fitted, Forecaster, Part
 from framework.forecast.ensembles.ensemble import FittedEnsemble, each, parts_of, read_by, some_members
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.tabular.cross_validation import losses, turns
 from framework.forecast.target_kinds import without_events
-from framework.train.optimizer import TracedHyperparameters
 from framework.types import Layout
 
 STEPS = 2000  # of the search for weights
@@ -39,23 +38,18 @@ class Stacking(Forecaster):
         if self.folds < 2:
             raise UserError(f"model.folds is {self.folds}; expected 2 or more, to weight by subjects left out")
 
-    def fit_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted]:
-        examples = replace(examples, layout=without_events(examples.layout, "stacking"))
-        outs = [turns(split.train, self.folds, key) for split, key in zip(splits, keys, strict=True)]
-        plans = [[split, *(_without(split, out) for out in turn)] for split, turn in zip(splits, outs, strict=True)]
-        places = np.cumsum([0, *map(len, plans)])
-        own = jnp.concatenate([jax.random.split(key, len(plan)) for key, plan in zip(keys, plans, strict=True)])
-        repeats = np.diff(places)
-        repeated = None if dynamics is None else jax.tree.map(lambda x: jnp.repeat(x, repeats, axis=0), dynamics)
-        fitted = each(self.members, examples, [s for plan in plans for s in plan], own, repeated, folder, log)
+    def fit_many(self, request: FitRequest) -> list[Fitted]:
+        examples = replace(request.examples, layout=without_events(request.examples.layout, "stacking"))
+        outs = [turns(split.train, self.folds, key) for _, split, key in request.members]
+        splits = [[split, *(_without(split, out) for out in outs[m])] for m, split, _ in request.members]
+        places = np.cumsum([0, *map(len, splits)])
+        every = replace(
+            request.at(np.repeat(np.arange(len(request)), np.diff(places))),
+            examples=examples,
+            splits=[split for own in splits for split in own],
+            keys=jnp.concatenate([jax.random.split(key, len(splits[m])) for m, _, key in request.members]),
+        )
+        fitted = each(self.members, every)
         made: list[Fitted] = []
         for turn, start in zip(outs, places[:-1], strict=True):
             members = {name: lanes[start] for name, lanes in fitted.items()}

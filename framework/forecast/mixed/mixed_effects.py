@@ -17,12 +17,11 @@ from framework.baselines.mixed import mixed_effects
 from framework.baselines.mixed.mixed_effects import Mixed
 from framework.baselines.prepare import Prepared
 from framework.data.queries.examples import Examples
-from framework.data.splits.split import Split
-from framework.forecast.base import Fits, Fitted, Forecaster, Log, Part
+from framework.forecast.base import Fitted, Forecaster, Part
+from framework.forecast.fit_request import FitRequest, Fits
 from framework.forecast.mixed.design import Design, Scales, collapse, history_of, known_of_two, numbers
 from framework.forecast.target_kinds import without_events
 from framework.train.array_io import load_arrays, save_arrays
-from framework.train.optimizer import TracedHyperparameters
 from framework.types import (
     LEVELS,
     Arr,
@@ -66,21 +65,13 @@ class MixedEffects(Forecaster):
     covariates: bool
     future_covariates: bool
 
-    def fit_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted]:
+    def fit_many(self, request: FitRequest) -> list[Fitted]:
         """One member after the other; all of them run the same programs."""
-        layout = self._reads(examples.layout)
+        layout = self._reads(request.examples.layout)
         made: list[Fitted] = []
-        fits = Fits(log, len(splits))
-        for member, (split, key) in enumerate(zip(splits, keys, strict=True)):
-            learnt = self._learn(examples, layout, split.train | split.validation, key)
+        fits = Fits(request.log, len(request))
+        for member, split, key in request.members:
+            learnt = self._learn(request.examples, layout, split.train | split.validation, key)
             made.append(FittedMixedEffects(layout, self._design(layout), learnt))
             fits.done(member, 1)
         return made

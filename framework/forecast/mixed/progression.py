@@ -10,19 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.special import ndtr, ndtri
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float
 
 from framework.baselines.mixed import progression
 from framework.baselines.mixed.progression import Course, Ends, Mixture, Progression
 from framework.data.queries.examples import Examples
-from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fits, Fitted, Forecaster, Log, Part
+from framework.forecast.base import Fitted, Forecaster, Part
+from framework.forecast.fit_request import FitRequest, Fits
 from framework.forecast.mixed.design import Design, Scales, collapse, history_of, known_of_two
 from framework.forecast.target_kinds import without_events
 from framework.history import at_origin
 from framework.train.array_io import load_arrays, save_arrays
-from framework.train.optimizer import TracedHyperparameters
 from framework.types import (
     LEVELS,
     Classes,
@@ -71,21 +70,13 @@ class DiseaseProgression(Forecaster):
         if self.nodes < 3 or self.steps < 1:
             raise UserError(f"model.nodes={self.nodes}, model.steps={self.steps}; expected 3 nodes or more, and a step")
 
-    def fit_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted]:
+    def fit_many(self, request: FitRequest) -> list[Fitted]:
         """One member after the other; all of them run the same programs."""
-        reading = self._reading(examples.layout)
+        reading = self._reading(request.examples.layout)
         made: list[Fitted] = []
-        fits = Fits(log, len(splits))
-        for member, split in enumerate(splits):
-            learnt = self._learn(examples, reading, split.train | split.validation)
+        fits = Fits(request.log, len(request))
+        for member, split, _ in request.members:
+            learnt = self._learn(request.examples, reading, split.train | split.validation)
             made.append(FittedProgression(reading.layout, reading, learnt))
             fits.done(member, 1)
         return made

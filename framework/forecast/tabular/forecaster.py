@@ -16,10 +16,11 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 from framework.data.queries.examples import Examples
 from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.forecast.base import Fits, Fitted, Forecaster, Log, Part, Turns
+from framework.forecast.base import Fitted, Forecaster, Part, Turns
 from framework.forecast.calibration.horizon import HeldOut
 from framework.forecast.deep.embeddings import Embeddings
 from framework.forecast.deep.pretrained import Pretrained
+from framework.forecast.fit_request import FitRequest, Fits
 from framework.forecast.tabular.history_features import feature_names, history_features, last_value
 from framework.forecast.tabular.selection import Candidates, Program, Rows, choose, folds
 from framework.forecast.tabular.tabular_fit import ClassLoss, Learnt, NumberLoss
@@ -29,7 +30,6 @@ from framework.image.augment.compose import Compose
 from framework.nn.encoders.base import Encoder
 from framework.nn.model import encoders
 from framework.train.array_io import load_arrays, save_arrays
-from framework.train.optimizer import TracedHyperparameters
 from framework.types import Arr, Categorical, Classes, Forecast, Layout, Measured, Number, Query, Values, Visits
 
 WEIGHT_BY = ("query", "subject")
@@ -73,39 +73,24 @@ class Tabular(Forecaster):
         if self.augment is not None:
             raise UserError("a tabular model encodes each scan once, as it is; add model.augment=null")
 
-    def fit_many(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[Fitted]:
+    def fit_many(self, request: FitRequest) -> list[Fitted]:
         """One member after the other; all of them run the same programs."""
-        return [fitted for fitted, _ in self.fit_held_out(examples, splits, keys, dynamics, folder, log)]
+        return [fitted for fitted, _ in self.fit_held_out(request)]
 
     @property
     def forecasts_held_out(self) -> bool:
         """Whether the subjects that select candidates are left out in turn."""
         return True
 
-    def fit_held_out(
-        self,
-        examples: Examples,
-        splits: Sequence[Split],
-        keys: Key[Array, " m"],
-        dynamics: TracedHyperparameters | None = None,
-        folder: Path | None = None,
-        log: Log = lambda row: None,
-    ) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:
+    def fit_held_out(self, request: FitRequest) -> list[tuple[Fitted, Mapping[str, HeldOut]]]:
+        examples = request.examples
         layout = self._reads(examples.layout)
-        frozen = self._pretrained(layout, examples, splits)
+        frozen = self._pretrained(layout, examples, request.splits)
         self._afford(examples, layout if frozen is None else frozen.layout(layout))
         table = tabulate(examples, layout, frozen)
         made: list[tuple[Fitted, Mapping[str, HeldOut]]] = []
-        fits = Fits(log, len(splits) * sum(map(self._fits, layout.measured)))
-        for member, (split, key) in enumerate(zip(splits, keys, strict=True)):
+        fits = Fits(request.log, len(request) * sum(map(self._fits, layout.measured)))
+        for member, split, key in request.members:
             learns = split.train | split.validation
             learnt, held_out = {}, {}
             for place, target in enumerate(layout.measured):
@@ -114,7 +99,7 @@ class Tabular(Forecaster):
                 if left_out is not None:
                     held_out[target.name] = left_out
             made.append((FittedTabular(layout, learnt, frozen), held_out))
-            log(_row(member, len(splits), learnt))
+            request.log(_row(member, len(request), learnt))
         return made
 
     def turns(self, examples: Examples, splits: Sequence[Split]) -> Turns:

@@ -96,8 +96,8 @@ class Own(Forecaster):
     drifts: bool = False
     tells: bool = True
 
-    def fit_many(self, examples, splits, keys, dynamics=None, folder=None, log=lambda row: None):
-        return [self._fitted(examples, split) for split in splits]
+    def fit_many(self, request):
+        return [self._fitted(request.examples, split) for split in request.splits]
 
     def load(self, path, layout):
         raise NotImplementedError("probes fit again each time; nothing of them is saved")

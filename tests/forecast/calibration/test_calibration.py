@@ -96,9 +96,9 @@ def test_fitted_on_those_set_aside_and_read_again(cohort, tmp_path):
     seen = []
 
     class Noted(LastVisit):
-        def fit_many(self, examples, splits, *rest, **more):
-            seen.extend(splits)
-            return super().fit_many(examples, splits, *rest, **more)
+        def fit_many(self, request):
+            seen.extend(request.splits)
+            return super().fit_many(request)
 
     recipe = Calibrated(Noted(False), Temperature(), Recalibration(), 0.5)
     fitted = recipe.fit(cohort, split, jax.random.key(1))

@@ -133,9 +133,9 @@ class Noted(LastVisit):
 
     splits: list[Split] = field(default_factory=list)
 
-    def fit_many(self, examples, splits, *rest, **more):
-        self.splits.extend(splits)
-        return super().fit_many(examples, splits, *rest, **more)
+    def fit_many(self, request):
+        self.splits.extend(request.splits)
+        return super().fit_many(request)
 
 
 def test_every_training_subject_calibrates_once_and_nobody_by_whom_training_stops(linear):
@@ -156,16 +156,16 @@ class FailsInCompany(LastVisit):
     error: UserError = UserError("the loss is not finite")  # noqa: RUF009
     folders: list[Path | None] = field(default_factory=list)
 
-    def fit_many(self, examples, splits, keys, dynamics=None, folder=None, log=lambda row: None):
-        self.folders.append(folder)
-        if len(splits) > 1:
+    def fit_many(self, request):
+        self.folders.append(request.folder)
+        if len(request) > 1:
             raise self.error
-        return super().fit_many(examples, splits, keys, dynamics, folder, log)
+        return super().fit_many(request)
 
 
 def test_a_member_fitted_alone_after_a_failure_goes_on_from_no_state_of_others(linear, tmp_path):
     member = FailsInCompany(False)
-    [fitted] = WithIntervals(member, True, 4).fit_many(linear, [split(linear)], KEY[None], folder=tmp_path)
+    fitted = WithIntervals(member, True, 4).fit(linear, split(linear), KEY, folder=tmp_path)
     assert any("the loss is not finite" in note for note in fitted.notes)
     assert len(set(member.folders)) == 2
 
@@ -173,7 +173,7 @@ def test_a_member_fitted_alone_after_a_failure_goes_on_from_no_state_of_others(l
 def test_a_full_disk_is_no_reason_to_leave_intervals_uncalibrated(linear, tmp_path):
     full = FailsInCompany(False, error=UnwritableError("no checkpoint can be written (No space left on device)"))
     with pytest.raises(UnwritableError, match="No space left"):
-        WithIntervals(full, True, 4).fit_many(linear, [split(linear)], KEY[None], folder=tmp_path)
+        WithIntervals(full, True, 4).fit(linear, split(linear), KEY, folder=tmp_path)
     assert len(full.folders) == 1
 
 
@@ -220,8 +220,8 @@ def at_years(fitted, examples: Examples, years) -> np.ndarray:
 class Narrowing(LastVisit):
     """A forecaster whose intervals shrink to nothing with the horizon."""
 
-    def fit_many(self, examples, splits, *rest, **more):
-        return [Narrow(one.layout, one) for one in super().fit_many(examples, splits, *rest, **more)]
+    def fit_many(self, request):
+        return [Narrow(one.layout, one) for one in super().fit_many(request)]
 
 
 @dataclass(frozen=True)

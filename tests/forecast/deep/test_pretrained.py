@@ -15,6 +15,7 @@ from framework.digests import seal
 from framework.errors import UserError
 from framework.forecast.deep.forecaster import Deep, FittedDeep
 from framework.forecast.deep.pretrained import SEEN, digests, save_weights
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.predict import answers
 from framework.image.augment.compose import Compose
 from framework.nn.model import encoders
@@ -119,7 +120,7 @@ def test_frozen_encoders_stay_as_they_were_and_others_go_on_from_there(cohort, f
     made = recipe(f"model.pretrained={run}")
     rates = jax.tree.map(lambda x: jax.numpy.stack([x, x]), made.dynamic(cohort.layout))
     rates = dataclasses.replace(rates, learning_rate=jax.numpy.array([0.0, 0.001]))
-    still, moved = made.fit_many(cohort, [SPLIT, SPLIT], jax.numpy.stack([KEY, KEY]), rates)
+    still, moved = made.fit_many(FitRequest(cohort, [SPLIT, SPLIT], jax.numpy.stack([KEY, KEY]), rates))
     assert isinstance(still, FittedDeep)
     assert isinstance(moved, FittedDeep)
     for name, encoder in start.items():

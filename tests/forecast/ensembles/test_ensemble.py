@@ -13,6 +13,7 @@ from framework.errors import UserError
 from framework.forecast.ensembles.crossfit import CrossFit
 from framework.forecast.ensembles.ensemble import Bagging, Voting
 from framework.forecast.ensembles.stacking import Stacking, least
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.predict import answers
 from framework.forecast.references import LastVisit
 from framework.train.optimizer import TracedHyperparameters
@@ -40,16 +41,16 @@ class Noted(LastVisit):
 
     splits: list[Split] = field(default_factory=list)
 
-    def fit_many(self, examples, splits: Sequence[Split], *rest, **more):
-        self.splits.extend(splits)
-        return super().fit_many(examples, splits, *rest, **more)
+    def fit_many(self, request):
+        self.splits.extend(request.splits)
+        return super().fit_many(request)
 
 
 class Still(LastVisit):
     """Quantiles around the last visit itself."""
 
-    def fit_many(self, examples, splits: Sequence[Split], *rest, **more):
-        made = super().fit_many(examples, splits, *rest, **more)
+    def fit_many(self, request):
+        made = super().fit_many(request)
         still = [replace(one.learnt["score"], median_slope=0.0) for one in made]
         return [replace(one, learnt={**one.learnt, "score": own}) for one, own in zip(made, still, strict=True)]
 
@@ -140,11 +141,11 @@ class Tilted(Noted):
     def dynamic(self, layout) -> TracedHyperparameters:
         return TracedHyperparameters(*map(jnp.float32, (1, 0, 0)), jnp.ones(len(layout.targets)), jnp.float32(1))
 
-    def fit_many(self, examples, splits: Sequence[Split], keys, dynamics=None, *rest):
-        self.splits.extend(splits)
-        self.given.append(dynamics)
-        lean = [FLOORS["slope"] if rate > 0 else FLOORS["last"] for rate in dynamics.learning_rate]
-        return [one.fit(examples, split, key) for one, split, key in zip(lean, splits, keys, strict=True)]
+    def fit_many(self, request):
+        self.splits.extend(request.splits)
+        self.given.append(request.dynamics)
+        lean = [FLOORS["slope"] if rate > 0 else FLOORS["last"] for rate in request.dynamics.learning_rate]
+        return [lean[m].fit(request.examples, split, key) for m, split, key in request.members]
 
 
 def test_crossfitted_each_training_subject_is_left_out_once_and_the_best_settings_are_kept(cohort):
@@ -172,16 +173,17 @@ class Heavy(Noted):
     def member_bytes(self, examples, splits):
         return 10**9
 
-    def fit_many(self, examples, splits, keys, dynamics=None, folder=None, log=lambda row: None):
-        for place in range(len(splits)):
-            log({"member": place})
-        return super().fit_many(examples, splits, keys, dynamics, folder, log)
+    def fit_many(self, request):
+        for place in range(len(request)):
+            request.log({"member": place})
+        return super().fit_many(request)
 
 
 def test_what_memory_does_not_hold_goes_in_waves_and_comes_to_the_same(cohort):
     told, rows = [], []
     for max_memory_gb in (2.5, 9.0):
-        fitted = CrossFit(Heavy(True), {}, 5, max_memory_gb).fit_many(cohort, [SPLIT], KEY[None], log=rows.append)
+        request = FitRequest(cohort, [SPLIT], KEY[None], log=rows.append)
+        fitted = CrossFit(Heavy(True), {}, 5, max_memory_gb).fit_many(request)
         told.append(numbers(fitted[0], cohort))
     for target, answer in told[0].items():
         np.testing.assert_array_equal(answer, told[1][target])

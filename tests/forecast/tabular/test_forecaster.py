@@ -16,6 +16,7 @@ from framework.data.queries.examples import Examples
 from framework.data.queries.layout import layout
 from framework.data.splits.split import Split
 from framework.errors import UserError
+from framework.forecast.fit_request import FitRequest
 from framework.forecast.predict import answers
 from framework.forecast.tabular.forecaster import Tabular
 from framework.forecast.tabular.selection import Candidates, folds
@@ -129,7 +130,7 @@ def test_subjects_may_weigh_alike(falling):
 
 def test_the_log_is_told_what_was_chosen(falling):
     rows: list[dict] = []
-    RECIPE.fit_many(falling, [SPLIT, SPLIT], jax.random.split(KEY, 2), log=rows.append)
+    RECIPE.fit_many(FitRequest(falling, [SPLIT, SPLIT], jax.random.split(KEY, 2), log=rows.append))
     rows = [row for row in rows if "step" in row]
     assert [row["step"] for row in rows] == [1, 2]
     assert rows[0]["chosen"]["score"] == {"penalty": 1e-3}
@@ -138,7 +139,7 @@ def test_the_log_is_told_what_was_chosen(falling):
 
 def test_the_log_hears_of_every_fit_as_it_is_done(falling):
     rows: list[dict] = []
-    RECIPE.fit_many(falling, [SPLIT, SPLIT], jax.random.split(KEY, 2), log=rows.append)
+    RECIPE.fit_many(FitRequest(falling, [SPLIT, SPLIT], jax.random.split(KEY, 2), log=rows.append))
     fits = [row for row in rows if "done" in row]
     [total] = {row["of"] for row in fits}
     assert total == 2 * sum(map(RECIPE._fits, falling.layout.targets))
