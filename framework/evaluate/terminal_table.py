@@ -15,13 +15,15 @@ from framework.evaluate.metrics.registry import FIRST
 from framework.evaluate.subgroups import Group
 
 UNESTIMABLE = "not estimable"
+ABBREVIATIONS = {  # metrics known by letters alone
+    "WES": "WES: weighted error score, the mean absolute error, weighted by how narrow the 50% interval is",
+    "CPA": "CPA: coverage probability accuracy, the distance of the 50% interval's coverage from 50%",
+}
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """One block a target: the headline metric with its 95% interval and differences to the references, then others.
-
-    The best value of each metric is marked with a star. Models that share a letter are not statistically
-    distinguishable. A score that is not estimable is named with its reason.
+    """Return a block for each target: models in the order of their ranks, the headline metric with its 95% interval
+    and differences to the references, then other metrics; the reasons of scores that are not estimable; a legend.
     """
     page = io.StringIO()
     console = Console(file=page, width=200, color_system=None, highlight=False)
@@ -30,11 +32,28 @@ def as_text(rows: Sequence[Row]) -> str:
         head = metrics[0][0]
         said = f"{head.pairs} forecasts of {head.subjects} subjects{compared(metrics[0])}"
         console.print(f"\n{target}: {said}", markup=False)
+        order = [row.model for row in sorted(metrics[0], key=Row.loss)]
+        metrics = [sorted(group, key=lambda row: order.index(row.model)) for group in metrics]
         console.print(_headline(metrics[0]))
         console.print(_others(metrics[1:FIRST]))
         for line in reasons(metrics[:FIRST]):
             console.print(line, markup=False)
+    console.print()
+    for line in _legend(rows):
+        console.print(line, markup=False)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
+
+
+def _legend(rows: Sequence[Row]) -> list[str]:
+    lines = ["* the best value of a metric; intervals are 95% intervals over subjects"]
+    if any(row.letters for row in rows):
+        lines.append("group: models that share a letter are not statistically distinguishable (all pairs at 5%, Holm)")
+    return lines + abbreviations([row.metric for row in rows])
+
+
+def abbreviations(metrics: Sequence[str]) -> list[str]:
+    """Return an explanation of each metric that is known by letters alone."""
+    return [text for name, text in ABBREVIATIONS.items() if any(name in metric.split() for metric in metrics)]
 
 
 def compared(rows: Sequence[Row]) -> str:
@@ -58,7 +77,7 @@ def reasons(metrics: Sequence[Sequence[Row]]) -> list[str]:
 
 def _headline(rows: list[Row]) -> Table:
     references = references_of(rows)
-    table = _table("model", heading(rows[0]), "", *(f"difference to {name}" for name in references))
+    table = _table("model", heading(rows[0]), "group", *(f"difference to {name}" for name in references))
     places, best = decimals(rows), min(row.loss() for row in rows)
     for row in rows:
         mark = "* " if row.value is not None and row.loss() == best else "  "
@@ -106,8 +125,8 @@ def decimals(rows: Sequence[Row] | Sequence[Group]) -> int:
 
 
 def number(value: float | None, places: int, sign: str = "") -> str:
-    """A value with `places` decimals, or a dash where it is undefined."""
-    return "–" if value is None else f"{value:{sign}.{places}f}"
+    """Return a value with `places` decimals, zero without a minus; a dash where it is undefined."""
+    return "–" if value is None else f"{value:{sign}z.{places}f}"
 
 
 def bracketed(estimate: Estimate | None, places: int, sign: str = "") -> str:

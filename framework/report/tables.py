@@ -146,7 +146,7 @@ def interval(estimate: Sequence[float] | np.ndarray, places: int) -> str:
     value, low, high = estimate
     if not np.isfinite(value):
         return "–"
-    return f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
+    return f"{value:z.{places}f} [{low:z.{places}f}, {high:z.{places}f}]"
 
 
 def estimates(

@@ -15,6 +15,7 @@ from framework.data.queries.examples import Examples, QuerySet, known_at
 from framework.data.queries.origins import last_of
 from framework.data.splits.groups import first_values
 from framework.errors import UserError
+from framework.evaluate.terminal_table import abbreviations
 from framework.forecast.base import Fitted
 from framework.forecast.predict import answers
 from framework.history import exceeds
@@ -86,6 +87,7 @@ def evaluate(config: DictConfig) -> None:
     path.with_suffix(".scores.json").write_text(json.dumps(found, indent=1))
     for name, one in found.items():
         print(f"{name:20} {one['value']:8.4g} [{one['low']:.4g}, {one['high']:.4g}]")
+    print("\n".join(["in brackets: 95% intervals over subjects", *abbreviations(list(found))]))
 
 
 def _asked_for(shape: Layout) -> None:

@@ -6,7 +6,7 @@ import pytest
 from framework.errors import UserError
 from framework.evaluate import leaderboard as board
 from framework.evaluate.metrics.registry import metrics_for
-from framework.evaluate.terminal_table import as_text
+from framework.evaluate.terminal_table import abbreviations, as_text, bracketed, number
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,35 @@ def test_text_marks_the_best(rows):
     assert [line.split()[0] for line in marked] == list(best.values())
     assert "MAE (points)" in text
     assert "difference to last_visit" in text
+
+
+def test_text_has_models_in_the_order_of_their_ranks_and_a_legend(rows):
+    text = as_text(rows)
+    lines = text.partition("MMSE: ")[2].splitlines()
+    heads = [place for place, line in enumerate(lines) if line.split()[:1] == ["model"]]
+    names = {row.model for row in rows}
+    ranked = [
+        r.model for r in sorted((r for r in rows if (r.target, r.metric) == ("MMSE", "MAE")), key=lambda r: r.rank)
+    ]
+    for head in heads[:2]:
+        assert [line.split()[0] for line in lines[head + 2 : head + 2 + len(names)]] == ranked
+    assert "group" in lines[heads[0]]
+    assert "* the best value of a metric; intervals are 95% intervals over subjects" in text
+    assert "group: models that share a letter are not statistically distinguishable" in text
+
+
+def test_letters_that_stand_for_a_metric_are_explained():
+    assert [text.split(",")[0] for text in abbreviations(["MAE", "ADAS13 WES", "CPA"])] == [
+        "WES: weighted error score",
+        "CPA: coverage probability accuracy",
+    ]
+    assert abbreviations(["MAE", "AUC"]) == []
+
+
+def test_zero_has_no_minus():
+    assert number(-0.0004, 3) == "0.000"
+    assert number(-0.0006, 3) == "-0.001"
+    assert bracketed(board.Estimate(-0.0001, -0.2, 0.0), 2, "+") == "+0.00 [-0.20, +0.00]"
 
 
 def test_a_ranking_without_two_forecasts_of_one_fold_is_not_estimable(study, tmp_path):

@@ -30,6 +30,8 @@ def test_from_d1_to_a_scored_submission(tmp_path):
         "tadpole_score", f"submission={made}/submission.csv", f"ground_truth={tmp_path}/TADPOLE_D4.csv", "resamples=100"
     )
     assert told.code == 0, told.err
+    assert "\nWES: weighted error score, " in told.out
+    assert "\nCPA: coverage probability accuracy, " in told.out
     found = json.loads((made / "submission.scores.json").read_text())
     assert set(found) == {"mAUC", "BCA"} | {
         f"{n} {m}" for n in ("ADAS13", "Ventricles_ICV") for m in ("MAE", "WES", "CPA")

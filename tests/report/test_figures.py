@@ -139,12 +139,29 @@ def test_the_table_marks_best_and_zero(study_folder):
     rows, _ = board.read(study_folder)
     mae = [r for r in rows if (r.target, r.metric) == ("MMSE", "MAE")]
     table = metric_tables.metrics("MMSE", [mae], ["last_visit", "slope"])
-    assert [row[2].mark for row in table.rows] == ["", "", "best"]
+    assert [row[1].text for row in table.rows] == [r.model for r in sorted(mae, key=lambda r: r.rank)]
+    assert [row[2].mark for row in table.rows] == ["best", "", ""]
     assert [len(row) for row in table.rows] == [8, 8, 8]
-    assert table.rows[0][6].text == ""
-    assert table.rows[2][4].text == "1 [1, 1]"
+    assert {row[1].text: row[6].text == "" for row in table.rows} == {
+        "last_visit": True,
+        "slope": False,
+        "cnn_gru": False,
+    }
+    assert table.rows[0][4].text == "1 [1, 1]"
     assert table.data["value"].tolist() == [r.value for r in mae]
     assert table.data["value difference to slope"].notna().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (7.0, 7.04, "came at 7.0 y"),
+        (6.9, 7.0, "came between 6.9 and 7.0 y"),
+        (7.0, np.inf, "had not come by 7.0 y"),
+    ],
+)
+def test_the_end_of_an_interval_is_named_once(low, high, text):
+    assert survival._describe_end(low, high) == text
 
 
 def test_choices_are_counted(study_folder):

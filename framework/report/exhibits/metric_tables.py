@@ -38,7 +38,7 @@ def overall(headlines: Mapping[str, Sequence[Row]]) -> Table:
 
 
 def metrics(target: str, rows: Sequence[Sequence[Row]], references: Sequence[str]) -> Table:
-    """All metrics of a target, each with its differences to the reference forecasts."""
+    """Return all metrics of a target, models in the order of their ranks, with differences to the references."""
     differences = [f"Difference to {reference}" for reference in references]
     head = ("Metric", "Model", "Value", "95% interval", "Rank", "Group", *differences)
     body = [line for some in rows for line in _metric(some, references)]
@@ -47,7 +47,8 @@ def metrics(target: str, rows: Sequence[Sequence[Row]], references: Sequence[str
 
 
 def _metric(rows: Sequence[Row], references: Sequence[str]) -> list[list[Cell]]:
-    places, best = decimals(rows), min(row.loss() for row in rows)
+    rows = sorted(rows, key=Row.loss)
+    places, best = decimals(rows), rows[0].loss()
     counts = [row.comparable for row in rows if row.comparable is not None]
     pairs = f" ({min(counts)} pairs)" if counts else ""
 

@@ -56,9 +56,17 @@ def _curve(one: Outcomes, q: int, model: str, references: list[str], pens: dict[
         axes.set_xlim(0, max(years[-1], lo if np.isinf(hi) else hi) * 1.03)
         axes.set_xlabel(f"years after the visit at {one.origin_time[q]:.1f} y")
 
-    ended = f"came between {lo:.1f} and {hi:.1f} y" if np.isfinite(hi) else f"had not come by {lo:.1f} y"
+    ended = _describe_end(lo, hi)
     says = f"Survival forecast by {model} for subject {one.subjects[one.subject[q]]}; {one.target.name} {ended}"
     return panel(f"example-{name}", one.subjects[one.subject[q]], says, draw, note=ended)
+
+
+def _describe_end(low: float, high: float) -> str:
+    """Return when an event came, within the resolution of a tenth of a year."""
+    if not np.isfinite(high):
+        return f"had not come by {low:.1f} y"
+    first, last = f"{low:.1f}", f"{high:.1f}"
+    return f"came at {last} y" if first == last else f"came between {first} and {last} y"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Results: the leaderboard, and for each target its metrics with their differences to the reference forecasts."""
 
 from framework.evaluate.outcomes import Outcomes
-from framework.evaluate.terminal_table import compared, reasons
+from framework.evaluate.terminal_table import abbreviations, compared, reasons
 from framework.report.exhibits import metric_tables
 from framework.report.exhibits.comparison import differences, sentence, values
 from framework.report.finished_run import Run
@@ -15,6 +15,7 @@ def render(page: Page) -> Content:
     return {
         "overall": metric_tables.overall({one.target.name: run.metrics(one.target.name)[0] for one in run.outcomes}),
         "targets": [_target(page, name, one) for name, one in page.named_targets()],
+        "abbreviations": abbreviations([row.metric for row in run.rows]),
         "undefined": _undefined(run),
         "warnings": [f"{model}: {note}" for model, notes in warned for note in notes],
         "folds": bool(run.outcomes) and int(run.outcomes[0].fold.max()) > 0,
