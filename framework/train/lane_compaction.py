@@ -1,4 +1,4 @@
-"""Removal of stopped members from a compiled program: the remaining ones are gathered into a smaller one."""
+"""Lane compaction: stopped members leave a compiled program, the others are gathered into a smaller one."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Minima of a smooth convex function plus a penalty on absolute values, by accelerated proximal gradients."""
+"""FISTA, accelerated proximal gradients: minima of a smooth convex function plus a penalty on absolute values."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The native kernel that walks rows down trees, as a JAX function."""
+"""Native kernel of trees as a JAX function: their tops by bit masks (QuickScorer), the rest by walking down."""
 
 from functools import cache
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Probabilities from decisions: a sigmoid for each pair of classes, and the pairs coupled."""
+"""Platt scaling: probabilities from decisions, by a sigmoid for each pair of classes, and the pairs coupled."""
 
 import jax
 import jax.numpy as jnp

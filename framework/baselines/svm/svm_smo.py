@@ -1,4 +1,4 @@
-"""The dual of support vector machines in XLA: the variables that violate most are solved for, a block at a time.
+"""SMO in XLA: of the dual of support vector machines, the block of variables that violate most is solved for in turn.
 
 A block's own problem is small and solved by steps of two variables; the gradient of all then moves by one matrix
 product. It is kept as a sum of two float32, since thousands of such moves add up (Osuna, Freund & Girosi 1997;

@@ -1,4 +1,4 @@
-"""Intervals and p-values from resamples: what values of a score the subjects tested do not rule out."""
+"""BCa intervals and p-values from resamples: what values of a score the subjects tested do not rule out."""
 
 import math
 from dataclasses import dataclass

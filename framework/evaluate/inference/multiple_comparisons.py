@@ -1,4 +1,4 @@
-"""Comparisons of all pairs of models, held to one family-wise error rate."""
+"""Holm's letters: comparisons of all pairs of models, held to one family-wise error rate."""
 
 from collections.abc import Sequence
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""How forecasts are corrected by what came of others like them: each corrector is fitted on subjects set aside."""
+"""Correctors of forecasts, conformal intervals among them, each fitted on subjects set aside."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The time-aware LSTM (Baytas et al. 2017): the short-term part of memory decays over a gap."""
+"""T-LSTM, the time-aware LSTM (Baytas et al. 2017): the short-term part of memory decays over a gap."""
 
 import jax.numpy as jnp
 from flax import nnx

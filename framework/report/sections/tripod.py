@@ -1,4 +1,4 @@
-"""TRIPOD+AI: the items of the reporting guideline that a run can answer."""
+"""The reporting checklist: the items of the reporting guideline that a run can answer."""
 
 from framework.report.methods import bibliography
 from framework.report.methods.files import GUIDELINE, cited_entries

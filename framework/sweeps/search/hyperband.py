@@ -1,6 +1,6 @@
-"""Brackets of trials that are drawn together, and promotion to longer jobs.
+"""Hyperband: brackets of trials that are drawn together, and promotion to longer jobs.
 
-Hyperband (Li et al. 2018, JMLR 18(185), Algorithm 1): brackets trade many trials that begin short against few that
+After Li et al. (2018, JMLR 18(185), Algorithm 1) brackets trade many trials that begin short against few that
 begin long; within a bracket the best 1/factor of each rung go on. A trial's job at the next rung is a separate run
 that does not continue the shorter one: its schedule differs, any launcher can run it, and its folder is found again.
 That costs at most factor / (factor - 1) times the steps.
