@@ -1,15 +1,25 @@
-# Completion of `prognax` in bash: tasks, then the keys and choices of the task, also those of a folder after --config-dir.
+# Completion of `prognax` in bash: tasks, then the options, keys and groups of the task, also those of a folder of one's own.
 _prognax()
 {
-    local word="${COMP_WORDS[COMP_CWORD]}" choices folder="" i
+    local word="${COMP_WORDS[COMP_CWORD]}" choices="" folder="" kept=() i
     if [ "$COMP_CWORD" -eq 1 ]; then
         choices=$(prognax --help | sed -n 's/^  \([a-z-]*\)  .*/\1/p')
+    elif [[ "$word" == -* ]]; then
+        choices="--help --multirun --config-dir --quiet --verbose"
     else
         for ((i = 2; i < COMP_CWORD; i++)); do
-            if [ "${COMP_WORDS[i]}" = "--config-dir" ]; then folder="${COMP_WORDS[i + 1]}"; fi
+            case "${COMP_WORDS[i]}" in
+                --config-dir | -cd) folder="${COMP_WORDS[++i]}" ;;
+                --config-dir=*) folder="${COMP_WORDS[i]#*=}" ;;
+                -*) ;;
+                *) kept+=("${COMP_WORDS[i]}") ;;
+            esac
         done
-        local line="prognax ${COMP_WORDS[*]:2:COMP_CWORD-1}"
-        choices=$(COMP_POINT=${#line} COMP_LINE="$line" prognax "${COMP_WORDS[1]}" ${folder:+--config-dir "$folder"} -sc query=bash 2>/dev/null)
+        folder="${folder/#\~/$HOME}"
+        if [ "$i" -eq "$COMP_CWORD" ]; then  # else the word is the folder itself
+            local line="prognax ${kept[*]} $word"
+            choices=$(COMP_POINT=${#line} COMP_LINE="$line" prognax "${COMP_WORDS[1]}" ${folder:+--config-dir "$folder"} -sc query=bash 2>/dev/null)
+        fi
     fi
     COMPREPLY=($(compgen -o nospace -o default -W "$choices" -- "$word"))
 }

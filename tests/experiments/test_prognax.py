@@ -76,7 +76,20 @@ def test_bash_completes_tasks_and_the_choices_of_a_task():
     assert completed("prognax", "forecast", "data=oas") == ["data=oasis2"]
 
 
-def test_bash_completes_the_choices_of_a_folder_of_ones_own(tmp_path):
+def test_bash_completes_options_and_keys_after_options():
+    assert completed("prognax", "forecast", "--ver") == ["--verbose"]
+    assert completed("prognax", "forecast", "--quiet", "model=ridge", "model.residu") == ["model.residual="]
+
+
+@pytest.mark.parametrize("option", ["--config-dir {}", "--config-dir={}", "-cd {}"])
+def test_bash_completes_the_choices_of_a_folder_of_ones_own(tmp_path, option):
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "mine.yaml").write_text("defaults: [table]\n")
-    assert completed("prognax", "forecast", "--config-dir", str(tmp_path), "data=mi") == ["data=mine"]
+    (tmp_path / "data" / "mine.yaml").write_text("defaults: [table]\nmine: 1\n")
+    words = option.format(tmp_path).split()
+    assert completed("prognax", "forecast", *words, "data=mi") == ["data=mine"]
+    assert completed("prognax", "forecast", *words, "data=mine", "data.mi") == ["data.mine="]
+
+
+def test_bash_completes_the_folder_itself_as_a_path(tmp_path):
+    (tmp_path / "configurations").mkdir()
+    assert completed("prognax", "forecast", "--config-dir", f"{tmp_path}/conf") == [f"{tmp_path}/configurations"]
