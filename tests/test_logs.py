@@ -11,7 +11,7 @@ from framework.sweeps import pool
 
 ROOT = Path(__file__).parents[1]
 RESULTS = {  # modules that print what was asked for, or speak to another process
-    "experiments/__main__.py", "framework/cli/cohort.py", "framework/cli/doctor.py", "framework/cli/probe.py",
+    "experiments/__main__.py", "framework/cli/cohort.py", "framework/cli/command.py", "framework/cli/doctor.py", "framework/cli/probe.py",
     "framework/cli/report.py", "framework/data/simulate/calibrate.py", "framework/logs.py", "framework/runs/execute.py",
     "framework/runs/predict.py", "framework/runs/pretrain.py", "framework/sweeps/job_log.py", "framework/sweeps/pool.py",
     "framework/sweeps/worker.py", "framework/tadpole/submission.py",
