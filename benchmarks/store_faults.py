@@ -22,12 +22,12 @@ SCHEMA = Schema(
 
 
 class RandomSubjects(Reader):
-    """Random subjects whose ids begin with a word; `together` of them share a shard."""
+    """Random subjects whose ids begin with a word; `subjects_per_shard` of them share a shard."""
 
-    IGNORED = ("path", "together")
+    IGNORED = ("path", "subjects_per_shard")
 
-    def __init__(self, path: str, word: str, count: int, together: int = 1):
-        self.path, self.word, self.count, self.together = Path(path), word, count, together
+    def __init__(self, path: str, word: str, count: int, subjects_per_shard: int = 1):
+        self.path, self.word, self.count, self.subjects_per_shard = Path(path), word, count, subjects_per_shard
 
     def files(self) -> Mapping[str, Path]:
         return {"seeds": self.path}
@@ -35,7 +35,7 @@ class RandomSubjects(Reader):
     def read(self) -> Ingested:
         ledger = Ledger()
         subjects = (self._subject(i, ledger) for i in range(self.count))
-        return Ingested(SCHEMA, subjects, ledger, together=self.together)
+        return Ingested(SCHEMA, subjects, ledger, subjects_per_shard=self.subjects_per_shard)
 
     def _subject(self, number: int, ledger: Ledger) -> Subject:
         rng, name = np.random.default_rng([number, len(self.word)]), f"{self.word}{number}"
@@ -51,12 +51,12 @@ class RandomSubjects(Reader):
         return Subject(name, tuple(visits), {"sex": "M"})
 
 
-def stamped_reader(folder: Path, word: str = "p", together: int = 1) -> RandomSubjects:
+def stamped_reader(folder: Path, word: str = "p", subjects_per_shard: int = 1) -> RandomSubjects:
     """Return a reader whose source file is large enough to be identified by its stamp."""
     file = folder / f"{word}.bin"
     if not file.exists():
         file.write_bytes(word.encode() * 2**20)
-    return RandomSubjects(str(file), word, 5, together)
+    return RandomSubjects(str(file), word, 5, subjects_per_shard)
 
 
 def read(store: Path, file: str, number: int, source: RandomSubjects) -> tuple[str, object]:
@@ -81,14 +81,17 @@ def read(store: Path, file: str, number: int, source: RandomSubjects) -> tuple[s
 def measure(folder: Path, count: int = COUNT) -> dict[str, dict]:
     """Measure an appended cohort with one subject per shard, and one with three subjects per shard."""
     found = {}
-    for name, together in (("store, appended", 1), ("store, three subjects a shard", 3)):
-        whole, source = folder / f"whole-{together}" / "c", stamped_reader(folder, together=together)
+    for name, subjects_per_shard in (("store, appended", 1), ("store, three subjects a shard", 3)):
+        whole, source = (
+            folder / f"whole-{subjects_per_shard}" / "c",
+            stamped_reader(folder, subjects_per_shard=subjects_per_shard),
+        )
         if not whole.exists():
             ingest(source, str(whole))
-            if together == 1:
+            if subjects_per_shard == 1:
                 ingest(stamped_reader(folder, "more"), str(whole), if_exists="append")
         use = partial(read, source=source)
-        found[name] = damage.trials(whole, count, use, folder / f"faults-{together}", pick, store=True)
+        found[name] = damage.trials(whole, count, use, folder / f"faults-{subjects_per_shard}", pick, store=True)
     return found
 
 

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from framework.data.cohort.schema import Modality, Scan, Schema, Subject, Variable, Visit
 from framework.data.cohort.store import Cohort, exists, open_cohort, write
 from framework.data.ingest import ingest
-from framework.data.queries.events import Reaches
+from framework.data.queries.events import ThresholdReached
 from framework.data.queries.examples import Examples
 from framework.data.queries.layout import layout
 
@@ -27,7 +27,7 @@ SCHEMA = Schema(
     modalities=(Modality("t1", (8, 8, 8), (1.0, 1.0, 1.0)), Modality("flair", (6, 6, 4), (1.0, 1.0, 2.0))),
 )
 
-EVENTS = {"rise": Reaches(variable="stage", level="mid", horizons=(1.0, 2.0))}
+EVENTS = {"rise": ThresholdReached(variable="stage", level="mid", horizons=(1.0, 2.0))}
 
 
 def subject(index: int, rng: np.random.Generator) -> Subject:

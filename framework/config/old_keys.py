@@ -1,6 +1,6 @@
 """Keys and values of earlier versions, and the names that replaced them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 
 from framework.errors import UserError
@@ -14,6 +14,7 @@ OLD_KEYS: Mapping[str, str] = {  # by dotted key; `*` stands for all before the 
     "existing": "if_exists",
     "truth": "ground_truth",
     "known": "future",
+    "submission": "tadpole_submission",
     "hosts.coordinator": "hosts.coordinator_address",
     "hosts.processes": "hosts.num_processes",
     "hosts.process": "hosts.process_id",
@@ -50,10 +51,22 @@ OLD_KEYS: Mapping[str, str] = {  # by dotted key; `*` stands for all before the 
     "*.gigabytes": "*.max_memory_gb",
     "*.plus_time": "*.baseline_plus_elapsed",
     "*.as_time": "*.is_event_time",
+    "*.falls": "*.direction",
+    "*.within": "*.resolution_years",
 }
 COLUMN_KEYS = ("*.variables.*.plus_time", "*.static.*.as_time", "*.static.*.plus_time")  # read by no class
 OLD_VALUES: Mapping[str, Mapping[str, str]] = {  # by the dotted key of today
     "task": {"later": "future_visits", "next": "next_visit", "now": "current_visit", "ahead": "unlabelled"},
+    "split": {"leaderboard": "tadpole_leaderboard"},
+    "origins": {"leaderboard": "tadpole_leaderboard"},
+    "*._target_": {
+        "framework.data.queries.events.Reaches": "framework.data.queries.events.ThresholdReached",
+        "framework.data.queries.events.Dated": "framework.data.queries.events.RecordedEvent",
+        "framework.train.memory.Economy": "framework.train.memory.MemoryOptions",
+        "framework.train.mesh.Single": "framework.train.mesh.SingleDevice",
+        "framework.train.mesh.Data": "framework.train.mesh.DataParallel",
+        "framework.train.mesh.Fsdp": "framework.train.mesh.FullyShardedDataParallel",
+    },
     "*.weight_by": {"pair": "query"},
     "*.roles": {"known_ahead": "future"},
     "allow_leaks": {
@@ -67,19 +80,33 @@ OLD_VALUES: Mapping[str, Mapping[str, str]] = {  # by the dotted key of today
 }
 
 
-def replaced(key: str) -> str | None:
-    """Return the message on a key of an earlier version; None for any other key.
+def _new_key(key: str) -> str | None:
+    """Return the name of today of a key of an earlier version; None for any other key.
 
-    A key within a renamed part is answered with its whole new name. Groups have slashes instead of dots.
+    A key within a renamed part has its whole new name. Groups have slashes instead of dots.
     """
     parts = key.replace("/", ".").split(".")
     for count in range(len(parts), 0, -1):
         place, rest = ".".join(parts[:count]), parts[count:]
         for old, new in OLD_KEYS.items():
             if fnmatchcase(place, old):
-                name = ".".join([new.replace("*", ".".join(parts[: count - 1])), *rest])
-                return f"the key {key!r} of an earlier version was replaced: use {name}"
+                return ".".join([new.replace("*", ".".join(parts[: count - 1])), *rest])
     return None
+
+
+def replaced(key: str, parameters: Collection[str] | None = None) -> str | None:
+    """Return the message on a key of an earlier version; None for any other key.
+
+    The new key of an argument must be among the `parameters` of its target: others may have had the old name for
+    something else.
+    """
+    new = _new_key(key)
+    if new is None:
+        return None
+    argument = new.removeprefix(f"{key.rpartition('.')[0]}.").split(".")[0]
+    if parameters is not None and argument not in parameters:
+        return None
+    return f"the key {key!r} of an earlier version was replaced: use {new}"
 
 
 def replaced_value(key: str, value: object) -> str | None:

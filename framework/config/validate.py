@@ -28,7 +28,7 @@ TARGET_KEYS = {  # keys of targets in the experiments' configs, and the interfac
     "tracking": "framework.runs.tracking.Tracker",
     "hosts": "framework.train.mesh.Hosts",
     "data.reader": "framework.data.ingest.base.Reader",
-    "data.events": "framework.data.queries.events.Happening",
+    "data.events": "framework.data.queries.events.EventDefinition",
 }
 PRETRAIN_TARGET_KEYS = {  # of experiments.pretrain
     "model": "framework.train.reconstruction.Reconstruction",
@@ -52,7 +52,8 @@ PLAIN_KEYS = {  # other keys of the experiments' configs: type and smallest numb
     "report": (bool, None),
     "allow_leaks": (Sequence[str], None),
     "ahead": (Sequence[float], None),
-    "submission": (str | None, None),
+    "submission": (str, None),
+    "tadpole_submission": (str | None, None),
     "ground_truth": (str, None),
     "official_ties": (bool, None),
     "future": (Mapping[str, float | str] | None, None),
@@ -175,7 +176,7 @@ def _check_call(node: Mapping, path: str, hint: object, trust: tuple[str, ...]) 
         if key in RESERVED_KEYS:
             continue
         if key not in parameters:
-            if (message := replaced(f"{path}.{key}")) is not None:
+            if (message := replaced(f"{path}.{key}", parameters)) is not None:
                 raise UserError(message)
             suggestion = suggest(key, parameters, f"it takes {list(parameters)}")
             raise UserError(f"{path}.{key}: {node['_target_']} takes no {key!r}; {suggestion}")

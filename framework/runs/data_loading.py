@@ -12,7 +12,7 @@ from framework.data.cohort.ranges import ranges
 from framework.data.cohort.store import Cohort
 from framework.data.ingest.base import ingested, ledger_of
 from framework.data.ingest.identity import require_same
-from framework.data.queries.events import Happening
+from framework.data.queries.events import EventDefinition
 from framework.data.queries.examples import Examples
 from framework.data.queries.layout import layout
 from framework.errors import UserError
@@ -45,7 +45,7 @@ def load_examples(config: DictConfig) -> Examples:
     return Examples(cohort, shape, config.task, events={t.name: events[t.name] for t in shape.events})
 
 
-def build_events(config: DictConfig) -> dict[str, Happening]:
+def build_events(config: DictConfig) -> dict[str, EventDefinition]:
     """Build the events that the data's configuration defines, by name."""
     return instantiate(config.data.get("events") or {}, _convert_="all")
 

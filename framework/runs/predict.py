@@ -57,21 +57,21 @@ def predict(config: DictConfig) -> None:
     resolved_config = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved_config, dict)
     model = {"fitted": {name: OmegaConf.to_container(model_config)}, "parameters": digest_files(run / "models" / name)}
-    if config.submission is None:
+    if config.tadpole_submission is None:
         horizons, planned = [float(years) for years in config.ahead], dict(config.future or {})
         queries = _future_queries(cohort, shape, horizons, planned)
         task = {"ahead": horizons, "future": planned}
     else:
-        queries, task = None, {"submission": config.submission}
+        queries, task = None, {"tadpole_submission": config.tadpole_submission}
     study = {"runs": config.runs, "experiment": config.experiment, "reads": repr(shape), "schema": schema.to_json()}
     folder = RunFolder.of(study | model | task, cohort.fingerprint)
-    table = folder.path / ("forecasts.csv" if config.submission is None else "submission.csv")
+    table = folder.path / ("forecasts.csv" if config.tadpole_submission is None else "submission.csv")
 
     def make() -> None:
         with explain_damage(run):
             fitted = build_forecaster(model_config, model_config.model).load(run / "models" / name, shape)
         if queries is None:
-            forecasts, beyond = submission(fitted, cohort, shape, config.submission)
+            forecasts, beyond = submission(fitted, cohort, shape, config.tadpole_submission)
             write_atomic(folder.path / "beyond_follow_up.csv", as_csv(beyond))
             targets = {}
         else:
@@ -88,7 +88,7 @@ def predict(config: DictConfig) -> None:
     written = _read_forecasts(table)
     for warning in warnings:
         logger.warning("%s", warning)
-    if config.submission is not None:
+    if config.tadpole_submission is not None:
         print(f"submission: {table} ({written['RID'].nunique()} subjects)")
         return
     print(LEGEND)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framework.data.cohort.schema import Variable
-from framework.data.queries.events import Reaches
+from framework.data.queries.events import ThresholdReached
 from framework.data.queries.examples import Examples
 from framework.data.queries.layout import layout
 from framework.data.splits.split import Split
@@ -69,7 +69,7 @@ def test_tests_an_hour_apart_tell_no_slope(tmp_path):
 
 def test_the_rate_of_an_event_is_finite_where_nobody_is_followed(tmp_path):
     """Learnt inside an ensemble, from subjects who have had the event: 0 events in 0 years."""
-    rise = Reaches(variable="stage", level="high", horizons=(1.0,))
+    rise = ThresholdReached(variable="stage", level="high", horizons=(1.0,))
     variables = (Variable("stage", ("input", "target"), levels=("low", "high"), ordered=True),)
     series = {f"s{i}": [(0.0, {"stage": "high" if i < 4 else "low"}), (1.0, {"stage": "high"})] for i in range(6)}
     cohort = table(tmp_path / "c", variables, series)

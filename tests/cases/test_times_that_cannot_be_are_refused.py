@@ -128,15 +128,15 @@ def test_a_visit_far_from_its_code_is_named(tmp_path):
 
 
 def test_an_event_after_the_end_of_follow_up_is_refused(tmp_path):
-    from framework.data.queries.events import Dated
+    from framework.data.queries.events import RecordedEvent
 
     text = "subject,time,score,death,last\na,0,1,5,3\nb,0,1,,4\nc,0,1,2,2\n"
     static = {name: {"is_event_time": True, "roles": ["hindsight"]} for name in ("death", "last")}
     cohort = read(tmp_path, text, static=static)
     with pytest.raises(UserError, match=r"'death' comes after 'last' in 1 subjects, such as 'a'"):
-        Dated(time="death", until="last").between(cohort)
+        RecordedEvent(time="death", until="last").between(cohort)
     fine = read(tmp_path, text.replace("5,3", "3,3"), static=static)
-    assert Dated(time="death", until="last").between(fine)[1][0] == 3
+    assert RecordedEvent(time="death", until="last").between(fine)[1][0] == 3
 
 
 def test_dates_of_visits_settle_the_format_of_the_few_of_an_event(tmp_path):

@@ -62,6 +62,15 @@ COMMAND_LINES = [
     ("forecast", "hosts.processes=2", "hosts.processes", "hosts.num_processes"),
     ("predict", "known.arm=drug", "known.arm", "future.arm"),
     ("tadpole_score", "truth=D4.csv", "truth", "ground_truth"),
+    ("forecast", "split=leaderboard", "split=leaderboard", "split=tadpole_leaderboard"),
+    ("forecast", "origins=leaderboard", "origins=leaderboard", "origins=tadpole_leaderboard"),
+    ("predict", "submission=2018-01", "submission", "tadpole_submission"),
+    (
+        "forecast",
+        "mesh._target_=framework.train.mesh.Data",
+        "mesh._target_=framework.train.mesh.Data",
+        "mesh._target_=framework.train.mesh.DataParallel",
+    ),
     ("ingest", "action=verify", "action", "the command experiments.verify"),
 ]
 FILES = [
@@ -89,6 +98,9 @@ FILES = [
     ("ingest", "data: {reader: {variables: {age: {plus_time: true}}}}", "data.reader.variables.age.plus_time", "data.reader.variables.age.baseline_plus_elapsed"),
     ("ingest", "data: {reader: {static: {died: {as_time: true}}}}", "data.reader.static.died.as_time", "data.reader.static.died.is_event_time"),
     ("ingest", "data: {reader: {variables: {age: {roles: [known_ahead]}}}}", "data.reader.variables.age.roles=known_ahead", "data.reader.variables.age.roles=future"),
+    ("forecast", "defaults: [override /split: leaderboard]", "split=leaderboard", "split=tadpole_leaderboard"),
+    ("forecast", "data: {events: {conversion: {falls: true}}}", "data.events.conversion.falls", "data.events.conversion.direction"),
+    ("forecast", "data: {events: {conversion: {within: 0.1}}}", "data.events.conversion.within", "data.events.conversion.resolution_years"),
     ("forecast", "task: ahead", "task=ahead", "task=unlabelled"),
 ]  # fmt: skip
 

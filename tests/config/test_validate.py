@@ -209,7 +209,7 @@ def test_what_is_made_is_of_the_kind_that_is_expected(parts, complaint):
     [
         {"model": VOTING | {"members": {"../a": FLOOR, "b": FLOOR}}},
         {"fitted": {"../../a": FLOOR}},
-        {"data": {"events": {"../a": {"_target_": "framework.data.queries.events.Reaches"}}}},
+        {"data": {"events": {"../a": {"_target_": "framework.data.queries.events.ThresholdReached"}}}},
         {"data": {"name": "../../a"}},
         {"experiment": "../a"},
         {"data": {"name": "a" * 300}},

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from framework.data.cohort.schema import Variable
-from framework.data.queries.events import Reaches
+from framework.data.queries.events import ThresholdReached
 from framework.data.queries.examples import Examples
 from framework.data.queries.layout import layout
 from framework.data.splits.split import Split
@@ -28,7 +28,7 @@ VARIABLES = (
     Variable("never", ("input", "target"), "mL"),
     Variable("age", ("input", "future"), "years", per_year=1.0),
 )
-RISE = Reaches(variable="stage", level="mid", horizons=(1.0, 2.0))
+RISE = ThresholdReached(variable="stage", level="mid", horizons=(1.0, 2.0))
 EMPTY, ONCE, SUBJECTS = 12, 13, 16
 ROWS = np.arange(SUBJECTS)
 SPLIT = Split(ROWS < 9, (ROWS >= 9) & (ROWS < 12), ROWS >= 12)

@@ -9,7 +9,7 @@ from flax import nnx
 
 from framework.data.batches.batch import Loader
 from framework.data.cohort.schema import Variable
-from framework.data.queries.events import Reaches
+from framework.data.queries.events import ThresholdReached
 from framework.data.queries.examples import Examples
 from framework.data.queries.layout import layout
 from framework.forecast.predict import numbers
@@ -25,7 +25,7 @@ VARIABLES = (
     Variable("age", ("input", "future"), "years", per_year=1.0),
 )
 SCORE, STAGE, ARM, AGE = range(4)
-RISE = Reaches(variable="stage", level="high", horizons=(1.0, 2.0))
+RISE = ThresholdReached(variable="stage", level="high", horizons=(1.0, 2.0))
 
 
 def visit(i: int, j: int) -> dict:

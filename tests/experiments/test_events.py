@@ -8,7 +8,7 @@ import pytest
 
 from tests.experiments.conftest import call, runs_of
 
-EVENT = "+data.events.falling_ill={_target_: framework.data.queries.events.Reaches, variable: stage, level: ill, horizons: [1.0, 3.0]}"
+EVENT = "+data.events.falling_ill={_target_: framework.data.queries.events.ThresholdReached, variable: stage, level: ill, horizons: [1.0, 3.0]}"
 VARIABLES = {
     "score": "{roles: [input], units: points}",
     "stage": "{roles: [input, target], levels: [well, ill], ordered: true}",

@@ -18,7 +18,7 @@ def test_from_d1_to_a_scored_submission(tmp_path):
     told = call("forecast", *data, *places, "model=last_visit", "split.folds=3", "resamples=100", "report=false")
     assert told.code == 0, told.err
     (run,) = runs_of(tmp_path, "forecast")
-    told = call("predict", *data, *places, f"run={run}", "submission=2018-01")
+    told = call("predict", *data, *places, f"run={run}", "tadpole_submission=2018-01")
     assert told.code == 0, told.err
     (made,) = runs_of(tmp_path, "predict")
     table = read_submission(made / "submission.csv")

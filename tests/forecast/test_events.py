@@ -10,7 +10,7 @@ from framework.baselines.survival.cox import Survival
 from framework.baselines.survival.kaplan_meier import kaplan_meier, right_censored
 from framework.data.batches.batch import Loader
 from framework.data.cohort.schema import Variable
-from framework.data.queries.events import Reaches
+from framework.data.queries.events import ThresholdReached
 from framework.data.queries.examples import Examples
 from framework.data.queries.layout import layout
 from framework.data.splits.split import Split
@@ -31,7 +31,7 @@ VARIABLES = (
     Variable("treated", ("input", "future"), levels=("no", "yes")),
     Variable("age", ("input", "future"), "years", per_year=1.0),
 )
-ILL = Reaches(variable="stage", level="ill", horizons=(1.0, 2.0, 4.0))
+ILL = ThresholdReached(variable="stage", level="ill", horizons=(1.0, 2.0, 4.0))
 COX = Proportional([1.0, 10.0], 3)
 
 

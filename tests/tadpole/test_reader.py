@@ -93,7 +93,9 @@ def board(folder):
 
 def test_the_leaderboard_asks_lb2_about_what_came_after_it(folder, board):
     with initialize_config_module("conf", version_base="1.3"):
-        config = compose("forecast", ["data=tadpole", "data.path=x", "split=leaderboard", "origins=leaderboard"])
+        config = compose(
+            "forecast", ["data=tadpole", "data.path=x", "split=tadpole_leaderboard", "origins=tadpole_leaderboard"]
+        )
     splitter, origins = instantiate(config.split), instantiate(config.origins)
     split, when, past = splitter.one(board), dates(board), splitter.known(board)
     early = when < years("2012-01-01")

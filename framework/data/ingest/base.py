@@ -31,15 +31,15 @@ R = TypeVar("R", bound="Reader")
 class Ingested:
     """The content of a source: `subjects` is read lazily, and `ledger` is complete once it is exhausted.
 
-    `sources` are the tables that were read, with their SHA-256; scans carry their own. `together` subjects are kept in
-    one shard: more than 1 where scans are many and small.
+    `sources` are the tables that were read, with their SHA-256; scans carry their own. `subjects_per_shard` subjects
+    are kept in one shard: more than 1 where scans are many and small.
     """
 
     schema: Schema
     subjects: Iterator[Subject]
     ledger: Ledger
     sources: Mapping[str, str] = field(default_factory=dict)
-    together: int = 1
+    subjects_per_shard: int = 1
 
 
 @configurable("reader")
@@ -121,7 +121,7 @@ def _write(reader: Reader, store: str, progress: Callable[[int], None] | None) -
     found, origin = _read(reader, progress)
     aside = f"{place}{ASIDE}"
     discard(aside)  # of a write that was killed
-    write(aside, found.schema, _accounted(found, aside, {}, origin), origin.record, found.together)
+    write(aside, found.schema, _accounted(found, aside, {}, origin), origin.record, found.subjects_per_shard)
     replace_whole(place)
     _warn(found.ledger)
     return open_cohort(store)

@@ -19,12 +19,13 @@ from framework.errors import UserError
 from framework.types import Interval
 
 HORIZONS = (1.0, 2.0, 3.0, 4.0, 5.0)
+DIRECTIONS = ("rising", "falling")
 Ends = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]  # lo and hi of each subject
 
 
 @configurable("event")
 @dataclass(frozen=True)
-class Happening(ABC):
+class EventDefinition(ABC):
     """Definition of an event, and the years after an origin at which its survival is judged (`horizons`)."""
 
     horizons: Sequence[float] = HORIZONS
@@ -44,22 +45,29 @@ class Happening(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reaches(Happening):
-    """The first visit at which a variable is at a level or beyond it (`falls`: a number, at it or below).
+class ThresholdReached(EventDefinition):
+    """The first visit at which a variable is at a level or beyond it, in a `direction`: rising, or (a number) falling.
 
     Levels that are not ordered have no beyond. A subject whose first observation has reached it is never at risk.
     """
 
     variable: str
     level: str | int | float
-    falls: bool = False
+    direction: str = "rising"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.direction not in DIRECTIONS:
+            raise UserError(f"an event's direction is {self.direction!r}; expected one of {list(DIRECTIONS)}")
 
     def check(self, name: str, schema: Schema) -> None:
         variable = _named(schema.variables, self.variable, f"event {name!r}: variable")
-        if variable.levels and (self.falls or str(self.level) not in variable.levels[variable.ordered :]):
+        if variable.levels and (
+            self.direction == "falling" or str(self.level) not in variable.levels[variable.ordered :]
+        ):
             raise UserError(
                 f"event {name!r}: {self.variable} reaches {self.level!r}; expected one of its levels "
-                f"{list(variable.levels[variable.ordered :])}, without falls"
+                f"{list(variable.levels[variable.ordered :])}, with direction: rising"
             )
         if not variable.levels and isinstance(self.level, str):
             raise UserError(f"event {name!r}: {self.variable} reaches {self.level!r}; expected a number")
@@ -74,30 +82,30 @@ class Reaches(Happening):
 
     def _reached(self, variable: Variable, values: Float[np.ndarray, "n t"]) -> Bool[np.ndarray, "n t"]:
         if not variable.levels:
-            return values <= float(self.level) if self.falls else values >= float(self.level)
+            return values <= float(self.level) if self.direction == "falling" else values >= float(self.level)
         level = variable.levels.index(str(self.level))
         return values >= level if variable.ordered else values == level
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dated(Happening):
+class RecordedEvent(EventDefinition):
     """An event with a time of its own, in a variable recorded once per subject: years since the first visit, or an age.
 
     Where it is missing the event had not come by `until`, a variable likewise, and failing that by the last visit.
-    `age` names the visit variable that both are ages of (known ahead, `per_year`). `within` is how exact the time is:
-    the event lies in (time - within, time]; a day by default. Both variables are known only afterwards:
-    their role is hindsight. In a cohort as it was known by a day what came later had not come: by that day where
-    `until` is recorded, else by the last visit.
+    `age` names the visit variable that both are ages of (known ahead, `per_year`). `resolution_years` is how exact the
+    time is: the event lies in (time - resolution_years, time]; a day by default. Both variables are known only
+    afterwards: their role is hindsight. In a cohort as it was known by a day what came later had not come: by that day
+    where `until` is recorded, else by the last visit.
     """
 
     time: str
     until: str | None = None
     age: str | None = None
-    within: float = 1 / DAYS_PER_YEAR
+    resolution_years: float = 1 / DAYS_PER_YEAR
 
     def check(self, name: str, schema: Schema) -> None:
-        if self.within <= 0:
-            raise UserError(f"event {name!r}: within is {self.within}; expected years above 0")
+        if self.resolution_years <= 0:
+            raise UserError(f"event {name!r}: resolution_years is {self.resolution_years}; expected years above 0")
         for column in filter(None, (self.time, self.until)):
             variable = _named(schema.static, column, f"event {name!r}: variable recorded once per subject")
             if variable.roles != ("hindsight",) or variable.levels:
@@ -111,7 +119,7 @@ class Dated(Happening):
     def between(self, cohort: Cohort) -> Ends:
         came, until = self._since(cohort, self.time), self._since(cohort, self.until)
         last = np.where(cohort.valid, cohort.times, 0).max(1, initial=0)
-        after = np.flatnonzero(came > until + self.within)
+        after = np.flatnonzero(came > until + self.resolution_years)
         if len(after):
             raise UserError(
                 f"{self.time!r} comes after {self.until!r} in {len(after)} subjects, such as "
@@ -122,7 +130,7 @@ class Dated(Happening):
             later = came > cohort.until
             until = np.where(later, last if self.until is None else cohort.until, np.minimum(until, cohort.until))
             came = np.where(later, np.nan, came)
-        return np.where(np.isnan(came), until, came - self.within), np.where(np.isnan(came), np.inf, came)
+        return np.where(np.isnan(came), until, came - self.resolution_years), np.where(np.isnan(came), np.inf, came)
 
     def _since(self, cohort: Cohort, name: str | None) -> Float[np.ndarray, " n"]:
         """A time in years since the first visit, NaN where it is missing."""

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from framework.data.cohort.ledger import Entry
 from framework.data.cohort.store import Cohort
-from framework.data.queries.events import Happening, since_origin
+from framework.data.queries.events import EventDefinition, since_origin
 from framework.data.queries.origins import EVERY, Origins
 from framework.errors import UserError
 from framework.types import Arr, Event, Interval, Layout, Measured, Query, Targets, Truth, pytree
@@ -36,7 +36,7 @@ class Examples:
     task: str = "future_visits"
     origins: Origins = EVERY
     about: Bool[np.ndarray, "n t"] | None = None
-    events: Mapping[str, Happening] = field(default_factory=dict)
+    events: Mapping[str, EventDefinition] = field(default_factory=dict)
     recorded: Cohort | None = None
 
     def __post_init__(self):

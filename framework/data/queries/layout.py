@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from framework.data.cohort.schema import Schema, Variable
-from framework.data.queries.events import Happening
+from framework.data.queries.events import EventDefinition
 from framework.errors import UserError
 from framework.types import RESOLUTION, Categorical, Column, Event, Layout, Measured, Number
 
@@ -13,7 +13,7 @@ def layout(
     schema: Schema,
     targets: Sequence[str],
     hidden: Sequence[str] = (),
-    events: Mapping[str, Happening] | None = None,
+    events: Mapping[str, EventDefinition] | None = None,
     resolution: float = RESOLUTION,
 ) -> Layout:
     """Resolve roles to columns; `hidden` variables are kept from the inputs although their role allows them.

@@ -35,14 +35,16 @@ def subject(number: int, visits: int = 3, shift: float = 0.0) -> Subject:
     return Subject(f"p{number}", tuple(visit(j) for j in range(visits)), {"sex": "M"} if number else {})
 
 
-def cohort(path: Path | str, count: int = 4, together: int = 1):
-    return write(str(path), SCHEMA, (subject(i, visits=2 + i % 2) for i in range(count)), together=together)
+def cohort(path: Path | str, count: int = 4, subjects_per_shard: int = 1):
+    return write(
+        str(path), SCHEMA, (subject(i, visits=2 + i % 2) for i in range(count)), subjects_per_shard=subjects_per_shard
+    )
 
 
-@pytest.mark.parametrize("together", [1, 3])
-def test_what_goes_in_comes_out(tmp_path, together):
-    made = cohort(tmp_path / "c", together=together)
-    assert len(shards(tmp_path / "c")) == {1: 8, 3: 4}[together]  # of two modalities
+@pytest.mark.parametrize("subjects_per_shard", [1, 3])
+def test_what_goes_in_comes_out(tmp_path, subjects_per_shard):
+    made = cohort(tmp_path / "c", subjects_per_shard=subjects_per_shard)
+    assert len(shards(tmp_path / "c")) == {1: 8, 3: 4}[subjects_per_shard]  # of two modalities
     assert made.subjects == ("p0", "p1", "p2", "p3")
     assert made.visits[1] == ("v0", "v1", "v2")
     np.testing.assert_array_equal(made.valid.sum(1), [2, 3, 2, 3])
@@ -133,7 +135,7 @@ def test_a_lost_table_is_found(tmp_path, table):
 
 
 def test_a_shard_of_several_subjects_that_is_damaged_or_gone_names_its_scans(tmp_path):
-    made = cohort(tmp_path / "c", together=3)
+    made = cohort(tmp_path / "c", subjects_per_shard=3)
     first = next(f for f in shards(tmp_path / "c") if "scan_T1w/c/0" in f.as_posix())
     whole = bytearray(first.read_bytes())
     whole[len(whole) // 8] ^= 1
@@ -146,20 +148,20 @@ def test_a_shard_of_several_subjects_that_is_damaged_or_gone_names_its_scans(tmp
     assert named == [f"subject 'p{i}', visit 'v{j}', T1w" for i in range(3) for j in range(2 + i % 2)]
 
 
-@pytest.mark.parametrize("together", [1, 3])
-def test_append_is_as_if_written_at_once(tmp_path, together):
+@pytest.mark.parametrize("subjects_per_shard", [1, 3])
+def test_append_is_as_if_written_at_once(tmp_path, subjects_per_shard):
     whole = write(str(tmp_path / "whole"), SCHEMA, [subject(i, 2 + i) for i in range(4)])
-    write(str(tmp_path / "c"), SCHEMA, [subject(i, 2 + i) for i in range(2)], together=together)
+    write(str(tmp_path / "c"), SCHEMA, [subject(i, 2 + i) for i in range(2)], subjects_per_shard=subjects_per_shard)
     grown = append(str(tmp_path / "c"), [subject(i, 2 + i) for i in range(2, 4)])
     assert grown.fingerprint == whole.fingerprint
     assert list(verify(grown.path)) == []
     np.testing.assert_array_equal(grown.voxels("T1w", 3, 4), whole.voxels("T1w", 3, 4))
-    assert len(shards(tmp_path / "c")) == {1: 8, 3: 4}[together]  # new subjects fill the shard that had room
+    assert len(shards(tmp_path / "c")) == {1: 8, 3: 4}[subjects_per_shard]  # new subjects fill the shard that had room
 
 
-@pytest.mark.parametrize("together", [1, 3])
-def test_an_append_that_fails_changes_nothing(tmp_path, together):
-    before = cohort(tmp_path / "c", together=together)
+@pytest.mark.parametrize("subjects_per_shard", [1, 3])
+def test_an_append_that_fails_changes_nothing(tmp_path, subjects_per_shard):
+    before = cohort(tmp_path / "c", subjects_per_shard=subjects_per_shard)
     with pytest.raises(UserError, match="'p0' is in the cohort already"):
         append(before.path, [subject(7, 5), subject(0)])
     after = open_cohort(before.path)

@@ -8,7 +8,7 @@ import pytest
 
 from framework.data.cohort.schema import Schema, Subject, Value, Variable, Visit
 from framework.data.cohort.store import Cohort, write
-from framework.data.queries.events import Dated, Reaches, since_origin
+from framework.data.queries.events import RecordedEvent, ThresholdReached, since_origin
 from framework.data.queries.examples import Examples
 from framework.data.queries.layout import layout
 from framework.data.splits.split import Split
@@ -30,8 +30,8 @@ SERIES: dict[str, tuple[dict[str, Value], list[tuple]]] = {  # subject -> static
     "untold": ({"death": 73.0}, [(0, None, 9), (1, None, 9)]),
     "once": ({"death": 70.5}, [(0, "well", 9)]),
 }
-CONVERSION = Reaches(variable="stage", level="mild", horizons=[1.0, 2.0])
-DYING = Dated(time="death", until="last_contact", age="age", within=0.5)
+CONVERSION = ThresholdReached(variable="stage", level="mild", horizons=[1.0, 2.0])
+DYING = RecordedEvent(time="death", until="last_contact", age="age", resolution_years=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def test_a_level_is_reached_between_two_visits(cohort):
         "untold": (-inf, inf),
         "once": (0, inf),
     }
-    assert ends(cohort, Reaches(variable="stage", level="ill"))["comes"] == (4, inf)
-    assert ends(cohort, Reaches(variable="score", level=6, falls=True)) == {
+    assert ends(cohort, ThresholdReached(variable="stage", level="ill"))["comes"] == (4, inf)
+    assert ends(cohort, ThresholdReached(variable="score", level=6, direction="falling")) == {
         "comes": (1, 3),
         "never": (0, 2),
         "gap": (0, 2),
@@ -98,7 +98,7 @@ def test_a_time_of_its_own_counts_from_the_first_visit(cohort):
         "untold": (2.5, 3),
         "once": (0, 0.5),
     }
-    years = ends(cohort, Dated(time="last_contact", within=1.0))
+    years = ends(cohort, RecordedEvent(time="last_contact", resolution_years=1.0))
     assert years["never"] == (79, 80)
 
 
@@ -170,20 +170,20 @@ def test_an_event_changes_nothing_of_the_other_queries(cohort, queries, task):
 
 def test_what_cannot_be_an_event_is_one_line(cohort):
     wrong = {
-        "expected one of its levels ['mild', 'ill']": Reaches(variable="stage", level="well"),
-        "expected a number": Reaches(variable="score", level="low"),
-        "variable 'mood' is not in the cohort": Reaches(variable="mood", level=1),
-        "give it roles: [hindsight]": Dated(time="school"),
-        "score does not advance by itself": Dated(time="death", age="score"),
-        "once per subject 'age' is not in": Dated(time="age"),
-        "within is 0": Dated(time="death", within=0.0),
+        "expected one of its levels ['mild', 'ill']": ThresholdReached(variable="stage", level="well"),
+        "expected a number": ThresholdReached(variable="score", level="low"),
+        "variable 'mood' is not in the cohort": ThresholdReached(variable="mood", level=1),
+        "give it roles: [hindsight]": RecordedEvent(time="school"),
+        "score does not advance by itself": RecordedEvent(time="death", age="score"),
+        "once per subject 'age' is not in": RecordedEvent(time="age"),
+        "resolution_years is 0": RecordedEvent(time="death", resolution_years=0.0),
     }
     for complaint, event in wrong.items():
         with pytest.raises(UserError) as error:
             layout(cohort.schema, ["it"], (), {"it": event})
         assert complaint in str(error.value)
     with pytest.raises(UserError, match="expected years above 0, ascending"):
-        Reaches(variable="score", level=3, horizons=[2.0, 1.0])
+        ThresholdReached(variable="score", level=3, horizons=[2.0, 1.0])
     with pytest.raises(UserError, match="an event and a variable of the cohort"):
         layout(cohort.schema, ["score"], (), {"score": CONVERSION})
     with pytest.raises(UserError, match="'conversion' is not in the cohort"):
@@ -191,14 +191,14 @@ def test_what_cannot_be_an_event_is_one_line(cohort):
 
 
 def test_an_event_that_nobody_can_meet_is_refused(cohort):
-    event = Reaches(variable="score", level=0)  # all had as much at their first visit
+    event = ThresholdReached(variable="score", level=0)  # all had as much at their first visit
     with pytest.raises(UserError, match="no subject is at risk of 'it'"):
         Examples(cohort, layout(cohort.schema, ["it"], (), {"it": event}), events={"it": event})
 
 
 def test_an_event_that_is_no_target_is_not_looked_at(cohort):
     assert [
-        t.name for t in layout(cohort.schema, ["score"], (), {"it": Reaches(variable="mood", level=1)}).targets
+        t.name for t in layout(cohort.schema, ["score"], (), {"it": ThresholdReached(variable="mood", level=1)}).targets
     ] == ["score"]
 
 
@@ -237,7 +237,7 @@ def dated(told: dict) -> Cohort:
 
 def test_an_event_after_the_day_is_censored_at_the_day():
     inf, known = np.inf, DAY.known(dated(TOLD))
-    followed = ends(known, Dated(time="death", until="last_contact", within=0.5))
+    followed = ends(known, RecordedEvent(time="death", until="last_contact", resolution_years=0.5))
     day = 1827 / 365.25  # from 2000-01-01 to 2005-01-01
     assert {name: pytest.approx(both) for name, both in followed.items()} == {
         "before": (2.5, 3),
@@ -247,16 +247,19 @@ def test_an_event_after_the_day_is_censored_at_the_day():
         "untold": (1, inf),
         "later": (0, inf),
     }
-    by_visits = ends(known, Dated(time="death", within=0.5))
+    by_visits = ends(known, RecordedEvent(time="death", resolution_years=0.5))
     assert by_visits["after"] == (2, inf)  # seen last then
     assert by_visits["before"] == (2.5, 3)
-    assert ends(dated(TOLD), Dated(time="death", within=0.5))["after"] == (5.5, 6)  # whoever is tested is told all
+    assert ends(dated(TOLD), RecordedEvent(time="death", resolution_years=0.5))["after"] == (
+        5.5,
+        6,
+    )  # whoever is tested is told all
 
 
 @pytest.mark.parametrize("until", ["last_contact", None])
 def test_what_happens_after_the_day_reaches_no_fit(until):
     """Events that come later, sooner or not at all, and further visits, leave what is learnt bit-equal."""
-    event = {"dead": Dated(time="death", until=until, horizons=[1.0, 2.0])}
+    event = {"dead": RecordedEvent(time="death", until=until, horizons=[1.0, 2.0])}
 
     def learnt(told: dict):
         cohort = DAY.known(dated(told))

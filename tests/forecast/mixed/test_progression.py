@@ -8,7 +8,7 @@ import pytest
 from scipy.special import expit
 
 from framework.data.cohort.schema import Variable
-from framework.data.queries.events import Reaches
+from framework.data.queries.events import ThresholdReached
 from framework.data.queries.examples import Examples
 from framework.data.queries.layout import layout
 from framework.data.splits.split import Split
@@ -27,7 +27,7 @@ VARIABLES = (
     Variable("grade", ("input", "target"), levels=("none", "mild", "severe"), ordered=True),
     Variable("age", ("input", "future"), "years", per_year=1.0),
 )
-EVENTS = {"worse": Reaches(variable="grade", level="severe", horizons=(1.0, 2.0))}
+EVENTS = {"worse": ThresholdReached(variable="grade", level="severe", horizons=(1.0, 2.0))}
 SUBJECTS = 80
 TEST = np.arange(SUBJECTS) % 4 == 0
 SPLIT = Split(~TEST, TEST & False, TEST)

@@ -35,8 +35,8 @@ SUBJECTS_PER_CHUNK = 256
 class Writer:
     """Adds subjects to a cohort, scans as soon as a shard is full, tables and manifest on `commit`.
 
-    A new cohort keeps the scans of `together` subjects in one shard; one that is there keeps to its own shards, and
-    `before` are its tables.
+    A new cohort keeps the scans of `subjects_per_shard` subjects in one shard; one that is there keeps to its own
+    shards, and `before` are its tables.
     """
 
     def __init__(
@@ -44,17 +44,19 @@ class Writer:
         path: str,
         schema: Schema,
         manifest: dict,
-        together: int = 1,
+        subjects_per_shard: int = 1,
         before: Mapping[str, np.ndarray] | None = None,
     ):
-        self.path, self.schema, self.manifest, self._together = path, schema, manifest, together
+        self.path, self.schema, self.manifest, self._subjects_per_shard = path, schema, manifest, subjects_per_shard
         self._before = before or {}
         self._first = len(manifest["subjects"])
         self._group = zarr.open_group(zarr_store(path), mode="a")
         self._rows: list[Subject] = []
         self._known = {entry["id"] for entry in manifest["subjects"]}
         self._arrays = {m.name: self._array(f"scan_{m.name}", (*m.shape, m.channels)) for m in schema.modalities}
-        self._together = max((array.shards[0] for array in self._arrays.values() if array.shards), default=together)
+        self._subjects_per_shard = max(
+            (array.shards[0] for array in self._arrays.values() if array.shards), default=subjects_per_shard
+        )
         self._waiting: list[dict[str, np.ndarray]] = []  # scans of the last subjects, by modality
 
     def add(self, subject: Subject) -> None:
@@ -82,7 +84,7 @@ class Writer:
         self._rows.append(row)
         digest = digest_arrays(*_row(row, self.schema).values())
         self.manifest["subjects"].append({"id": subject.id, "visits": visits, "tables": digest})
-        if (self._first + len(self._rows)) % self._together == 0:
+        if (self._first + len(self._rows)) % self._subjects_per_shard == 0:
             self._flush()
 
     def _flush(self) -> None:
@@ -147,7 +149,7 @@ class Writer:
             name,
             shape=(0, 0, *grid),
             chunks=(1, 1, *grid),
-            shards=(self._together, VISITS_PER_SHARD, *grid),
+            shards=(self._subjects_per_shard, VISITS_PER_SHARD, *grid),
             dtype="float32",
             fill_value=np.nan,
             compressors=_codecs(),
@@ -177,12 +179,16 @@ class Writer:
 
 
 def write(
-    path: str, schema: Schema, subjects: Iterable[Subject], provenance: Mapping | None = None, together: int = 1
+    path: str,
+    schema: Schema,
+    subjects: Iterable[Subject],
+    provenance: Mapping | None = None,
+    subjects_per_shard: int = 1,
 ) -> Cohort:
     """Make a new cohort at `path` (a folder or fsspec URL); on any failure nothing is left behind.
 
-    `together` subjects share a shard: 1 where a scan is a volume, more where scans are many and small. Where other
-    processes may write, hold `exclusive` meanwhile, as `ingest` does.
+    `subjects_per_shard` subjects share a shard: 1 where a scan is a volume, more where scans are many and small. Where
+    other processes may write, hold `exclusive` meanwhile, as `ingest` does.
     """
     if exists(path):
         raise UserError(f"there is a cohort at {path} already; append to it, or delete the folder first")
@@ -200,7 +206,7 @@ def write(
             "subjects": [],
             "provenance": dict(provenance or {}),
         },
-        together,
+        subjects_per_shard,
     )
     try:
         for subject in subjects:
