@@ -10,6 +10,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -126,23 +127,32 @@ def _expected_interfaces(hint: object) -> list[ExpectedInterface]:
 def _require_defined(file: Path, attribute: str, name: str, place: str) -> None:
     """Raise UserError unless the file has a class, or a function that is marked, of that name at its top level."""
     try:
-        body = ast.parse(file.read_bytes()).body
+        definitions = _definitions(file, file.stat().st_mtime_ns)
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{place}: {file} is not valid Python ({error}); fix it or name another _target_") from None
-    for node in body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == attribute:
-            if isinstance(node, ast.FunctionDef) and not any(map(_is_configurable, node.decorator_list)):
-                raise UserError(f"{place}: {_unmarked_message(name)}")
-            return
-        if isinstance(node, (ast.ImportFrom, ast.Import)):
+    match definitions.get(attribute):
+        case None:
+            raise UserError(f"{place}: {name!r} was not found; check the spelling of _target_")
+        case ast.ImportFrom() | ast.Import() as node:
+            alias = next(alias for alias in node.names if (alias.asname or alias.name) == attribute)
+            source = getattr(node, "module", None)
+            probable = "" if source is None or source.startswith(".") else f", probably {source}.{alias.name}"
+            raise UserError(f"{place}: {name!r} is only imported there; name the module that defines it{probable}")
+        case ast.FunctionDef() as node if not any(map(_is_configurable, node.decorator_list)):
+            raise UserError(f"{place}: {_unmarked_message(name)}")
+
+
+@cache
+def _definitions(file: Path, _changed: int) -> dict[str, ast.stmt]:
+    """Return what first defines each name at the top level of a source file, which is read again when it changed."""
+    found: dict[str, ast.stmt] = {}
+    for node in ast.parse(file.read_bytes()).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            found.setdefault(node.name, node)
+        elif isinstance(node, (ast.ImportFrom, ast.Import)):
             for alias in node.names:
-                if (alias.asname or alias.name) == attribute:
-                    source = getattr(node, "module", None)
-                    probable = "" if source is None or source.startswith(".") else f", probably {source}.{alias.name}"
-                    raise UserError(
-                        f"{place}: {name!r} is only imported there; name the module that defines it{probable}"
-                    )
-    raise UserError(f"{place}: {name!r} was not found; check the spelling of _target_")
+                found.setdefault(alias.asname or alias.name, node)
+    return found
 
 
 def _is_configurable(decorator: ast.expr) -> bool:

@@ -3,6 +3,7 @@
 import json
 import runpy
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from framework.digests import seal
 from framework.evaluate import leaderboard, outcomes, subgroups
+from framework.report import page
 
 STUDY = runpy.run_path(str(Path(__file__).parents[1] / "evaluate" / "conftest.py"))
 
@@ -141,3 +143,30 @@ def folder(study_folder, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def study_folder(tmp_path_factory) -> Path:
     return fill(tmp_path_factory.mktemp("run"))
+
+
+@dataclass(frozen=True)
+class Built:
+    """A run with its page: the folder, the page's text, and the files that drawing it added and changed."""
+
+    folder: Path
+    text: str
+    added: set[str]
+    changed: set[str]
+
+
+@pytest.fixture(scope="session")
+def built(study_folder, tmp_path_factory) -> Built:
+    """The page of the run as it was left, drawn once for all tests; none may change its folder."""
+    folder = shutil.copytree(study_folder, tmp_path_factory.mktemp("left") / "run")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert page.build(folder) == folder / "report.html"
+    changed = {path.name for path in before if path.stat().st_mtime_ns != before[path] and path.is_file()}
+    added = {path.name for path in folder.rglob("*") if path not in before}
+    return Built(folder, (folder / "report.html").read_text(encoding="utf-8"), added, changed)
+
+
+@pytest.fixture(scope="session")
+def text(built) -> str:
+    """The text of the page."""
+    return built.text

@@ -7,8 +7,6 @@ import subprocess
 
 import pytest
 
-from framework.report import page as html
-
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
@@ -49,12 +47,12 @@ addEventListener("load", () => {
 
 
 @pytest.fixture(scope="module")
-def found(study_folder, tmp_path_factory):
+def found(built, tmp_path_factory):
     if CHROMIUM is None:
         pytest.skip("no chromium to open the page with")
     folder = tmp_path_factory.mktemp("browser")
-    page = html.build(shutil.copytree(study_folder, folder / "run"))
-    page.write_text(page.read_text().replace("</head>", PROBE + "</head>"))
+    page = folder / "report.html"
+    page.write_text(built.text.replace("</head>", PROBE + "</head>"))
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", page.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     return json.loads(
