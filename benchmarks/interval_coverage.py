@@ -64,7 +64,7 @@ SCANS = ("cnn_gru",)
 SMALLER = {
     "cnn_gru": ["training=scans"],
     "bagging": ["model.num_members=5"],
-    "crossfit": ["model.folds=3", "model.grid={learning_rate: [0.003]}"],
+    "crossfit": ["model.grid={learning_rate: [0.003]}"],
     "quantile": ["model.regressor.grid={penalty: [1.0, 30.0]}"],
     "stacking": [
         "model.folds=3",

@@ -10,14 +10,15 @@ import pytest
 
 from framework.data.splits.split import Split
 from framework.errors import UserError
-from framework.forecast.ensembles.crossfit import CrossFit
+from framework.forecast.calibration.horizon import HeldOut
+from framework.forecast.ensembles.crossfit import CrossFit, errors_of_mean
 from framework.forecast.ensembles.ensemble import Bagging, Voting
 from framework.forecast.ensembles.stacking import Stacking, least
 from framework.forecast.fit_request import FitRequest
 from framework.forecast.predict import answers
 from framework.forecast.references import LastVisit
 from framework.train.optimizer import TracedHyperparameters
-from framework.types import LEVELS
+from framework.types import LEVELS, MEDIAN
 from tests.cohorts import examples
 
 KEY, ORDER = jax.random.key(1), np.arange(12)
@@ -216,3 +217,36 @@ def test_crossfitting_refuses_settings_that_members_cannot_differ_in(cohort):
         CrossFit(Tilted(True), {"dropout": ()}, 2, 4.0)
     with pytest.raises(UserError, match="folds is 1"):
         CrossFit(Tilted(True), {}, 1, 4.0)
+
+
+def fits_of_one_signal(count: int = 4, rows: int = 40_000) -> tuple[HeldOut, np.ndarray]:
+    """Medians of fits that err independently of each other about the same signal, and the first one's forecasts."""
+    rng = np.random.default_rng(0)
+    signal = rng.normal(0, 3, rows)
+    medians = signal + rng.normal(0, 0.8, (count, rows))
+    quantiles = medians[0][:, None] + np.linspace(-1, 1, len(LEVELS))
+    return HeldOut(quantiles, signal + rng.normal(0, 1, rows), np.arange(rows), np.ones(rows)), medians
+
+
+def test_errors_of_one_fit_are_scaled_to_those_of_the_mean_of_all():
+    held_out, medians = fits_of_one_signal()
+    scaled = errors_of_mean(held_out, medians)
+    errors = scaled.truth - scaled.quantiles[:, MEDIAN]
+    assert np.mean(errors**2) == pytest.approx(np.mean((held_out.truth - medians.mean(0)) ** 2), rel=0.03)
+    np.testing.assert_array_equal(scaled.quantiles, held_out.quantiles)
+
+
+def test_fits_that_agree_leave_errors_as_they_are_and_no_mean_reduces_them_more_than_by_its_count():
+    held_out, medians = fits_of_one_signal()
+    np.testing.assert_allclose(errors_of_mean(held_out, medians[:1].repeat(4, 0)).truth, held_out.truth)
+    wild = errors_of_mean(held_out, 100 * medians)
+    middle = held_out.quantiles[:, MEDIAN]
+    np.testing.assert_allclose(wild.truth - middle, (held_out.truth - middle) / 2)
+
+
+def test_a_subject_counts_once_however_many_rows_it_has():
+    held_out, medians = fits_of_one_signal(rows=50)
+    twice = np.r_[np.arange(50), 7, 7, 7]
+    repeated = HeldOut(*(column[twice] for column in vars(held_out).values()))
+    scaled = errors_of_mean(repeated, medians[:, twice])
+    np.testing.assert_allclose(scaled.truth[:50], errors_of_mean(held_out, medians).truth)
