@@ -9,6 +9,7 @@ from absl import logging
 from hypothesis import settings
 
 from framework import logs
+from tests.memory import release_programs
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
@@ -24,23 +25,14 @@ settings.register_profile("prognax", deadline=None, derandomize=True, database=N
 settings.load_profile("prognax")
 
 
-MAPS = Path("/proc/self/maps")  # of Linux; a process has 65,530 at most, and XLA dies of one more without a word
-MANY = 20_000
-
-
 def pytest_collection_finish():
     gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_are_let_go_before_they_are_too_many():
-    """Each compiled program takes some ten maps of memory, and JAX keeps them all."""
     yield
-    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY:
-        import jax  # not before the environment above stands
-
-        jax.clear_caches()
-        gc.collect()
+    release_programs()
 
 
 @pytest.fixture(autouse=True)

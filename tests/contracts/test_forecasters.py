@@ -1,7 +1,7 @@
 """Every forecaster of conf/model obeys the laws, and each law is broken by a forecaster made to break it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import jax
@@ -22,6 +22,7 @@ from tests.cohorts import examples
 from tests.contracts import forecaster_laws as laws
 from tests.contracts.forecaster_laws import KEYS, SPLITS
 from tests.contracts.recipes import forecaster, models
+from tests.memory import release_programs
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +46,10 @@ AT_LENGTH = {f"{name} at length": (name, False) for name in BRIEF}
         *(pytest.param(one, id=name, marks=pytest.mark.long) for name, one in AT_LENGTH.items()),
     ],
 )
-def which(request) -> tuple[str, bool]:
-    """The name of a model, and whether it is tried briefly."""
-    return request.param
+def which(request) -> Iterator[tuple[str, bool]]:
+    """The name of a model, and whether it is tried briefly; models share few programs."""
+    yield request.param
+    release_programs()
 
 
 @pytest.fixture(scope="module")
