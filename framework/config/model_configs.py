@@ -1,11 +1,14 @@
 """Configurations of a study's forecasters, composed by Hydra from a name, and the name of the one under study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from hydra import compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from framework.config.validate import validate_config
 from framework.errors import UserError, suggest
@@ -42,7 +45,7 @@ class ModelConfigs:
         """Return the leaderboard's name of the forecaster: its name in conf/model, or that of its parts if changed."""
         choices = HydraConfig.get().runtime.choices
         model, parts = choices["model"], ("model/encoder", "model/head")
-        defaults = self._compose(f"model={model}").hydra.runtime.choices
+        defaults = _choices(f"model={model}")
         if model != "deep" and all(choices.get(part) == defaults.get(part) for part in parts):
             return model
         encoder, head = (choices.get(part, model) for part in parts)
@@ -50,10 +53,19 @@ class ModelConfigs:
 
     def _compose(self, *overrides: str) -> DictConfig:
         if overrides not in self._composed:
-            config = compose("forecast", [*overrides], return_hydra_config=True)
-            validate_config(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), self._trust)
+            config = compose("forecast", [*overrides])
+            validate_config(config, self._trust)
             self._composed[overrides] = config
         return self._composed[overrides]
+
+
+def _choices(override: str) -> Mapping[str, str | None]:
+    """Return the options of all groups under an override, without composing the files: that takes long."""
+    loader = cast(ConfigLoaderImpl, GlobalHydra.instance().config_loader())
+    overrides, repo = loader._parse_overrides_and_create_caching_repo("forecast", [override])
+    return create_defaults_list(
+        repo, "forecast", overrides, prepend_hydra=True, skip_missing=False
+    ).overrides.known_choices
 
 
 def _overrides_for(name: str) -> list[str]:

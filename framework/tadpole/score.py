@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
 
 from framework.errors import UserError
 from framework.evaluate.inference.bca_interval import Spread
@@ -156,6 +155,8 @@ def mauc(probability: Float[np.ndarray, "n c"], truth: Int[np.ndarray, " n"], of
 def _area(chance: Float[np.ndarray, " n"], truth: Int[np.ndarray, " n"], i: int, j: int, official_ties: bool) -> float:
     """Â(i|j): how often a member of i is given a greater chance of i than a member of j."""
     some = (truth == i) | (truth == j)
+    from scipy.stats import rankdata  # loaded when scores are asked for: it takes long to import
+
     own, count = (truth == i)[some], int((truth == i).sum())
     others = int(some.sum()) - count
     if not count or not others:

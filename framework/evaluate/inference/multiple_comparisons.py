@@ -6,7 +6,6 @@ from string import ascii_lowercase
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
 
 ALPHA = 0.05
 
@@ -62,6 +61,8 @@ def places(
     Equals share the mean of their places; NaN where a model has no loss. The ends say how far a place moves with the
     subjects tested; they are no test of who is better, which the letters are: models nearly alike swap places at will.
     """
+    from scipy.stats import rankdata  # loaded after training: it takes long to import
+
     own = np.full((3, len(losses)), np.nan)
     known = np.isfinite(losses)
     complete = draws[:, known][~np.isnan(draws[:, known]).any(axis=1)]

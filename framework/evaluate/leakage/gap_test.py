@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import binom
 
 CHANCE = 1e-3  # of calling anybody of an honest cohort a copy
 LENIENT = 10.0  # how many times more often than by that law gaps may be so wide
@@ -71,6 +70,8 @@ def _apart(
 
 def _beyond_chance(groups: list[Copied], count: int) -> list[Copied]:
     """Groups with more evidence than chance gives any, then those too many to have theirs by chance."""
+    from scipy.stats import binom  # loaded after training: it takes long to import
+
     chance = np.minimum(LENIENT * np.exp([-one.evidence for one in groups]), 1)
     alone = int((binom.sf(0, count, chance) < CHANCE).sum())
     together = binom.sf(np.arange(len(groups)) - alone, count, chance) < CHANCE

@@ -11,7 +11,6 @@ from itertools import combinations_with_replacement, product
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.ndimage import gaussian_filter, map_coordinates
 
 FINE, POSED, SIDE = 32, 16, 8  # voxels a side that are read, that poses are found by, and that are compared
 STEPS, ROUNDS = 6, 2
@@ -70,6 +69,8 @@ def _points(shape: Shape) -> Float[np.ndarray, "3 p"]:
 
 def _smooth(scans: Float[np.ndarray, "s u v w"], side: int) -> Float[np.ndarray, "s u v w"]:
     """Without what is finer than a lattice of so many points a side."""
+    from scipy.ndimage import gaussian_filter  # loaded after training: it takes long to import
+
     return gaussian_filter(scans, [0, *(BLUR * n / side if n > side else 0 for n in scans.shape[1:])])
 
 
@@ -103,6 +104,8 @@ def _read(
     scans: Float[np.ndarray, "s u v w"], poses: Float[np.ndarray, "s 3 4"], shape: Shape
 ) -> Float[np.ndarray, "s p"]:
     """Scans where their poses lead the lattice's points; beyond the edge is background (0)."""
+    from scipy.ndimage import map_coordinates  # loaded after training: it takes long to import
+
     points, size = _points(shape), np.array(scans.shape[1:])[:, None]
     features = np.empty((len(scans), points.shape[1]), np.float32)
     for place, (scan, pose) in enumerate(zip(scans, poses, strict=True)):
