@@ -1,7 +1,7 @@
 """The deep forecaster's network: scans and variables to tokens, a head over time, an output a target."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 import jax
@@ -14,9 +14,9 @@ from framework.errors import UserError
 from framework.history import asked_at_origin, at_origin, last_observed
 from framework.nn.dropout import dropout
 from framework.nn.encoders.base import Encoder
-from framework.nn.encoders.multimodal import Concatenate
+from framework.nn.encoders.multimodal import Concatenate, Fusion
 from framework.nn.encoders.tabular import Tabular
-from framework.nn.heads.base import years_ahead
+from framework.nn.heads.base import Head, years_ahead
 from framework.nn.layers import Dense, Statistic
 from framework.nn.outputs import ClassOutput, HazardOutput, OrdinalOutput, QuantileOutput
 from framework.types import (
@@ -39,14 +39,38 @@ Raw = Mapping[str, tuple[Array, ...]]  # target -> output in its own units, base
 Output = ClassOutput | OrdinalOutput | QuantileOutput | HazardOutput
 
 
-class Model(nnx.Module):
-    """Encoder, head and outputs composed for one layout.
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Settings of a network, each of them a key of conf/model/deep.yaml; encoder, fusion and head are partials.
 
-    `encoder` makes one image encoder a modality (None: clinical variables alone), `fusion` says how a visit's
-    embeddings come together (None: side by side), `head` is the sequence head, `ordinal` gives a target whose levels
-    are ordered cumulative logits. The network counts time in `time_unit_years`: gaps far from 1 are hard to learn from.
-    Entries of tokens are dropped at `token_dropout` times the rate of what is hidden; on long series of noisy
-    measurements each of them counts. Beside the head's answer the outputs see the last observed token: on short
+    `encoder` makes one image encoder for each modality (None: clinical variables alone), `fusion` combines a visit's
+    embeddings (None: side by side), `head` is the sequence head, `width` that of the output layer; `ordinal` gives
+    targets whose levels are ordered cumulative logits. The network counts time in `time_unit_years`: gaps far from 1
+    are hard to learn from. Entries of tokens are dropped at `token_dropout` times the rate of dropout; on long series
+    of noisy measurements each of them counts.
+    """
+
+    encoder: Callable[..., Encoder] | None
+    fusion: Callable[..., Fusion] | None
+    head: Callable[..., Head]
+    width: int
+    ordinal: bool
+    time_unit_years: float
+    token_dropout: float
+
+    def __post_init__(self):
+        if self.time_unit_years <= 0:
+            raise UserError(
+                f"model.time_unit_years is {self.time_unit_years}; expected years above 0, about the gap between visits"
+            )
+        if not 0 <= self.token_dropout <= 1:
+            raise UserError(f"model.token_dropout is {self.token_dropout}; expected a share of the rate from 0 to 1")
+
+
+class Model(nnx.Module):
+    """Encoder, head and outputs of a `NetworkSpec`, composed for one layout.
+
+    Beside the head's answer the outputs see the last observed token: on short
     series it carries most of what can be known. A value whose own history is an input is forecast as a change from
     its last observation.
     What is asked before its origin is answered as of the origin. An output whose target training never shows stays as
@@ -55,33 +79,21 @@ class Model(nnx.Module):
     survival: what is known ahead by itself (age) is taken back to there, what is planned stays as it was given.
     """
 
-    def __init__(
-        self,
-        layout: Layout,
-        encoder: Any,
-        head: Any,
-        width: int,
-        fusion: Any = None,
-        ordinal: bool = False,
-        time_unit_years: float = 1.0,
-        token_dropout: float = 1.0,
-        *,
-        rngs: nnx.Rngs,
-    ):
-        self.layout, self.time_unit_years, self.token_dropout = layout, time_unit_years, token_dropout
+    def __init__(self, layout: Layout, spec: NetworkSpec, *, rngs: nnx.Rngs):
+        self.layout, self.time_unit_years, self.token_dropout = layout, spec.time_unit_years, spec.token_dropout
         self.tabular, self.static = Tabular(layout.inputs), Tabular(layout.static)
         self.known = Tabular(tuple(replace(column, index=i) for i, column in enumerate(layout.known)))
-        self.encoders = nnx.Dict(encoders(encoder, layout, rngs) if encoder is not None else {})
+        self.encoders = nnx.Dict(encoders(spec.encoder, layout, rngs) if spec.encoder is not None else {})
         d_in = self.tabular.out_features + self.static.out_features
         if self.encoders:
             sizes = [self.encoders[name].out_features for name in sorted(self.encoders)]
-            self.fusion = (Concatenate if fusion is None else fusion)(sizes=sizes, rngs=rngs)
+            self.fusion = (Concatenate if spec.fusion is None else spec.fusion)(sizes=sizes, rngs=rngs)
             d_in += self.fusion.out_features
-        self.head = head(d_in=d_in, rngs=rngs)
+        self.head = spec.head(d_in=d_in, rngs=rngs)
         self.planned = tuple(not column.classes for column in layout.known for _ in range(max(1, column.classes)))
         summary = self.head.out_features + 3 * d_in + self.known.out_features + sum(self.planned) + 2
-        self.hidden = Dense(summary, width, rngs=rngs)
-        self.outputs = nnx.Dict({t.name: _output(t, ordinal, width + d_in, rngs) for t in layout.targets})
+        self.hidden = Dense(summary, spec.width, rngs=rngs)
+        self.outputs = nnx.Dict({t.name: _output(t, spec.ordinal, spec.width + d_in, rngs) for t in layout.targets})
         count = len(layout.targets)
         # of an event its rate
         self.target_mean = Statistic(jnp.array([0.1 if isinstance(t, Event) else 0.0 for t in layout.targets]))

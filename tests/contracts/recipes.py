@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 import conf
 from framework.forecast.base import Forecaster
+from framework.nn.model import NetworkSpec
 
 CONF = Path(conf.__file__).parent
 SMALL = [
@@ -102,6 +103,12 @@ def head(name: str, few: int | None = None):
     """A head as it is shipped, or with `few` features."""
     made = instantiate(config("model=deep", f"model/head={name}").model.head, _convert_="all")
     return made if few is None else narrowed(made, few)
+
+
+def network(encoder, head, width: int = 4, **others) -> NetworkSpec:
+    """A network with the settings of conf/model/deep.yaml but for these."""
+    usual = {"fusion": None, "ordinal": False, "time_unit_years": 1.0, "token_dropout": 1.0}
+    return NetworkSpec(encoder=encoder, head=head, width=width, **usual | others)
 
 
 def narrowed(made: partial, few: int) -> partial:

@@ -16,7 +16,7 @@ from framework.forecast.predict import numbers
 from framework.nn.model import Model
 from tests.cohorts import table
 from tests.contracts.forecaster_laws import KEYS, SPLITS, another_future, asked, told
-from tests.contracts.recipes import forecaster, head, names
+from tests.contracts.recipes import forecaster, head, names, network
 
 VARIABLES = (
     Variable("score", ("input", "target"), "points"),
@@ -65,7 +65,7 @@ def test_every_head_answers_what_if(study, name):
     """Another plan is another forecast of every target; other visits after the origin are none, the plan's included."""
     loader = Loader(study)
     batch = loader.batch(range(6), loader.size(6, range(6)), study.train_queries)
-    graph, state = nnx.split(nnx.jit(lambda: Model(study.layout, None, head(name, 8), 16, rngs=nnx.Rngs(0)))())
+    graph, state = nnx.split(nnx.jit(lambda: Model(study.layout, network(None, head(name, 8), 16), rngs=nnx.Rngs(0)))())
     rng = np.random.default_rng(0)
     state = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), state)
 

@@ -18,7 +18,7 @@ from framework.nn.model import Model
 from framework.nn.outputs import OrdinalOutput
 from framework.types import LEVELS, Categorical, Scans
 from tests.cohorts import examples
-from tests.contracts.recipes import config, instantiate
+from tests.contracts.recipes import config, instantiate, network
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ class Mean(Encoder):
 @pytest.fixture(scope="module")
 def model(made):
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
-    model = nnx.jit(lambda: Model(made.layout, Mean, recipe, 4, rngs=nnx.Rngs(0)))()
+    model = nnx.jit(lambda: Model(made.layout, network(Mean, recipe), rngs=nnx.Rngs(0)))()
     graph, state = nnx.split(model)
     rng = np.random.default_rng(0)
     built = nnx.merge(graph, jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32), state))
@@ -103,7 +103,7 @@ def reshaped(visits, grid):
 def test_a_modality_one_slice_thick_is_encoded_in_two_dimensions(made, batch, grid, seen):
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
     layout = with_(made.layout, modalities=("t1",), grids=(grid,))
-    built = nnx.jit(lambda: Model(layout, Shape, recipe, 4, rngs=nnx.Rngs(0)))()
+    built = nnx.jit(lambda: Model(layout, network(Shape, recipe), rngs=nnx.Rngs(0)))()
     tokens = jax.jit(built.tokens)(reshaped(batch.visits, grid))
     told = np.asarray(tokens.x)[np.asarray(tokens.observed)[..., -1], -len(seen) - 1 :]
     assert len(told)
@@ -114,14 +114,14 @@ def test_scans_on_another_grid_and_grids_too_small_are_told(made, batch, model):
     with pytest.raises(UserError, match=r"flair scans have the grid .*\(8, 8, 8, 2\).* made for \(6, 6, 4, 1\)"):
         model.tokens(reshaped(batch.visits, (8, 8, 8, 2)))
     with pytest.raises(UserError, match="t1: this encoder needs scans of at least 16 voxels"):
-        Model(made.layout, partial(Plain, [4] * 4, 2, 3), None, 4, rngs=nnx.Rngs(0))
+        Model(made.layout, network(partial(Plain, [4] * 4, 2, 3), Mean), rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("name", ["mean", "attention"])
 def test_fused_there_is_one_embedding_a_visit(made, batch, name):
     fusion = instantiate(config("model=deep", f"model/fusion={name}").model.fusion, _convert_="all")
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
-    built = nnx.jit(lambda: Model(made.layout, Mean, recipe, 4, fusion, rngs=nnx.Rngs(0)))()
+    built = nnx.jit(lambda: Model(made.layout, network(Mean, recipe, fusion=fusion), rngs=nnx.Rngs(0)))()
     tokens = jax.jit(built.tokens)(batch.visits)
     present = np.zeros(batch.visits.valid.shape, bool)
     for scans in batch.visits.scans.values():
@@ -169,7 +169,7 @@ def test_a_forecast_starts_from_the_last_observation_else_from_the_mean(model, b
 
 def test_untrained_it_says_the_last_visit_give_or_take_the_usual_change(made, batch):
     recipe = instantiate(config("model=gru").model.head, _convert_="all")
-    fresh = nnx.jit(lambda: Model(made.layout, None, recipe, 4, rngs=nnx.Rngs(0)))()
+    fresh = nnx.jit(lambda: Model(made.layout, network(None, recipe), rngs=nnx.Rngs(0)))()
     told = jax.jit(lambda visits, query: fresh.forecast(fresh(visits, query)))(batch.visits, batch.query)
     np.testing.assert_allclose(told["stage"].probs, 1 / 3, rtol=1e-5)
     middle = np.asarray(told["score"].quantiles[..., LEVELS.index(0.5)])
@@ -182,7 +182,7 @@ def test_time_counts_in_its_unit(made, batch):
     """A network told of months says of months what one told of years says of years."""
     recipe = instantiate(config("model=gru").model.head, _convert_="all")
     years, months = (
-        nnx.jit(partial(Model, made.layout, None, recipe, 4, time_unit_years=unit))(rngs=nnx.Rngs(0))
+        nnx.jit(partial(Model, made.layout, network(None, recipe, time_unit_years=unit)))(rngs=nnx.Rngs(0))
         for unit in (1.0, 1 / 12)
     )
     for one in (years, months):
@@ -263,7 +263,7 @@ def test_tokens_are_dropped_at_their_share_of_the_rate(model, batch, share, spar
 
 def test_taken_apart_and_put_together_it_is_the_same_network(made, batch):
     recipe = instantiate(config("model=gru", "model.head.cell.features=4").model.head, _convert_="all")
-    fresh = nnx.jit(lambda: Model(made.layout, Mean, recipe, 4, rngs=nnx.Rngs(0)))()
+    fresh = nnx.jit(lambda: Model(made.layout, network(Mean, recipe), rngs=nnx.Rngs(0)))()
     merged = nnx.merge(*nnx.split(fresh))
     np.testing.assert_array_equal(*(jax.jit(one.tokens)(batch.visits).x for one in (merged, fresh)))
 
@@ -334,7 +334,7 @@ def test_ordered_levels_get_cumulative_logits_where_they_are_asked_for(made, bat
     for ordinal in (False, True):
         ordered = (with_(t, ordered=True) if isinstance(t, Categorical) else t for t in made.layout.targets)
         layout = with_(made.layout, targets=tuple(ordered))
-        fresh = nnx.jit(partial(Model, layout, None, recipe, 4, ordinal=ordinal))(rngs=nnx.Rngs(0))
+        fresh = nnx.jit(partial(Model, layout, network(None, recipe, ordinal=ordinal)))(rngs=nnx.Rngs(0))
         assert isinstance(fresh.outputs["stage"], OrdinalOutput) is ordinal
         ask = jax.jit(lambda visits, query, fresh=fresh: fresh.forecast(fresh(visits, query)))
         probs = ask(batch.visits, batch.query)["stage"].probs

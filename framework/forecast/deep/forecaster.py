@@ -1,7 +1,7 @@
 """The deep forecaster: one network, trained for all members side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,10 +27,8 @@ from framework.forecast.tabular.cross_validation import half_of, held_out_answer
 from framework.history import at_origin, last_observed
 from framework.image.augment.compose import Compose
 from framework.nn.encoders.base import Encoder
-from framework.nn.encoders.multimodal import Fusion
 from framework.nn.encoders.precomputed import Embedded
-from framework.nn.heads.base import Head
-from framework.nn.model import Model, encoders
+from framework.nn.model import Model, NetworkSpec, encoders
 from framework.train.array_io import load_arrays, save_arrays
 from framework.train.cost.machine import cores
 from framework.train.cost.throughput import Cost
@@ -43,41 +41,25 @@ FILLS = 6e6  # bytes made by a step above which lanes side by side are no cheape
 
 
 @dataclass(frozen=True)
-class Deep(Forecaster):
-    """Encoder and head (made by partials, see conf/model) with an output layer of `width`, trained as `training` says.
+class Deep(NetworkSpec, Forecaster):
+    """A network trained as `training` says; `augment` varies the scans that it is trained on.
 
-    `encoder` is one image encoder for each modality, None to use the clinical variables alone; `augment` varies
-    the scans it is trained on; `fusion` brings the embeddings of a visit together. Encoders start from those of the
-    run `pretrained`, None for afresh; `frozen` ones learn no more, and encode each scan once. `ordinal` forecasts
-    targets whose levels are ordered by cumulative logits. The network counts time in `time_unit_years`, and
-    drops entries of tokens at `token_dropout` times `training.dropout`. It does not see the variables and modalities
-    named `hidden`.
+    Encoders start from those of the run `pretrained`, None for afresh; `frozen` ones learn no more, and encode each
+    scan once. The network does not see the variables and modalities named `hidden`.
     """
 
-    encoder: Callable[..., Encoder] | None
-    augment: Compose | None
-    fusion: Callable[..., Fusion]
-    head: Callable[..., Head]
     training: Training
-    width: int
+    augment: Compose | None
     pretrained: str | None
     frozen: bool
-    ordinal: bool
-    time_unit_years: float
-    token_dropout: float
     hidden: Sequence[str]
 
     def __post_init__(self):
+        super().__post_init__()
         if self.pretrained is not None and self.encoder is None:
             raise UserError("model.pretrained needs an image encoder; give the model/encoder it was pretrained with")
         if self.frozen and self.pretrained is None:
             raise UserError("model.frozen=true would keep encoders that learnt nothing; give model.pretrained=<run>")
-        if self.time_unit_years <= 0:
-            raise UserError(
-                f"model.time_unit_years is {self.time_unit_years}; expected years above 0, about the gap between visits"
-            )
-        if not 0 <= self.token_dropout <= 1:
-            raise UserError(f"model.token_dropout is {self.token_dropout}; expected a share of the rate from 0 to 1")
         if self.frozen and self.augment is not None:
             raise UserError(
                 "model.frozen=true encodes each scan once, so that nothing can vary it; add model.augment=null"
@@ -181,19 +163,13 @@ class Deep(Forecaster):
         key = (layout, bool(learnt))  # their parameters depend on the recipe and the layout
         if key in self._made:
             return self._made[key]
-        encoder = Embedded if self.frozen else self.encoder
+        parts = {part.name: getattr(self, part.name) for part in fields(NetworkSpec)}
+        spec = NetworkSpec(**parts)
+        if self.frozen:
+            spec = replace(spec, encoder=Embedded)
 
         def build(rngs: nnx.Rngs) -> Model:
-            parts = (
-                encoder,
-                self.head,
-                self.width,
-                self.fusion,
-                self.ordinal,
-                self.time_unit_years,
-                self.token_dropout,
-            )
-            model = Model(layout, *parts, rngs=rngs)
+            model = Model(layout, spec, rngs=rngs)
             for name, start in (learnt or {}).items():
                 if not self.frozen:
                     nnx.update(model.encoders[name], nnx.state(start))

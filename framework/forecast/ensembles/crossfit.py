@@ -1,7 +1,7 @@
 """One forecaster fitted in turns on parts of the training subjects, at the settings that suit those left out."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from framework.configurable import configurable
+from framework.configurable import configurable, with_settings_of
 from framework.data.queries.examples import Examples
 from framework.data.splits.split import Split
 from framework.errors import UserError
@@ -23,12 +23,7 @@ from framework.forecast.fit_request import FitRequest
 from framework.forecast.tabular.cross_validation import Left, half_of, held_out_answers, losses, turns
 from framework.forecast.tabular.selection import combinations
 from framework.forecast.target_kinds import without_events
-from framework.image.augment.compose import Compose
-from framework.nn.encoders.base import Encoder
-from framework.nn.encoders.multimodal import Fusion
-from framework.nn.heads.base import Head
 from framework.train.cost.throughput import Cost
-from framework.train.loop import Training
 from framework.train.optimizer import TracedHyperparameters
 from framework.types import MEDIAN, Layout
 
@@ -152,26 +147,10 @@ class CrossFit(Forecaster):
 
 
 @configurable("model")
-def of_network(
-    grid: Mapping[str, Sequence[float]],
-    folds: int,
-    max_memory_gb: float,
-    encoder: Callable[..., Encoder] | None,
-    augment: Compose | None,
-    fusion: Callable[..., Fusion],
-    head: Callable[..., Head],
-    training: Training,
-    width: int,
-    pretrained: str | None,
-    frozen: bool,
-    ordinal: bool,
-    time_unit_years: float,
-    token_dropout: float,
-    hidden: Sequence[str],
-) -> CrossFit:
-    """The cross-fitted network of these parts, which are those of `Deep`."""
-    own = (pretrained, frozen, ordinal, time_unit_years, token_dropout, hidden)
-    return CrossFit(Deep(encoder, augment, fusion, head, training, width, *own), grid, folds, max_memory_gb)
+@with_settings_of(Deep)
+def of_network(grid: Mapping[str, Sequence[float]], folds: int, max_memory_gb: float, **settings: Any) -> CrossFit:
+    """The cross-fitted network of these settings, which are those of `Deep`."""
+    return CrossFit(Deep(**settings), grid, folds, max_memory_gb)
 
 
 @dataclass(frozen=True)
