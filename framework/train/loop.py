@@ -1,7 +1,7 @@
 """Training several members side by side, each until its own validation subjects stop improving."""
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,6 @@ from framework.data.batches.batch import Drawn, Loader, Tables
 from framework.data.splits.split import Split
 from framework.errors import UserError
 from framework.nn.model import Model
-from framework.train.checkpoint import Checkpoints
 from framework.train.cost.throughput import Cost, Meter
 from framework.train.gradients import Accumulated, Whole
 from framework.train.lane_compaction import Lanes, narrowed, put, taken
@@ -26,7 +25,7 @@ from framework.train.member_batches import Feed
 from framework.train.memory import MemoryOptions
 from framework.train.mesh import SingleDevice
 from framework.train.optimizer import AdamW, TracedHyperparameters
-from framework.train.sigterm import Termination
+from framework.train.rounds import Learner, run_rounds
 from framework.train.step import Member, Program
 from framework.types import pytree
 
@@ -175,63 +174,111 @@ def train(
     holds no observed target for training or validation; SystemExit on SIGTERM, after the current step and its
     checkpoint.
     """
-    meter = Meter()
     _answerable(loader, splits)
-    mesh, parts = training.mesh, training.accumulate
-    mesh.check(training.batch, parts)
-    feed = Feed(
-        loader, splits, keys, training.batch, training.eval_every, parts, training.device_cache_bytes, mesh.count
-    )
-    statistics, dynamics, tables = mesh.whole((statistics, dynamics, feed.tables))
-    validates = any(split.validation.any() for split in splits)
-    total = -(-training.steps // training.eval_every) * training.eval_every
-    with ExitStack() as stack:
-        reader = stack.enter_context(closing(feed.training(total)))
-        whole, step = mesh.state(_fresh(program, training, keys, dynamics)), 0
-        advance, losses = mesh.advancing(program.advance, whole.members), mesh.judging(program.losses)
-        checkpoints = None
-        if folder is not None:
-            checkpoints = Checkpoints(folder, training.checkpoint_seconds, training.checkpoint_steps)
-            stack.enter_context(closing(checkpoints))
-            whole, step = _resumed(checkpoints, whole, reader, feed.chunk)
-            whole = mesh.state(whole)
-        progress = whole.under_way()
-        lanes = Lanes(progress.places, len(splits), (statistics, dynamics))
-        termination = stack.enter_context(Termination())
-        active = mesh.whole(progress.waited < training.patience)
-        while step < total and active.any():
-            with meter.waiting():
-                batches = mesh.batch(lanes.of(next(reader), axis=1))
-            members, loss = meter.time(advance, progress.members, active, *lanes.arguments, tables, batches)
-            progress = _stepped(progress, members, np.asarray(loss), step % training.eval_every)
-            for lane, why in _lost(np.asarray(loss), active, step, feed, loader, lanes.places).items():
-                fail(int(lanes.places[lane]), why)
-                progress, active = _retired(progress, lane, training.patience), active.at[lane].set(False)
-            step += feed.chunk
-            if step % training.eval_every == 0:
-                shown = (mesh.batch(lanes.of(batch)) for batch in feed.validation())
-                validation = _validate(losses, members, *lanes.arguments, tables, shown) if validates else None
-                for lane, why in _misjudged(validation, active, step).items():
-                    fail(int(lanes.places[lane]), why)
-                    progress, active = _retired(progress, lane, training.patience), active.at[lane].set(False)
-                progress = mesh.state(_judge(progress, validation, active))
-                _report(log, step, total, active, progress.losses, validation, meter, lanes.places)
-                active = mesh.whole(progress.waited < training.patience)
-                on = narrowed(np.asarray(active), meter.flops, total - step) if mesh.narrows else None
-                if on is not None:
-                    whole, lanes = progress.within(whole), lanes.only(on)
-                    progress, active = progress.only(on, lanes.padded), active[on]
-                    meter.recompile()
-            asked = mesh.agreed(termination.requested)
-            if checkpoints and (asked or mesh.agreed(checkpoints.due(step))):
-                checkpoints.save(step, progress.within(whole), reader)
-            if asked and step < total and active.any():
-                kept = (
-                    "the same command goes on from there" if checkpoints else "without a folder nothing of it is kept"
-                )
-                raise SystemExit(f"stopped by SIGTERM after step {step} of {total}; {kept}")
-    whole = progress.within(whole)
-    return mesh.fetched(whole.best), meter.cost(int(np.max(whole.members.step)), len(splits))
+    training.mesh.check(training.batch, training.accumulate)
+    with closing(Members(program, training, loader, splits, (statistics, dynamics), keys, log, fail)) as members:
+        lost = training.checkpoint_seconds, training.checkpoint_steps
+        run_rounds(members, folder, *lost, training.mesh.agreed)
+    return members.best, members.cost
+
+
+class Members(Learner):
+    """Members of one program side by side; those that have stopped leave it where that saves enough."""
+
+    reader: grain.DatasetIterator
+
+    def __init__(
+        self,
+        program: Program,
+        training: Training,
+        loader: Loader,
+        splits: Sequence[Split],
+        arguments: tuple[PyTree, TracedHyperparameters],
+        keys: Key[Array, " m"],
+        log: Log,
+        fail: Fail,
+    ):
+        self._log, self._fail, self._meter = log, fail, Meter()
+        self.round, self._patience, self._mesh = training.eval_every, training.patience, training.mesh
+        self.total = -(-training.steps // self.round) * self.round
+        memory = training.accumulate, training.device_cache_bytes, self._mesh.count
+        self._feed = Feed(loader, splits, keys, training.batch, self.round, *memory)
+        self.reader = self._feed.training(self.total)
+        statistics, dynamics, self._tables = self._mesh.whole((*arguments, self._feed.tables))
+        self._arguments = statistics, dynamics
+        self._begin(_fresh(program, training, keys, dynamics))
+        self._advance = self._mesh.advancing(program.advance, self._whole.members)
+        self._losses = self._mesh.judging(program.losses)
+
+    def close(self) -> None:
+        """End the reading ahead."""
+        self.reader.close()
+
+    def _begin(self, whole: Progress) -> None:
+        self._whole = self._mesh.state(whole)
+        self._progress = self._whole.under_way()
+        self._lanes = Lanes(self._progress.places, len(self._whole.lanes), self._arguments)
+        self._active = self._mesh.whole(self._progress.waited < self._patience)
+
+    @property
+    def active(self) -> bool:
+        return bool(self._active.any())
+
+    @property
+    def state(self) -> Progress:
+        return self._progress.within(self._whole)
+
+    def restore(self, step: int, state: Progress) -> None:
+        if self.reader.get_state()["next_index"] * self._feed.chunk != step:
+            raise UserError(
+                f"the checkpoint of step {step} was written at another place in the data, under other settings; "
+                "fix: delete its folder"
+            )
+        self._begin(state)
+
+    @property
+    def best(self) -> PyTree:
+        """The best parameters of each member for each target."""
+        return self._mesh.fetched(self.state.best)
+
+    @property
+    def cost(self) -> Cost:
+        """The time and the work of the training."""
+        return self._meter.cost(int(np.max(self.state.members.step)), len(self._whole.lanes))
+
+    def advance(self, step: int) -> int:
+        lanes = self._lanes
+        with self._meter.waiting():
+            batches = self._mesh.batch(lanes.of(next(self.reader), axis=1))
+        arguments = (self._progress.members, self._active, *lanes.arguments, self._tables, batches)
+        members, loss = self._meter.time(self._advance, *arguments)
+        loss = np.asarray(loss)
+        self._progress = _stepped(self._progress, members, loss, step % self.round)
+        self._retire(_lost(loss, self._active, step, self._feed, lanes.places))
+        return step + self._feed.chunk
+
+    def judge(self, step: int) -> None:
+        lanes, members = self._lanes, self._progress.members
+        shown = (self._mesh.batch(lanes.of(batch)) for batch in self._feed.validation())
+        validation = (
+            _validate(self._losses, members, *lanes.arguments, self._tables, shown) if self._feed.validates else None
+        )
+        self._retire(_misjudged(validation, self._active, step))
+        self._progress = progress = self._mesh.state(_judge(self._progress, validation, self._active))
+        _report(self._log, step, self.total, self._active, progress.losses, validation, self._meter, lanes.places)
+        self._active = active = self._mesh.whole(progress.waited < self._patience)
+        on = narrowed(np.asarray(active), self._meter.flops, self.total - step) if self._mesh.narrows else None
+        if on is not None:
+            self._whole, self._lanes = progress.within(self._whole), lanes.only(on)
+            self._progress, self._active = progress.only(on, self._lanes.padded), active[on]
+            self._meter.recompile()
+
+    def _retire(self, failed: Mapping[int, str]) -> None:
+        """Report members that failed, by their lanes; where that raises nothing, they stay as they were."""
+        for lane, why in failed.items():
+            self._fail(int(self._lanes.places[lane]), why)
+            waited = self._progress.waited.at[lane].set(self._patience)
+            self._progress, self._active = replace(self._progress, waited=waited), self._active.at[lane].set(False)
 
 
 def _answerable(loader: Loader, splits: Sequence[Split]) -> None:
@@ -259,21 +306,6 @@ def _fresh(program: Program, training: Training, keys: Key[Array, " m"], dynamic
     )
 
 
-def _resumed(
-    checkpoints: Checkpoints, fresh: Progress, reader: grain.DatasetIterator, chunk: int
-) -> tuple[Progress, int]:
-    found = checkpoints.resume(fresh, reader)
-    if found is None:
-        return fresh, 0
-    step, progress = found
-    if reader.get_state()["next_index"] * chunk != step:
-        raise UserError(
-            f"the checkpoint of step {step} was written at another place in the data, under other settings; "
-            "fix: delete its folder"
-        )
-    return progress, step
-
-
 @partial(jax.jit, static_argnums=1)  # one small program, not three a parameter
 def _for_each(params: PyTree, targets: int) -> PyTree:
     """A copy for each target (m, k, ...), because the step overwrites the members in place."""
@@ -291,13 +323,12 @@ def _lost(
     active: Bool[Array, " m"],
     step: int,
     feed: Feed,
-    loader: Loader,
     places: Int[np.ndarray, " m"],
 ) -> dict[int, str]:
     """Return a message for each member whose loss is not finite: the first such step and its subjects."""
     messages: dict[int, str] = {}
     for place, member in np.argwhere(~np.isfinite(loss) & np.asarray(active)).tolist():
-        subjects = [loader.examples.subjects[row] for row in feed.rows(step + place, int(places[member]))]
+        subjects = feed.subjects(step + place, int(places[member]))
         why = f"the loss is not finite at step {step + place + 1}, on subjects {', '.join(subjects)}; {REMEDY}"
         messages.setdefault(member, why)
     return messages
@@ -309,10 +340,6 @@ def _misjudged(validation: Float[Array, "m k"] | None, active: Bool[Array, " m"]
     lost = ~np.isfinite(np.asarray(validation)).all(1) & np.asarray(active)
     why = f"the loss of the validation subjects is not finite at step {step}; {REMEDY}"
     return dict.fromkeys(np.flatnonzero(lost).tolist(), why)
-
-
-def _retired(progress: Progress, member: int, patience: int) -> Progress:
-    return replace(progress, waited=progress.waited.at[member].set(patience))
 
 
 def _validate(

@@ -59,6 +59,15 @@ class Feed:
         order = self._orders[member]
         return [row for part in range(self._parts) for row in order[step * self._parts + part]]
 
+    def subjects(self, step: int, member: int) -> list[str]:
+        """Return the subjects of a member's step."""
+        return [self._loader.examples.subjects[row] for row in self.rows(step, member)]
+
+    @property
+    def validates(self) -> bool:
+        """Whether any member has validation subjects."""
+        return any(self._validation)
+
     def validation(self) -> Iterator[Drawn]:
         """Yield batches (members, ...) that together hold each member's validation subjects once."""
         for place in range(max(map(len, self._validation))):

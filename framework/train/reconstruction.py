@@ -1,7 +1,6 @@
 """Encoders trained by reconstructing scans, before anything is forecast."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -24,8 +23,7 @@ from framework.image.augment.compose import Compose
 from framework.nn.encoders.autoencoder import Autoencoder, Decoder
 from framework.nn.encoders.base import Encoder
 from framework.nn.model import encoded
-from framework.train.checkpoint import Checkpoints
-from framework.train.sigterm import Termination
+from framework.train.rounds import Learner, run_rounds
 from framework.types import Scans
 
 Log = Callable[[dict], None]
@@ -228,69 +226,66 @@ class _Program:
 
 
 def _train(program: _Program, shelf: Shelf, judge: Shelf, key: Key[Array, ""], log: Log, folder: Path | None) -> Found:
+    learner = _Learner(program, shelf, judge, key, log)
     how = program.recipe.training
-    size = min(how.batch, len(shelf))
-    begin, order, draws = jax.random.split(key, 3)
-    params, momenta = jax.jit(program.initial)(begin)
-    step, error = jax.jit(program.step, donate_argnums=(0, 1)), jax.jit(program.judge)
-    mean = jnp.asarray(_mean(shelf)).reshape(program.grid)
-    best, lowest, waited, number = jax.tree.map(jnp.copy, params), np.inf, 0, 0  # the next step overwrites params
-    losses: list[Array | np.ndarray] = []  # of the round under way
-    with ExitStack() as stack:
-        checkpoints = None
-        if folder is not None:
-            checkpoints = Checkpoints(folder, how.checkpoint_seconds, how.checkpoint_steps)
-            stack.enter_context(closing(checkpoints))
-            found = checkpoints.resume(_state(params, momenta, best, lowest, waited, losses, how.eval_every))
-            if found is not None:
-                number, ((params, momenta, best), (low, waits, held)) = found
-                lowest, waited, losses = float(low), int(waits), [*held[: number % how.eval_every]]
-        batches = islice(_endless(shelf, size, order), number, None)
-        termination = stack.enter_context(Termination())
-        while number < how.steps and waited < how.patience:
-            some, number = next(batches), number + 1
-            key = jax.random.fold_in(draws, number)
-            params, momenta, loss = step(params, momenta, mean, shelf.batch(some, size), key)
-            losses.append(loss)
-            if number % how.eval_every == 0 or number == how.steps:
-                train, losses = float(np.mean(losses)), []
-                shown = judge.batches(size)
-                validation = sum(float(error(params, mean, judge.batch(b, size))) for b in shown) / max(len(judge), 1)
-                if not np.isfinite(train + validation):
-                    raise UserError(
-                        f"the loss is not finite by step {number}; fix: lower training.optimizer.learning_rate"
-                    )
-                judged = validation if len(judge) else np.nan
-                log({"member": 0, "step": number, "of": how.steps, "train": train, "validation": judged})
-                if validation < lowest or not len(judge):
-                    best, lowest, waited = jax.tree.map(jnp.copy, params), validation, 0
-                else:
-                    waited += 1
-            if checkpoints and (termination.requested or checkpoints.due(number)):
-                checkpoints.save(number, _state(params, momenta, best, lowest, waited, losses, how.eval_every))
-            if termination.requested and number < how.steps and waited < how.patience:
-                kept = "the same command goes on from there" if checkpoints else "without a folder nothing is kept"
-                raise SystemExit(f"stopped by SIGTERM after step {number} of {how.steps}; {kept}")
-    weights = nnx.state(nnx.merge(program.graph, best).encoder)
+    steps = run_rounds(learner, folder, how.checkpoint_seconds, how.checkpoint_steps)
+    weights = nnx.state(nnx.merge(program.graph, learner.best).encoder)
     if not len(judge):
-        return Found(weights, None, None, number, len(shelf))
-    floor = np.mean([np.square(scan.reshape(mean.shape) - mean).mean() for scan in judge.scans()])
-    return Found(weights, lowest, float(floor), number, len(shelf))
+        return Found(weights, None, None, steps, len(shelf))
+    floor = np.mean([np.square(scan.reshape(program.grid) - learner.mean).mean() for scan in judge.scans()])
+    return Found(weights, learner.lowest, float(floor), steps, len(shelf))
 
 
-def _state(
-    params: PyTree,
-    momenta: PyTree,
-    best: PyTree,
-    lowest: float,
-    waited: int,
-    losses: Sequence[Array | np.ndarray],
-    round: int,
-) -> PyTree:
-    """State that pretraining needs to resume, in the same shapes at every step."""
-    held = np.zeros(round, np.float32)
-    held[: len(losses)] = [float(loss) for loss in losses]
-    return (params, momenta, best), (np.array(lowest, np.float64), np.array(waited), held)
+class _Learner(Learner):
+    """An autoencoder, judged by the error of the validation scans."""
+
+    def __init__(self, program: _Program, shelf: Shelf, judge: Shelf, key: Key[Array, ""], log: Log):
+        how = program.recipe.training
+        self.total, self.round, self._patience = how.steps, how.eval_every, how.patience
+        self._shelf, self._judge, self._log, self._size = shelf, judge, log, min(how.batch, len(shelf))
+        begin, order, self._draws = jax.random.split(key, 3)
+        self._params, self._momenta = jax.jit(program.initial)(begin)
+        self._step, self._error = jax.jit(program.step, donate_argnums=(0, 1)), jax.jit(program.judge)
+        self.mean = jnp.asarray(_mean(shelf)).reshape(program.grid)
+        self.best, self.lowest, self._waited = jax.tree.map(jnp.copy, self._params), np.inf, 0  # a step overwrites
+        self._losses: list[Array | np.ndarray] = []  # of the round under way
+        self._batches = _endless(shelf, self._size, order)
+
+    @property
+    def active(self) -> bool:
+        return self._waited < self._patience
+
+    @property
+    def state(self) -> PyTree:
+        held = np.zeros(self.round, np.float32)
+        held[: len(self._losses)] = [float(loss) for loss in self._losses]
+        arrays = self._params, self._momenta, self.best
+        return arrays, (np.array(self.lowest, np.float64), np.array(self._waited), held)
+
+    def restore(self, step: int, state: PyTree) -> None:
+        (self._params, self._momenta, self.best), (lowest, waited, held) = state
+        self.lowest, self._waited, self._losses = float(lowest), int(waited), [*held[: step % self.round]]
+        self._batches = islice(self._batches, step, None)
+
+    def advance(self, step: int) -> int:
+        scans, key = self._shelf.batch(next(self._batches), self._size), jax.random.fold_in(self._draws, step + 1)
+        self._params, self._momenta, loss = self._step(self._params, self._momenta, self.mean, scans, key)
+        self._losses.append(loss)
+        return step + 1
+
+    def judge(self, step: int) -> None:
+        judge = self._judge
+        train, self._losses = float(np.mean(self._losses)), []
+        shown = (judge.batch(some, self._size) for some in judge.batches(self._size))
+        validation = sum(float(self._error(self._params, self.mean, scans)) for scans in shown) / max(len(judge), 1)
+        if not np.isfinite(train + validation):
+            raise UserError(f"the loss is not finite by step {step}; fix: lower training.optimizer.learning_rate")
+        judged = validation if len(judge) else np.nan
+        self._log({"member": 0, "step": step, "of": self.total, "train": train, "validation": judged})
+        if validation < self.lowest or not len(judge):
+            self.best, self.lowest, self._waited = jax.tree.map(jnp.copy, self._params), validation, 0
+        else:
+            self._waited += 1
 
 
 def _endless(shelf: Shelf, size: int, key: Key[Array, ""]) -> Iterator[np.ndarray]:

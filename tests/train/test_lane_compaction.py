@@ -78,7 +78,7 @@ def test_a_member_that_fails_in_the_smaller_program_is_named_by_its_own_place(st
     learner, *others = study
     failed, expected = {}, []
 
-    def lost(loss, active, step, feed, loader, places):
+    def lost(loss, active, step, feed, places):
         if len(places) == COUNT or failed:
             return {}
         expected.append(int(places[0]))
