@@ -1,5 +1,6 @@
 """One run from top to bottom: fit, forecast, evaluate, report."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,9 +15,11 @@ from framework.data.queries.examples import Examples
 from framework.errors import UserError
 from framework.evaluate import leaderboard
 from framework.evaluate.terminal_table import as_text
+from framework.runs import certificate, evaluation
 from framework.runs.certificate import raise_on_leaks
-from framework.runs.data_loading import load_examples
+from framework.runs.data_loading import copy_ledger, load_examples
 from framework.runs.job import Job
+from framework.runs.model_results import ModelResults
 from framework.runs.run_value import RunValue
 from framework.train.mesh import is_first
 
@@ -81,7 +84,7 @@ def run_job(job: Job, quiet: bool = False, **facts: object) -> RunValue:
             if not job.folder.finished:
                 results = {name: job.fit_and_test(name) for name in job.forecasters}
                 if is_first():  # the other hosts have done their share
-                    job.finish(results)
+                    finish(job, results)
     elif is_first():
         job.folder.check()
         job.folder.repair_status()
@@ -93,6 +96,32 @@ def run_job(job: Job, quiet: bool = False, **facts: object) -> RunValue:
         print(report_location(job.folder.path))
     raise_on_leaks(job.folder.path, job.config.allow_leaks)
     return RunValue.of(job.objective, job.folder.path)
+
+
+def finish(job: Job, results: Mapping[str, ModelResults]) -> None:
+    """Evaluate, certify and report a job whose forecasters are tested; from now on its run is shown, not made."""
+    run, examples = job.folder.path, job.examples
+    by_target = evaluation.outcomes_by_target(examples, job.train_examples, job.repeats, results)
+    evaluation.write_costs(results, run)
+    evaluation.write_scores(by_target, examples, job.config.resamples, job.config.seed, run)
+    evaluation.write_participants(examples, job.repeats, run)
+    certificate.write(job.build_certificate(results), examples.subjects, job.repeats, run)
+    copy_ledger(job.config.data.store, run, examples.left_out())
+    job.folder.update_manifest(
+        targets=[target.name for target in examples.layout.targets],
+        models=list(results),
+        test_subjects=len({subject for outcome in by_target for subject in outcome.subjects}),
+        warnings={name: model.metadata["notes"] for name, model in results.items() if model.metadata["notes"]},
+    )
+    job.folder.seal()
+    if job.config.report:
+        from framework.report import page  # loaded here, so that figures do not delay the first step
+
+        page.build(run)
+    job.track()
+    job.folder.finish()
+    for temporary in ("checkpoints", "model_results"):
+        shutil.rmtree(run / temporary, ignore_errors=True)
 
 
 def report_location(run: Path) -> str:

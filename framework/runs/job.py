@@ -1,9 +1,7 @@
-"""One job of a study: fitting on its splits, testing, and writing the results."""
+"""One job of a study: its forecasters, fitted on its splits and tested on the subjects left out."""
 
-import csv
 import json
 import logging
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,31 +13,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from hydra.utils import instantiate
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Key
 from omegaconf import DictConfig, OmegaConf
 
-from framework.config.model_configs import REFERENCES
-from framework.data.cohort.characteristics import characteristics
-from framework.data.cohort.quoting import quoted
 from framework.data.cohort.store import Cohort, exists
 from framework.data.queries.examples import Examples
-from framework.data.splits.split import ROLES, Split, Splitter
+from framework.data.splits.split import Split, Splitter
 from framework.errors import UserError
-from framework.evaluate import leaderboard, outcomes, subgroups
-from framework.evaluate.outcomes import Outcomes
-from framework.files import lock_folder, write_atomic
+from framework.files import lock_folder
 from framework.forecast.base import Fitted, Forecaster
 from framework.forecast.fit_request import FitRequest
-from framework.forecast.predict import answers
 from framework.runs import certificate
-from framework.runs.data_loading import copy_ledger, describe_data, load_examples
+from framework.runs.data_loading import describe_data, load_examples
+from framework.runs.evaluation import forecast_test_rows
 from framework.runs.folder import RunFolder
 from framework.runs.identity import digest_files
 from framework.runs.model_results import ModelResults
 from framework.runs.progress import TrainingProgress
 from framework.train.mesh import is_first
 from framework.train.optimizer import TracedHyperparameters
-from framework.types import Event, Interval, Target
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +184,7 @@ class Job:
             "future_check": certificate.check_future_dependence(self.examples, self.splits[0], name, members[0]),
             "saved": digest_files(self.folder.path / "models" / name) if self.save_models else None,
         }
-        results = ModelResults(_predict_test_rows(self.examples, self.repeats_of(name), members), metadata)
+        results = ModelResults(forecast_test_rows(self.examples, self.repeats_of(name), members), metadata)
         results.save(self._results_file(name))
         for note in metadata["notes"]:
             logger.warning("%s: %s", name, note)
@@ -201,42 +193,10 @@ class Job:
     def _results_file(self, name: str) -> Path:
         return self.folder.path / "model_results" / f"{name}.npz"
 
-    def finish(self, results: Mapping[str, ModelResults]) -> None:
-        """Evaluate and report; from now on the run is shown, not made."""
-        path, examples = self.folder.path, self.examples
-        costs = {name: model.metadata["cost"] for name, model in results.items() if model.metadata["cost"]}
-        write_atomic(path / "cost.json", json.dumps(costs, indent=1))
-        chosen = {name: model.metadata["chosen"] for name, model in results.items() if any(model.metadata["chosen"])}
-        write_atomic(path / "chosen.json", json.dumps(chosen, indent=1))
-        by_target = _outcomes_by_target(examples, self.train_examples, self.repeats, results)
-        outcomes.write(by_target, path)
-        rows = leaderboard.leaderboard(by_target, REFERENCES, self.config.resamples, self.config.seed)
-        leaderboard.write(rows, self.config.resamples, path)
-        subgroups.write(_subgroup_metrics(examples, by_target, self.config), path)
-        _write_history(examples, by_target, path)
-        participants = characteristics(examples.cohort, _participant_groups(self.repeats))
-        (path / "participants.json").write_text(json.dumps(participants, indent=1, allow_nan=False))
-        future_checks = [model.metadata["future_check"] for model in results.values()]
-        checked = certificate.build_certificate(
-            examples, self.train_examples, self.repeats, self.forecasters, future_checks
-        )
-        certificate.write(checked, examples.subjects, self.repeats, path)
-        copy_ledger(self.config.data.store, path, examples.left_out())
-        subjects = {subject for outcome in by_target for subject in outcome.subjects}
-        targets = [target.name for target in examples.layout.targets]
-        warnings = {name: model.metadata["notes"] for name, model in results.items() if model.metadata["notes"]}
-        self.folder.update_manifest(
-            targets=targets, models=list(results), test_subjects=len(subjects), warnings=warnings
-        )
-        self.folder.seal()
-        if self.config.report:
-            from framework.report import page  # loaded here, so that figures do not delay the first step
-
-            page.build(path)
-        self.track()
-        self.folder.finish()
-        for temporary in ("checkpoints", "model_results"):
-            shutil.rmtree(path / temporary, ignore_errors=True)
+    def build_certificate(self, results: Mapping[str, ModelResults]) -> dict:
+        """Return the certificate of the run: which data each part of each forecaster used."""
+        checks = [model.metadata["future_check"] for model in results.values()]
+        return certificate.build_certificate(self.examples, self.train_examples, self.repeats, self.forecasters, checks)
 
     def track(self) -> None:
         """Copy the results to the tracker of the configuration."""
@@ -275,113 +235,3 @@ def _join_hosts(config: DictConfig) -> None:
             "first run experiments.ingest with the same data=..."
         )
     hosts.join()
-
-
-def _test_rows(repeats: Sequence[Sequence[Split]]) -> Int[np.ndarray, " n"]:
-    return np.flatnonzero(np.any([split.test for split in repeats[0]], axis=0))
-
-
-def _predict_test_rows(
-    examples: Examples, repeats: Sequence[Sequence[Split]], members: Sequence[Fitted]
-) -> dict[str, Float[np.ndarray, "r n q p"]]:
-    """Return the members' forecasts of every test subject, by target."""
-    rows, remaining = _test_rows(repeats), iter(members)
-    forecasts: dict[str, Float[np.ndarray, "r n q p"]] = {}
-    for r, repeat in enumerate(repeats):
-        for split in repeat:
-            fold_rows = np.flatnonzero(split.test)
-            for target, numbers in answers(next(remaining), examples, fold_rows, examples.eval_queries).items():
-                table = forecasts.setdefault(target, np.zeros((len(repeats), len(rows), *numbers.shape[1:])))
-                table[r, np.searchsorted(rows, fold_rows)] = numbers
-    return forecasts
-
-
-def _outcomes_by_target(
-    examples: Examples,
-    train_examples: Examples,
-    repeats: Sequence[Sequence[Split]],
-    results: Mapping[str, ModelResults],
-) -> list[Outcomes]:
-    """Return every forecast of a test subject whose outcome was observed, by target."""
-    rows = _test_rows(repeats)
-    fold = np.zeros((len(repeats), len(rows)), int)
-    follow_up = np.zeros((len(repeats), len(rows)))
-    for r, repeat in enumerate(repeats):
-        for k, split in enumerate(repeat):
-            places = np.searchsorted(rows, np.flatnonzero(split.test))
-            fold[r, places] = k
-            follow_up[r, places] = train_examples.longest_horizon(split.train | split.validation)
-    return [
-        _outcomes(
-            examples,
-            target,
-            rows,
-            fold,
-            follow_up,
-            {name: model.forecasts[target.name] for name, model in results.items() if target.name in model.forecasts},
-        )
-        for target in examples.layout.targets
-    ]
-
-
-def _outcomes(
-    examples: Examples,
-    target: Target,
-    rows: np.ndarray,
-    fold: np.ndarray,
-    follow_up: np.ndarray,
-    forecasts: Mapping[str, np.ndarray],
-) -> Outcomes:
-    query, truth = jax.tree.map(np.asarray, (examples.eval_queries.query, examples.eval_queries.truth[target.name]))
-    if isinstance(target, Event):  # subjects who were never at risk have no outcome of the event
-        at_risk = truth.observed[rows].any(1)
-        rows, fold, follow_up = rows[at_risk], fold[:, at_risk], follow_up[:, at_risk]
-        forecasts = {name: numbers[:, at_risk] for name, numbers in forecasts.items()}
-    i, q = np.nonzero(truth.observed[rows])
-    origin = query.origin[rows][i, q]
-    return Outcomes(
-        target=target,
-        subjects=tuple(examples.subjects[row] for row in rows),
-        subject=i,
-        fold=fold[:, i],
-        origin=origin,
-        origin_time=examples.cohort.times[rows][i, origin],
-        time=query.time[rows][i, q],
-        truth=(np.stack([truth.lo, truth.hi], -1) if isinstance(truth, Interval) else truth.value)[rows][i, q],
-        forecasts={name: numbers[:, i, q] for name, numbers in forecasts.items()},
-        follow_up=follow_up[:, i],
-    )
-
-
-def _subgroup_metrics(examples: Examples, by_target: Sequence[Outcomes], config: DictConfig) -> list[subgroups.Group]:
-    """Return the headline metrics by subgroup of subjects and by horizon; all targets have the same subjects."""
-    labels = subgroups.subgroup_labels(examples.cohort, by_target[0].subjects) if by_target else {}
-    return subgroups.subgroups(by_target, labels, config.resamples, config.seed)
-
-
-def _participant_groups(repeats: Sequence[Sequence[Split]]) -> dict[str, np.ndarray]:
-    """Return masks of all subjects and, where a study has a single split, of each role."""
-    splits = [split for repeat in repeats for split in repeat]
-    groups = {"all": np.ones(len(splits[0].test), bool)}
-    if len(splits) > 1:
-        return groups
-    return groups | {role: np.asarray(getattr(splits[0], role)) for role in ROLES}
-
-
-def _write_history(examples: Examples, by_target: Sequence[Outcomes], run: Path) -> None:
-    """Write the observed values of the targets of every test subject, for the report's trajectories."""
-    cohort = examples.cohort
-    place = {subject: i for i, subject in enumerate(cohort.subjects)}
-    with (run / "history.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("subject", "visit", "time", "target", "value"))
-        for outcome in by_target:
-            if isinstance(outcome.target, Event):
-                continue  # an event is not a variable
-            column, levels = outcome.target.index, outcome.levels
-            for subject in outcome.subjects:
-                i = place[subject]
-                for j in np.flatnonzero(cohort.observed[i, :, column]):
-                    value = cohort.values[i, j, column]
-                    shown = levels[int(value)] if levels else value
-                    rows.writerow(map(quoted, (subject, j, cohort.times[i, j], outcome.target.name, shown)))

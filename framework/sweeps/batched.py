@@ -23,7 +23,7 @@ from framework.forecast.base import Fitted
 from framework.forecast.fit_request import FitRequest
 from framework.runs import identity
 from framework.runs.certificate import raise_on_leaks
-from framework.runs.execute import forecast_job, run_job, use_compilation_cache
+from framework.runs.execute import finish, forecast_job, run_job, use_compilation_cache
 from framework.runs.folder import command_line
 from framework.runs.identity import drop_keys
 from framework.runs.job import Job
@@ -260,7 +260,7 @@ def _finish_job(job: Job, member: Fitted | UserError) -> Value:
             if isinstance(member, UserError):
                 raise member
             references = {name: job.fit_and_test(name) for name in job.forecasters if name != job.studied}
-            job.finish({**references, job.studied: job.test(job.studied, [member])})
+            finish(job, {**references, job.studied: job.test(job.studied, [member])})
         raise_on_leaks(job.folder.path, job.config.allow_leaks)
         return RunValue.of(job.objective, job.folder.path)
     except Exception as error:  # recorded in its folder by `track_status`; the other jobs go on
