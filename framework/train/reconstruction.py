@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from framework.configurable import configurable
 from framework.data.batches.normalise import scaled
+from framework.data.batches.scan_cache import ScanCache
 from framework.data.cohort.store import Cohort
 from framework.data.splits.split import Split
 from framework.errors import UserError
@@ -88,21 +89,14 @@ class Shelf:
     """The scans of some subjects in one modality, prepared; as many stay in memory as `room` bytes hold."""
 
     def __init__(self, cohort: Cohort, modality: str, subjects: Bool[np.ndarray, " n"], room: int):
-        self._cohort, self._modality, self._room = cohort, modality, room
+        self._modality, self._read = modality, ScanCache(partial(scaled, cohort), room, replaces=False)
         self.places = np.argwhere(cohort.present[modality] & subjects[:, None])  # (subject, visit)
-        self._kept: dict[tuple[int, int], np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.places)
 
     def scan(self, subject: int, visit: int) -> Float[np.ndarray, "x y z c"]:
-        if (subject, visit) in self._kept:
-            return self._kept[subject, visit]
-        voxels = scaled(self._cohort, self._modality, subject, visit)
-        if voxels.nbytes <= self._room:
-            self._kept[subject, visit] = voxels
-            self._room -= voxels.nbytes
-        return voxels
+        return self._read(self._modality, subject, visit)
 
     def scans(self) -> Iterator[Float[np.ndarray, "x y z c"]]:
         """All of them, one after the other."""

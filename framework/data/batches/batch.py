@@ -5,7 +5,6 @@ stopped, and a fold trained beside others sees the very batches it would see alo
 """
 
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -19,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from framework.data.batches.normalise import scaled
 from framework.data.batches.query_packing import Packed, packed, rows_of, taken, width
+from framework.data.batches.scan_cache import ScanCache
 from framework.data.queries.examples import Examples, QuerySet
 from framework.errors import UserError
 from framework.types import Arr, Query, Scans, Targets, Visits, pytree
@@ -135,11 +135,16 @@ class Loader:
     """
 
     def __init__(self, examples: Examples, cache_bytes: int = 2 << 30, prepare: Prepare | None = None):
-        self.examples, self._prepare = examples, prepare or (lambda modality, voxels: voxels)
+        self.examples = examples
         cohort, layout = examples.cohort, examples.layout
         self._counts = {name: cohort.present[name].sum(1) for name in layout.modalities}
-        self._cache: OrderedDict[tuple[str, int, int], np.ndarray] = OrderedDict()
-        self._lock, self._room = Lock(), cache_bytes
+
+        def read(modality: str, subject: int, visit: int) -> Float[np.ndarray, "x y z c"]:
+            """One scan from disk, prepared."""
+            voxels = scaled(cohort, modality, subject, visit)
+            return voxels if prepare is None else prepare(modality, voxels)
+
+        self.read, self._prepared = read, ScanCache(read, cache_bytes)
 
     @cached_property
     def _width(self) -> int:
@@ -223,10 +228,6 @@ class Loader:
         static = cohort.static, cohort.static_observed
         return Visits(cohort.times, cohort.valid, {}, cohort.values, cohort.observed, *static)
 
-    def read(self, modality: str, subject: int, visit: int) -> Float[np.ndarray, "x y z c"]:
-        """One scan from disk, prepared."""
-        return self._prepare(modality, scaled(self.examples.cohort, modality, subject, visit))
-
     def _placed(self, modality: str, rows: Rows, room: int, places: Int[np.ndarray, "subjects visits"]) -> Placed:
         subject, row, visit, valid = self._slots(modality, rows, room)
         return Placed(np.where(valid, places[subject, visit], 0), row, visit, valid)
@@ -248,21 +249,6 @@ class Loader:
         subject = np.asarray(rows, int)[row]
         pad = (0, room - len(row))
         return *(np.pad(part, pad) for part in (subject, row, visit)), np.arange(room) < len(row)
-
-    def _prepared(self, modality: str, subject: int, visit: int) -> np.ndarray:
-        key = (modality, subject, visit)
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
-        voxels = self.read(modality, subject, visit)
-        with self._lock:
-            while self._cache and self._room < voxels.nbytes:
-                self._room += self._cache.popitem(last=False)[1].nbytes
-            if voxels.nbytes <= self._room and key not in self._cache:
-                self._cache[key] = voxels
-                self._room -= voxels.nbytes
-        return voxels
 
 
 def _narrow(tables: Tree) -> Tree:
