@@ -120,7 +120,7 @@ def replaced_value(key: str, value: object) -> str | None:
 
 def require_current(tree: Mapping) -> None:
     """Raise UserError where a configuration has a value, or describes a column by a key, of an earlier version."""
-    for key, value in _leaves(tree, ""):
+    for key, value in sorted(_leaves(tree, ""), key=lambda leaf: leaf[0].count(".")):  # what refers to a part is deeper
         message = replaced_value(key, value)
         if message is None and any(fnmatchcase(key, pattern) for pattern in COLUMN_KEYS):
             message = replaced(key)
