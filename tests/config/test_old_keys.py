@@ -100,7 +100,7 @@ FILES = [
     ("ingest", "data: {reader: {variables: {age: {roles: [known_ahead]}}}}", "data.reader.variables.age.roles=known_ahead", "data.reader.variables.age.roles=future"),
     ("forecast", "defaults: [override /split: leaderboard]", "split=leaderboard", "split=tadpole_leaderboard"),
     ("forecast", "data: {events: {conversion: {falls: true}}}", "data.events.conversion.falls", "data.events.conversion.direction"),
-    ("forecast", "data: {events: {conversion: {within: 0.1}}}", "data.events.conversion.within", "data.events.conversion.resolution_years"),
+    ("forecast", "data: {events: {death: {_target_: framework.data.queries.events.RecordedEvent, time: died, within: 0.1}}}", "data.events.death.within", "data.events.death.resolution_years"),
     ("forecast", "task: ahead", "task=ahead", "task=unlabelled"),
 ]  # fmt: skip
 
