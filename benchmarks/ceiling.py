@@ -85,9 +85,9 @@ def read(run: Path, manifest: Mapping) -> Tested:
         raise UserError(
             f"{run} forecasts no ventricles by a model beside the reference forecasts; name a run that does"
         )
-    medians = {name: found.forecasts[name][:, :, MEDIAN] for name in (*REFERENCES, model)}
-    medians["oracle"] = ceiling(open_cohort(manifest["data"]["store"]), found)[None]
-    errors = {name: np.abs(median - found.truth).mean(0) for name, median in medians.items()}
+    points = {name: found.points(name) for name in (*REFERENCES, model)}
+    points["oracle"] = ceiling(open_cohort(manifest["data"]["store"]), found)[None]
+    errors = {name: np.abs(point - found.truth).mean(0) for name, point in points.items()}
     fingerprint = manifest["data"]["fingerprint"]
     return Tested(model, tuple((fingerprint, subject) for subject in found.subjects), found.subject, errors)
 

@@ -73,9 +73,9 @@ def queries(store: str, rows) -> Outcomes:
     )
 
 
-def quantiles(*medians: np.ndarray) -> np.ndarray:
-    """Repeats of forecasts (r, q, l) around their medians."""
-    return np.stack([median[:, None] + np.arange(len(LEVELS)) - LEVELS.index(0.5) for median in medians])
+def quantiles(*points: np.ndarray) -> np.ndarray:
+    """Repeats of forecasts (r, q, l + 1): quantiles, whose median is not the point forecast, and the point forecast."""
+    return np.stack([np.c_[point[:, None] + np.arange(len(LEVELS)), point] for point in points])
 
 
 def run(folder, store: str, rows=range(COUNT), model: str = "gru", forecast=None, **changes):
@@ -101,7 +101,7 @@ def run(folder, store: str, rows=range(COUNT), model: str = "gru", forecast=None
 
 def halfway(store: str, found: Outcomes) -> np.ndarray:
     """Forecasts whose error is the mean of those of slope and oracle."""
-    slope = found.forecasts["slope"][0, :, LEVELS.index(0.5)]
+    slope = found.points("slope")[0]
     best = ceiling.ceiling(open_cohort(store), found)
     return found.truth + (np.abs(slope - found.truth) + np.abs(best - found.truth)) / 2
 
