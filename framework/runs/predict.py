@@ -171,7 +171,7 @@ def _encode_planned(schema: Schema, name: str, value: int | float | str) -> floa
     try:
         return schema.variable(name).encode(str(value))
     except UserError as error:
-        raise UserError(f"known.{name}: {error}") from None
+        raise UserError(f"future.{name}: {error}") from None
 
 
 def _table(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from framework.runs.job import Job
+from framework.runs import execute
 from tests.experiments.conftest import call, runner, runs_of
 
 
@@ -104,7 +104,7 @@ def test_a_model_that_changed_while_its_run_was_stopped_is_refused(fitted, tmp_p
 
     command, floor = runner(fitted[0]), ["model=slope", "resamples=100", f"runs={tmp_path}/runs"]
     with monkeypatch.context() as patch:
-        patch.setattr(Job, "finish", stop)
+        patch.setattr(execute, "finish", stop)
         assert command("forecast", *floor).code == 130
     [made] = runs_of(tmp_path, "forecast")
     edited("models/slope/intervals.json", "0.", "1.")(made)

@@ -77,7 +77,7 @@ def test_new_patients_are_told_their_survival_under_each_plan(folder, tmp_path):
     (tmp_path / "new.csv").write_text("id,time,score,stage,arm,age\np,0,1,well,placebo,60\nq,0,NA,well,NA,NA\n")
     survival = {}
     for arm in ("placebo", "drug"):
-        told = call("predict", f"run={run}", *study(tmp_path, "new"), "ahead=[0.5,1,3]", f"+known.arm={arm}")
+        told = call("predict", f"run={run}", *study(tmp_path, "new"), "ahead=[0.5,1,3]", f"+future.arm={arm}")
         assert told.code == 0, told.err
         table = pd.read_csv(told.out.splitlines()[-1].removeprefix("forecasts: "))
         assert list(table["ahead"]) == [0.5, 1, 3] * 2
@@ -85,7 +85,7 @@ def test_new_patients_are_told_their_survival_under_each_plan(folder, tmp_path):
         assert (np.diff(survival[arm], axis=1) <= 0).all()
         assert np.isfinite(survival[arm]).all()  # of q nothing but the stage is known
     assert (survival["drug"][:, 1:] > survival["placebo"][:, 1:]).all()
-    wrong = call("predict", f"run={run}", *study(tmp_path, "new"), "ahead=[1]", "+known.arm=surgery")
+    wrong = call("predict", f"run={run}", *study(tmp_path, "new"), "ahead=[1]", "+future.arm=surgery")
     assert wrong.code == 1
     assert "arm is 'surgery'; expected one of ['placebo', 'drug']" in wrong.err[-1]
 

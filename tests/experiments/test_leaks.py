@@ -91,7 +91,7 @@ def test_copies_whose_values_were_jittered_end_a_run_and_a_probe_with_exit_code_
     run = runner(tmp_path)
     told = run("forecast", *FEW, "model=last_visit")
     assert told.code == 1
-    assert "near duplicates: subjects in different roles" in told.err[-1]
+    assert "near_duplicates: subjects in different roles" in told.err[-1]
     told = run("probe", "model=last_visit", "data.targets=[score]", "split.folds=3")
     assert told.code == 1
     assert told.err[-1].startswith("error: 1 leak: near_duplicates: ")

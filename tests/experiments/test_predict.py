@@ -69,9 +69,9 @@ def test_a_forecast_is_the_same_in_any_company(new, tmp_path):
     [
         (["ahead=[]"], "expected one or more numbers of years above 0"),
         (["ahead=[1,0]"], "expected one or more numbers of years above 0"),
-        (["+known.treated=1"], "expected future covariates of the run, ['age']"),
+        (["+future.treated=1"], "expected future covariates of the run, ['age']"),
         (["data.reader.variables.age.units=days"], "age is in days; the model was fitted on years"),
-        (["+known.age=old"], "known.age: age is 'old'; expected a number in years"),
+        (["+future.age=old"], "future.age: age is 'old'; expected a number in years"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line(new, arguments, complaint):
@@ -96,7 +96,7 @@ def test_what_the_new_cohort_says_of_targets_is_not_read(new):
 
 def test_what_is_known_ahead_can_be_planned(new):
     _, table = new("ahead=[1]")
-    _, planned = new("ahead=[1]", "+known.age=200")
+    _, planned = new("ahead=[1]", "+future.age=200")
     assert (planned[list(NUMBERS)].to_numpy()[:3] != table[list(NUMBERS)].to_numpy()[:3]).any()
 
 
@@ -263,7 +263,7 @@ def test_a_prediction_is_found_by_its_model_its_cohort_and_what_is_asked(fitted,
     seal(copy)
     new("ahead=[1]", f"run={copy}")
     new("ahead=[2]")
-    new("ahead=[1]", "+known.age=200")
+    new("ahead=[1]", "+future.age=200")
     (tmp_path / "new.csv").write_text("who,when,years\nq,0,81\n")
     new("ahead=[1]", f"data.store={tmp_path}/one")
     assert len(folders(tmp_path)) == 5

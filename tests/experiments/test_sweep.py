@@ -13,7 +13,7 @@ from framework.errors import UserError
 from framework.evaluate import outcomes
 from framework.files import lock_folder
 from framework.forecast.deep.forecaster import Deep
-from framework.runs import job
+from framework.runs import evaluation
 from tests.experiments.conftest import QUICK, call, rows, runner, runs_of, write_table
 
 MANY = ("-m", "hydra/launcher=vmap", *QUICK, "report=false")
@@ -236,7 +236,7 @@ def test_a_folder_holds_one_sweep_at_a_time(tmp_path):
 
 
 def test_a_disk_that_is_full_fails_the_job_that_meets_it(tmp_path, monkeypatch):
-    honest, met = job.write_atomic, []
+    honest, met = evaluation.write_atomic, []
 
     def full(file, text):
         if file.name == "cost.json" and not met:
@@ -244,7 +244,7 @@ def test_a_disk_that_is_full_fails_the_job_that_meets_it(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device", str(file))
         honest(file, text)
 
-    monkeypatch.setattr(job, "write_atomic", full)
+    monkeypatch.setattr(evaluation, "write_atomic", full)
     write_table(tmp_path / "visits.csv", rows())
     told = runner(tmp_path)("forecast", *MANY, "seed=0,1")
     assert told.code == 1
