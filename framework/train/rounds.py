@@ -13,7 +13,7 @@ from framework.train.sigterm import Termination
 
 
 class Learner(ABC):
-    """What is trained: `total` steps at most, judged after every `round` of them and after the last.
+    """A training of `total` steps at most, evaluated after every `round` of them and after the last.
 
     `reader`, where there is one, has a place in the data that is kept with the state.
     """
