@@ -20,7 +20,7 @@ class _StandardError(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             print(f"{PREFIXES.get(record.levelno, '')}{record.getMessage()}", file=sys.stderr, flush=True)
-        except Exception:
+        except Exception:  # as in the handlers of `logging`: a message that fails is reported and ends no command
             self.handleError(record)
 
 
